@@ -1,0 +1,178 @@
+"""The station file: one TOML file, parsed once into frozen models with defaults, units and ranges.
+
+Every key has a description; `config schema` prints them and a test checks that none is missing. Reading a file, and
+saying in a technician's words what is wrong with it, is `core/config_file.py`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SafeAction(StrEnum):
+    """What happens to a part that nobody judged. The controller is configured with it too, and enforces it."""
+
+    REJECT = "reject"
+    ACCEPT = "accept"
+
+
+class StationConfig(Section):
+    name: Name = Field("demo-box", description="name of this box in records and telemetry")
+    site: Name = Field("demo-site", description="site (ISA-95) the box stands on")
+    line: Name = Field("line-1", description="line (ISA-95) the box inspects")
+
+
+class CameraConfig(Section):
+    driver: Literal["sim", "folder", "video", "v4l2"] = Field("sim", description="which camera driver feeds the line")
+    name: Name = Field("cam0", description="name of the camera in records")
+    path: str = Field("", description="folder: directory of pictures; video: file; v4l2: device, such as /dev/video0")
+    width: int = Field(1280, ge=16, le=8192, description="frame width in pixels asked from the driver")
+    height: int = Field(720, ge=16, le=8192, description="frame height in pixels asked from the driver")
+    fps: float = Field(30.0, gt=0, le=1000, description="frame rate asked from a free-running camera")
+    exposure_us: int = Field(
+        0, ge=0, le=1_000_000, description="fixed exposure in microseconds; 0 leaves it to the driver"
+    )
+    pair_by: Literal["auto", "part", "encoder", "time"] = Field(
+        "auto", description="how a frame finds its part; auto takes what the driver stamps"
+    )
+    delay_ms: float = Field(0.0, ge=0, le=10_000, description="photo-eye to exposure, for pairing by time")
+    tolerance_ms: float = Field(20.0, gt=0, le=1000, description="largest distance between frame and part, by time")
+    tolerance_counts: int = Field(
+        40, ge=0, le=100_000, description="largest distance between frame and part, by encoder"
+    )
+    lost_after_s: float = Field(
+        2.0, gt=0, le=600, description="silence with parts passing after which the camera is reopened"
+    )
+
+
+class BadDays(Section):
+    """Faults of the simulated line. Shares are per part unless said otherwise; all are drawn from the world's seed."""
+
+    drop_frames: Share = Field(0.0, description="share of parts whose frame never arrives")
+    late_trigger_ms: float = Field(0.0, ge=0, le=1000, description="delay of trigger events on their way to the box")
+    lose_acks: Share = Field(0.0, description="share of controller answers lost on the wire")
+    flip_bytes: Share = Field(0.0, description="share of bytes on the wire, both ways, with one bit flipped")
+    light_drift: float = Field(0.0, ge=-0.9, le=2.0, description="change of the lamp per 1000 parts, 0.1 is +10 %")
+    focus_drift_px: float = Field(0.0, ge=0, le=20, description="growth of focus blur per 1000 parts, in pixels")
+    camera_stops_at: int = Field(0, ge=0, description="part at which the camera goes silent; 0 never")
+    camera_stops_for: int = Field(0, ge=0, description="number of parts for which it stays silent")
+    engine: Literal["", "hang", "raise", "garbage", "slow"] = Field("", description="fault of the inference engine")
+    engine_fault_every: int = Field(20, ge=1, description="the engine fault strikes each so many parts")
+    engine_slow_ms: float = Field(200.0, ge=0, le=60_000, description="extra time of a slow inference")
+    stuck_gate: Share = Field(0.0, description="share of reject pulses at which the gate does not move")
+
+
+class WorldConfig(Section):
+    """The simulated belt, its parts and its bad days. Used by drivers named `sim`."""
+
+    seed: int = Field(1, ge=0, le=2**31 - 1, description="everything simulated follows from it")
+    parts_per_s: float = Field(10.0, gt=0, le=200, description="parts passing the photo-eye per second")
+    counts_per_s: int = Field(2000, ge=100, le=20_000, description="encoder counts per second: the belt's speed")
+    defect_share: Share = Field(0.15, description="share of parts with a scratch")
+    oil_share: Share = Field(0.05, description="share of parts with an oil drop (no defect)")
+    stain_share: Share = Field(0.05, description="share of parts with a stain (no defect)")
+    light: float = Field(1.0, gt=0, le=4, description="gain of the lamp; 1 is the light the model was made for")
+    attach: str = Field("", description="socket of a simulated line that already runs; empty starts one with the box")
+    bad_days: BadDays = Field(BadDays(), description="faults to live through")
+
+
+class ControllerConfig(Section):
+    """The reject controller: microcontroller firmware or its double, the far side that owns the moment."""
+
+    driver: Literal["sim", "serial"] = Field("sim", description="simulated controller behind a pty, or a real port")
+    port: str = Field("", description="serial: device, best by id: /dev/serial/by-id/...")
+    baud: int = Field(115_200, ge=1200, le=4_000_000, description="line speed in bit/s")
+    decide_counts: int = Field(
+        900, ge=1, le=2**15, description="encoder counts from photo-eye to the point of decision"
+    )
+    fire_counts: int = Field(1000, ge=1, le=2**15, description="encoder counts from photo-eye to the reject gate")
+    pulse_counts: int = Field(40, ge=1, le=10_000, description="length of the reject pulse in encoder counts")
+    watchdog_ms: int = Field(500, ge=50, le=10_000, description="silence of the box after which the controller trips")
+
+    @model_validator(mode="after")
+    def _decide_before_fire(self) -> ControllerConfig:
+        if self.decide_counts > self.fire_counts:
+            raise ValueError(f"decide_counts {self.decide_counts} must not be above fire_counts {self.fire_counts}")
+        return self
+
+
+class ModelConfig(Section):
+    name: str = Field("scratch", description="bundle in the model store, as NAME or NAME@VERSION")
+    store: str = Field(
+        "", description="folder of installed bundles; empty: models/ of the state folder, then the shipped ones"
+    )
+    runtime: Literal["auto", "litert", "tflite"] = Field(
+        "auto", description="TFLite runtime; auto takes the faster one"
+    )
+    threads: int = Field(
+        1, ge=1, le=16, description="inference threads; more than one rarely helps, measure with `bench`"
+    )
+    delegate: str = Field("", description="shared library of an external delegate, such as libedgetpu.so.1")
+    warm_up: int = Field(3, ge=0, le=100, description="invocations before the line is ready")
+
+
+class DecisionConfig(Section):
+    accept_below: Share | None = Field(
+        None, description="score under which a part is accepted; empty: the bundle's own"
+    )
+    reject_at: Share | None = Field(None, description="score from which a part is rejected; empty: the bundle's own")
+    deadline_ms: float = Field(300.0, gt=0, le=60_000, description="photo-eye to verdict; after it the part is unsure")
+    safe_action: SafeAction = Field(SafeAction.REJECT, description="what happens to unsure parts, and to silence")
+    queue_parts: int = Field(
+        8, ge=1, le=1000, description="parts that may wait for the model before overload is declared"
+    )
+    stage_budget_ms: float = Field(
+        150.0, gt=0, le=60_000, description="time after which a working stage is hung and replaced"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DecisionConfig:
+        if self.accept_below is not None and self.reject_at is not None and self.accept_below > self.reject_at:
+            raise ValueError(f"accept_below {self.accept_below} is above reject_at {self.reject_at}")
+        return self
+
+
+class RecordingConfig(Section):
+    state_dir: str = Field(
+        "", description="journal, evidence and models; empty: STATE_DIRECTORY or ~/.local/state/edge-runtime"
+    )
+    evidence: bool = Field(True, description="keep pictures of parts")
+    good_share: Share = Field(0.02, description="share of accepted parts whose picture is kept")
+    format: Literal["jpeg", "png"] = Field(
+        "jpeg", description="kept pictures: jpeg is small; png is lossless, so that a replay gives identical decisions"
+    )
+    jpeg_quality: int = Field(85, ge=30, le=100, description="JPEG quality of kept pictures")
+    quota_mb: int = Field(2000, ge=10, description="space for pictures; past it the least valuable go first")
+    keep_days_reject: int = Field(90, ge=1, le=3650, description="days to keep pictures of rejected and unsure parts")
+    keep_days_good: int = Field(7, ge=1, le=3650, description="days to keep pictures of accepted parts")
+    keep_days_journal: int = Field(365, ge=1, le=3650, description="days to keep rows of the journal")
+
+
+class ServiceConfig(Section):
+    socket: str = Field("", description="control socket; empty: control.sock in RUNTIME_DIRECTORY or the state folder")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe line that is logged"
+    )
+
+
+class EdgeConfig(Section):
+    """A whole station. Every section may be left out."""
+
+    station: StationConfig = Field(StationConfig(), description="who this box is")
+    camera: CameraConfig = Field(CameraConfig(), description="where pictures come from")
+    controller: ControllerConfig = Field(ControllerConfig(), description="who holds the verdicts and fires the gate")
+    model: ModelConfig = Field(ModelConfig(), description="what judges the pictures")
+    decision: DecisionConfig = Field(DecisionConfig(), description="how scores become verdicts, and by when")
+    recording: RecordingConfig = Field(RecordingConfig(), description="what is kept, where and how long")
+    service: ServiceConfig = Field(ServiceConfig(), description="how the daemon is reached")
+    world: WorldConfig = Field(WorldConfig(), description="the simulated line")

@@ -1,0 +1,114 @@
+"""What a model bundle says about itself: the schema of `manifest.toml`, shared by who writes and who reads bundles.
+
+Frozen pydantic models, unknown keys refused. Digests are SHA-256 in hex over the file's bytes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Kind(StrEnum):
+    CLASSIFICATION = "classification"
+    HEATMAP = "heatmap"
+    DETECTION = "detection"
+    ANOMALY = "anomaly"
+    FEATURES = "features"  # a frozen backbone that `models teach` builds on; not for decisions
+    KEYWORD = "keyword"
+    SOUND_ANOMALY = "sound_anomaly"
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(Part):
+    """How a frame becomes the model's input tensor.
+
+    `value = pixel * scale + offset` is the real value the network was trained on; the tensor's own quantisation then
+    makes it int8 or uint8. A network trained on 0..255 has scale 1, offset 0; on -1..1 scale 1/127.5, offset -1.
+    """
+
+    width: int = Field(ge=1, le=4096)
+    height: int = Field(ge=1, le=4096)
+    colour: Literal["rgb", "bgr", "grey"] = "rgb"
+    scale: float = 1.0
+    offset: float = 0.0
+    fit: Literal["letterbox", "stretch"] = Field(
+        "letterbox", description="letterbox: keep the aspect, never enlarge, pad; stretch: fill, enlarge if need be"
+    )
+    pad: Literal["replicate", "black", "grey"] = "black"
+    roi: tuple[Unit, Unit, Unit, Unit] = (0.0, 0.0, 1.0, 1.0)  # x, y, w, h of the frame that the model looks at
+
+
+class OutputSpec(Part):
+    """How output tensors become scores. Quantisation is always read from the model file itself.
+
+    calibration: (a, b) of score = 1 / (1 + exp(-(a * raw + b))), where raw is the mean of the `top_k` hottest cells
+    (heatmap); None leaves the raw value.
+    """
+
+    labels: tuple[str, ...] = Field(min_length=1)
+    defect_labels: tuple[str, ...] = ()  # labels that count as defective; score = the largest of theirs
+    activation: Literal["none", "sigmoid", "softmax"] = "none"
+    top_k: int = Field(3, ge=1, le=1000)
+    calibration: tuple[float, float] | None = None
+    region_at: Unit = 0.5  # heat (after activation) from which a cell belongs to a region
+    confidence: Unit = 0.5  # boxes below this are not reported
+
+
+class Thresholds(Part):
+    """score < accept_below: accept; score >= reject_at: reject; between them: unsure."""
+
+    accept_below: Unit = 0.5
+    reject_at: Unit = 0.5
+    over_reject: Unit | None = Field(None, description="share of good parts that the thresholds were chosen to cost")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Thresholds:
+        if self.accept_below > self.reject_at:
+            raise ValueError(f"accept_below {self.accept_below} is above reject_at {self.reject_at}")
+        return self
+
+
+class Reference(Part):
+    """Statistics of the clean data a model was made with, for drift: a histogram over equal bins of 0..1."""
+
+    score_histogram: tuple[float, ...] = ()
+    brightness_mean: float | None = None
+    brightness_std: float | None = None
+
+
+class Manifest(Part):
+    """`manifest.toml`. `files` maps every other file of the bundle to its digest; anything not listed is refused."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    version: Name
+    kind: Kind
+    title: str = ""
+    licence: str = Field(min_length=1)
+    min_runtime: str = "0.1.0"
+    runtime: str = ""  # the TFLite runtime and version whose golden outputs these are
+    training_data: Sha256 | None = None  # digest of the recipe or of the data set the model was made from
+    input: InputSpec | None = None
+    output: OutputSpec | None = None
+    thresholds: Thresholds = Thresholds()
+    reference: Reference = Reference()
+    metrics: dict[str, float] = Field(
+        default_factory=dict
+    )  # "float.auroc", "int8.auroc", "int8.missed_at_threshold"...
+    golden_tolerance: Unit = 0.05  # largest difference of a golden score that another runtime may show
+    files: dict[str, Sha256] = Field(min_length=1)
+
+    @property
+    def label(self) -> str:
+        """How records name this model: `name@version`."""
+        return f"{self.name}@{self.version}"

@@ -1,0 +1,135 @@
+"""The frozen types that flow from photo-eye to reject gate.
+
+Time inside one machine is `int` nanoseconds of CLOCK_MONOTONIC, the same clock in every process of the box. Arrays
+inside a message are read-only; who needs to write, copies. numpy is imported for type checkers only, so that
+commands that merely talk about parts start without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Verdict(StrEnum):
+    """What to do with one part. `UNSURE` ends in the station's safe action."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    UNSURE = "unsure"
+
+
+class Cause(StrEnum):
+    """Why a verdict is what it is. Only MODEL, RULE and HUMAN looked at the part."""
+
+    MODEL = "model"
+    RULE = "rule"
+    HUMAN = "human"
+    DEADLINE = "deadline"
+    NO_FRAME = "no_frame"
+    OVERLOAD = "overload"
+    ENGINE_FAULT = "engine_fault"
+    LINK_FAULT = "link_fault"
+
+
+class Outcome(StrEnum):
+    """What the far side did with the part. `UNKNOWN` until it reports, and for ever if it forgot."""
+
+    PASSED = "passed"
+    FIRED = "fired"
+    DEFAULTED = "defaulted"
+    UNKNOWN = "unknown"
+
+
+class PartKey(NamedTuple):
+    """Identity of one part: the controller counts parts from its own start, so the id alone is not enough."""
+
+    boot_id: int  # u16, drawn by the controller at every start
+    part_id: int  # u32, counts up from 1 within one boot
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One part broke the photo-eye. The controller minted the key with the encoder latched."""
+
+    key: PartKey
+    encoder: int  # u32 counts, wraps
+    at_ns: int  # host monotonic estimate of the moment at the eye
+    missed: bool = False  # told afterwards by the far side: it passed while the box was away, and is at the gate by now
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture. It says itself which part it shows: by `part`, by `encoder` stamp, or by `captured_ns`."""
+
+    camera: str
+    seq: int  # the driver's own counter, so that a hole is visible
+    captured_ns: int  # start of exposure, monotonic
+    exposure_us: int  # 0 where the driver does not know
+    image: NDArray[np.uint8]  # (height, width, 3) RGB, read-only
+    part: PartKey | None = None  # set by cameras that are triggered per part
+    encoder: int | None = None  # u32 counts latched at exposure, where the camera has an encoder input
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One place on the picture. Coordinates are fractions of the frame, origin top left."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+    score: float  # 0..1
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one model says about one picture. `score` is 0..1 and larger means more defective."""
+
+    model: str  # "scratch@1"
+    score: float
+    scores: Mapping[str, float]  # label -> 0..1
+    regions: tuple[Region, ...] = ()
+    heat: NDArray[np.float32] | None = None  # (rows, cols) 0..1 over the whole frame, read-only
+    timings_ms: Mapping[str, float] = field(default_factory=dict)  # prepare, invoke, decode
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with one part. Exactly one is made for each part that passes the trigger."""
+
+    key: PartKey
+    verdict: Verdict
+    cause: Cause
+    reason: str  # "scratch 0.93 >= 0.80", "deadline 150 ms passed", "camera stalled"
+    score: float | None  # the model's own scale, not a probability; None where no model spoke
+    trigger_ns: int
+    captured_ns: int | None  # exposure start; None where no frame came
+    decided_ns: int
+    model: str  # "scratch@1", the model in charge even when it did not speak
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """What the far side did with one part. It knows better than the host what happened."""
+
+    key: PartKey
+    outcome: Outcome
+    encoder: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth a line in the journal that is not about one part: a link lost, a stage replaced."""
+
+    kind: str  # "link.lost", "stage.replaced", "camera.lost", dotted, stable names
+    at_ns: int
+    detail: Mapping[str, Any] = field(default_factory=dict)

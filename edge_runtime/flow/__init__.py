@@ -1,0 +1,1 @@
+"""How things run: components and their health, hand-offs between threads, workers, the line runner."""

@@ -1,0 +1,140 @@
+"""One part, one decision, one outcome: whatever order things happen in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from edge_runtime.core.messages import (
+    Cause,
+    Decision,
+    GateReport,
+    Outcome,
+    PartKey,
+    Prediction,
+    Region,
+    Trigger,
+    Verdict,
+)
+from edge_runtime.decision.ledger import Ledger
+from edge_runtime.decision.policy import Policy
+
+DEADLINE, WAIT = 100, 1000
+
+
+def trigger(part: int, at_ns: int = 0) -> Trigger:
+    return Trigger(PartKey(7, part), part * 200, at_ns)
+
+
+def decision(part: int, verdict: Verdict = Verdict.ACCEPT, cause: Cause = Cause.MODEL, now: int = 50) -> Decision:
+    return Decision(PartKey(7, part), verdict, cause, "because", 0.5, 0, None, now, "m@1")
+
+
+def test_first_decision_stands():
+    ledger = Ledger(DEADLINE, WAIT)
+    ledger.open(trigger(1))
+    assert ledger.decide(decision(1, Verdict.REJECT))
+    assert not ledger.decide(decision(1, Verdict.ACCEPT))
+    assert ledger.counts().verdicts == {"accept": 0, "reject": 1, "unsure": 0}
+
+
+def test_unknown_parts_get_neither_decision_nor_outcome():
+    ledger = Ledger(DEADLINE, WAIT)
+    assert not ledger.decide(decision(1))
+    assert not ledger.end(GateReport(PartKey(7, 1), Outcome.PASSED, 0, 0))
+    assert ledger.counts().unaccounted == 0
+
+
+def test_resent_trigger_is_not_a_second_part_even_when_the_first_is_finished():
+    ledger = Ledger(DEADLINE, WAIT)
+    assert ledger.open(trigger(1))
+    ledger.decide(decision(1))
+    ledger.end(GateReport(PartKey(7, 1), Outcome.PASSED, 0, 0))
+    assert not ledger.open(trigger(1))
+    assert (ledger.counts().triggers, ledger.counts().repeats, ledger.open_parts) == (1, 1, 0)
+
+
+def test_overdue_tells_who_is_to_blame():
+    ledger = Ledger(DEADLINE, WAIT)
+    ledger.open(trigger(1))
+    ledger.open(trigger(2))
+    ledger.advance(PartKey(7, 2), Cause.OVERLOAD, captured_ns=5)
+    assert ledger.overdue(99) == []
+    assert [(row.trigger.key.part_id, row.stage) for row in ledger.overdue(100)] == [
+        (1, Cause.NO_FRAME),
+        (2, Cause.OVERLOAD),
+    ]
+
+
+def test_decided_parts_nobody_reports_are_forgotten_after_the_wait():
+    ledger = Ledger(DEADLINE, WAIT)
+    ledger.open(trigger(1))
+    ledger.decide(decision(1, now=150))
+    assert ledger.counts().late == 1
+    assert ledger.forgotten(DEADLINE + WAIT - 1) == []
+    assert ledger.forgotten(DEADLINE + WAIT) == [PartKey(7, 1)]
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Triggers, decisions and outcomes in any order and any number."""
+
+    def __init__(self):
+        super().__init__()
+        self.ledger = Ledger(DEADLINE, WAIT)
+        self.opened, self.decided, self.ended = set(), {}, {}
+
+    @rule(part=st.integers(1, 6))
+    def open(self, part):
+        assert self.ledger.open(trigger(part)) == (part not in self.opened)
+        self.opened.add(part)
+
+    @rule(part=st.integers(1, 6), verdict=st.sampled_from(Verdict))
+    def decide(self, part, verdict):
+        took = self.ledger.decide(decision(part, verdict))
+        assert took == (part in self.opened and part not in self.decided)
+        if took:
+            self.decided[part] = verdict
+
+    @rule(part=st.integers(1, 6), outcome=st.sampled_from(Outcome))
+    def end(self, part, outcome):
+        took = self.ledger.end(GateReport(PartKey(7, part), outcome, 0, 0))
+        assert took == (part in self.opened and part not in self.ended)
+        if took:
+            self.ended[part] = outcome
+
+    @invariant()
+    def counts_add_up(self):
+        counts = self.ledger.counts()
+        assert counts.triggers == len(self.opened)
+        assert sum(counts.verdicts.values()) == sum(counts.causes.values()) == len(self.decided)
+        assert sum(counts.outcomes.values()) == len(self.ended)
+        assert self.ledger.open_parts == len(self.opened - (self.decided.keys() & self.ended.keys()))
+
+
+TestAnyOrder = AnyOrder.TestCase
+
+
+def predict(score: float, *regions: Region) -> Prediction:
+    return Prediction("m@1", score, {"scratch": score}, regions)
+
+
+def test_policy_has_three_bands_and_says_why():
+    policy = Policy(0.3, 0.8)
+    assert policy.judge(predict(0.29)) == (Verdict.ACCEPT, "score 0.29 < 0.30")
+    assert policy.judge(predict(0.3))[0] is Verdict.UNSURE
+    verdict, reason = policy.judge(predict(0.93, Region(0, 0, 1, 1, 0.9, "scratch")))
+    assert (verdict, reason) == (Verdict.REJECT, "scratch 0.93 >= 0.80")
+
+
+@given(st.floats())
+def test_policy_never_accepts_what_is_not_below_the_threshold(score):
+    verdict, _ = Policy(0.3, 0.8).judge(predict(score))
+    assert (verdict is Verdict.ACCEPT) == (score < 0.3)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 0.1), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5)])
+def test_policy_refuses_thresholds_out_of_order(low, high):
+    with pytest.raises(ValueError, match="accept_below"):
+        Policy(low, high)

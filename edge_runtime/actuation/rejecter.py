@@ -1,0 +1,231 @@
+"""The line's way to the reject controller: decisions go out, triggers and outcomes come in.
+
+`start` connects and configures; nothing moves until `arm`, which is called when the whole line is ready, because an
+armed controller is what tells the operator that the belt may run. A fault of the link never raises into the line: the
+far side rejects what it hears nothing of, and its reports say so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from edge_runtime.core.clock import Clock
+from edge_runtime.core.config import ControllerConfig, SafeAction
+from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.messages import Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
+from edge_runtime.flow.components import Health, State
+from firmware_bridge import messages as wire
+from firmware_bridge.link import GateSetup, Link, Phase
+from firmware_bridge.link_events import (
+    ControllerReset,
+    EventsLost,
+    GateConfirmed,
+    LinkEvent,
+    LinkLost,
+    LinkRefused,
+    LinkUp,
+    PartsMissed,
+    Settled,
+    Triggered,
+    Tripped,
+    VerdictAnswered,
+)
+from firmware_bridge.port import BridgePort, PortError
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 4096  # decided parts kept to recognise repeats
+
+_STATES = {
+    Phase.UP: State.OK,
+    Phase.REFUSED: State.FAILED,
+    Phase.HELLO: State.DEGRADED,
+    Phase.CLOSED: State.DEGRADED,
+    Phase.CONFIG: State.DEGRADED,
+    Phase.READY: State.DEGRADED,
+    Phase.ARM: State.DEGRADED,
+}
+
+
+class Rejecter:
+    """See the module. A sink of decisions and the source of triggers.
+
+    The three callbacks are called on the port's thread and must be quick. `port` is the device or pty to open. `resume`
+    is the last part an earlier process knew of, so that parts missed since are told.
+    """
+
+    name = "rejecter"
+
+    def __init__(
+        self,
+        cfg: ControllerConfig,
+        port: str,
+        safe_action: SafeAction,
+        clock: Clock,
+        *,
+        on_trigger: Callable[[Trigger], None],
+        on_report: Callable[[GateReport], None],
+        on_event: Callable[[Event], None],
+        resume: PartKey | None = None,
+    ) -> None:
+        self._safe_action = safe_action
+        self._clock = clock
+        self._on_trigger = on_trigger
+        self._on_report = on_report
+        self._on_event = on_event
+        self._link = Link(_setup(cfg, safe_action), resume=resume)
+        self._port = BridgePort(port, self._link, self._take, baud=cfg.baud, clock=clock)
+        self._written: OrderedDict[PartKey, None] = OrderedDict()
+        self._waiting: set[PartKey] = set()  # written and not settled
+        self._unjudgeable: OrderedDict[PartKey, None] = OrderedDict()  # parts nobody saw pass: no verdict may go out
+        self._counts: Counter[str] = Counter()
+        self._is_started = False
+
+    # Component
+
+    def start(self) -> None:
+        """Open the port and configure the controller. Raises DeviceError when it cannot be opened or worked with.
+
+        A controller that does not answer yet is no error: health is degraded until it does.
+        """
+        try:
+            self._port.start()
+        except PortError as err:
+            raise DeviceError(str(err)) from err
+        self._is_started = True
+
+    def stop(self) -> None:
+        """Disarm and close the port. Parts still on their way get the controller's default."""
+        if not self._is_started:
+            return
+        self._is_started = False
+        self.disarm()
+        self._port.stop()
+
+    def health(self) -> Health:
+        if not self._is_started:
+            return Health(State.STOPPED)
+        if not self._port.is_running:
+            return Health(State.FAILED, "port thread ended")
+        phase, detail = self._port.state()
+        return Health(_STATES[phase], detail, self._port.progress_ns)
+
+    def report(self) -> Mapping[str, Any]:
+        return {**self._port.report(), **self._counts, "waiting_for_outcome": len(self._waiting)}
+
+    # For the line
+
+    def arm(self, wait_s: float = 2.0) -> bool:
+        """Let the belt run: the controller's healthy output goes on. True once it is armed; it stays wanted."""
+        self._port.set_armed(True)
+        return self._port.wait_armed(wait_s)
+
+    def disarm(self, wait_s: float = 0.3) -> None:
+        """Take the healthy output away. Parts between eye and gate get the default; `drain` first to spare them."""
+        self._port.set_armed(False)
+        self._port.wait_disarmed(wait_s)
+
+    def write(self, decision: Decision) -> None:
+        """Send one decision. Never raises and never blocks; the first one for a part wins."""
+        key = decision.key
+        if key in self._written:
+            self._counts["write_repeats"] += 1
+            return
+        self._written[key] = None
+        while len(self._written) > REMEMBERED:
+            self._written.popitem(last=False)
+        if key in self._unjudgeable:
+            self._counts["unjudgeable"] += 1
+            return
+        self._waiting.add(key)
+        self._port.send_verdict(key.boot_id, key.part_id, self._is_reject(decision.verdict))
+        if self._link.is_settled(key.boot_id, key.part_id):  # it was settled while we were writing
+            self._waiting.discard(key)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until every part decided so far has its outcome."""
+        return self._port.drain(timeout_s, lambda: not self._waiting)
+
+    def _is_reject(self, verdict: Verdict) -> bool:
+        if verdict is Verdict.UNSURE:
+            return self._safe_action is not SafeAction.ACCEPT
+        return verdict is not Verdict.ACCEPT
+
+    # From the port's thread
+
+    def _take(self, event: LinkEvent) -> None:
+        match event:
+            case Triggered():
+                key = PartKey(event.boot_id, event.part_id)
+                self._on_trigger(Trigger(key, event.encoder, event.at_ns))
+            case Settled():
+                self._settled(event)
+            case PartsMissed():
+                self._missed(event)
+            case VerdictAnswered():
+                self._answered(event)
+            case LinkUp():
+                self._tell("link.up", boot_id=event.boot_id)
+            case LinkLost():
+                self._tell("link.lost", reason=event.reason)
+            case LinkRefused():
+                self._tell("link.refused", reason=event.reason)
+            case Tripped():
+                self._tell("controller.tripped", reason=event.reason)
+            case EventsLost():
+                self._tell("controller.events_lost", count=event.count)
+            case ControllerReset():
+                self._tell("controller.reset", old_boot_id=event.old_boot_id, new_boot_id=event.new_boot_id)
+                self._forget_boot(event.old_boot_id)
+            case GateConfirmed():
+                if not event.is_confirmed:
+                    self._tell("gate.unconfirmed", boot_id=event.boot_id, part_id=event.part_id)
+
+    def _settled(self, event: Settled) -> None:
+        key = PartKey(event.boot_id, event.part_id)
+        self._waiting.discard(key)
+        self._on_report(GateReport(key, Outcome(event.outcome.value), event.encoder, event.at_ns))
+
+    def _missed(self, event: PartsMissed) -> None:
+        """Parts that nobody saw pass get their rows all the same; what is decided of them is not sent."""
+        self._tell(
+            "controller.parts_missed",
+            boot_id=event.boot_id,
+            first=event.first,
+            last=event.last,
+            untold=event.untold,
+        )
+        for part_id in range(event.first, event.last + 1):
+            key = PartKey(event.boot_id, part_id)
+            self._unjudgeable[key] = None
+            self._on_trigger(Trigger(key, 0, event.before_ns, missed=True))
+        while len(self._unjudgeable) > REMEMBERED:
+            self._unjudgeable.popitem(last=False)
+
+    def _answered(self, event: VerdictAnswered) -> None:
+        if event.answer in (wire.Answer.STORED, wire.Answer.DUP):
+            return
+        self._tell(
+            "verdict." + event.answer.name.lower(),
+            boot_id=event.boot_id,
+            part_id=event.part_id,
+            in_force=event.in_force.name.lower(),
+        )
+
+    def _forget_boot(self, boot_id: int) -> None:
+        """Nothing will be told of parts of an earlier boot of which the link never heard."""
+        for key in [key for key in list(self._waiting) if key.boot_id == boot_id]:
+            self._waiting.discard(key)
+
+    def _tell(self, kind: str, **detail: Any) -> None:
+        self._counts[kind] += 1
+        log.info("%s %s", kind, " ".join(f"{name}={value}" for name, value in detail.items()))
+        self._on_event(Event(kind, self._clock(), detail))
+
+
+def _setup(cfg: ControllerConfig, safe_action: SafeAction) -> GateSetup:
+    default = wire.Verdict.ACCEPT if safe_action is SafeAction.ACCEPT else wire.Verdict.REJECT
+    return GateSetup(cfg.decide_counts, cfg.fire_counts, cfg.pulse_counts, cfg.watchdog_ms, default)

@@ -1,0 +1,296 @@
+"""`parts list | show | replay`: the ledger. What passed, what was decided and why, and whether it would be again."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import tomllib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_runtime.core.errors import StorageError, UsageError
+from edge_runtime.core.messages import Cause, Outcome, PartKey, Verdict
+from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+    from edge_runtime.service.replay import Judged, Replay
+
+COLOURS = {"accept": "green", "reject": "red", "unsure": "yellow"}
+SHOWN_DIFFERENCES = 20
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_PART_NAME = re.compile(r"([0-9a-fA-F]{1,4})-(\d+)")
+
+
+@click.group()
+def parts() -> None:
+    """The ledger: what passed, what was decided, why."""
+
+
+# -- list --------------------------------------------------------------------------------------------------------------
+
+
+@parts.command("list")
+@click.option("--last", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many, newest last.")
+@click.option(
+    "--verdict",
+    "verdicts",
+    multiple=True,
+    type=click.Choice([v.value for v in Verdict]),
+    help="Only parts with this verdict.",
+)
+@click.option(
+    "--cause",
+    "causes",
+    multiple=True,
+    type=click.Choice([c.value for c in Cause]),
+    help="Only parts decided for this cause.",
+)
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    type=click.Choice([o.value for o in Outcome]),
+    help="Only parts that ended like this.",
+)
+@click.option("--since", metavar="WHEN", help="2h, 30m, 1d, today, or a time such as 2026-03-01T08:00.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def list_parts(
+    session: Session,
+    last: int,
+    verdicts: Sequence[str],
+    causes: Sequence[str],
+    outcomes: Sequence[str],
+    since: str | None,
+    as_json: bool,
+) -> None:
+    """The last parts, one a line. Options that are given twice mean either."""
+    which = PartFilter(verdicts, causes, outcomes, parse_since(since) if since else None)
+    with _journal(session) as reader:
+        rows = reader.newest(last, which)
+        if as_json:
+            click.echo(json.dumps([row.as_dict() for row in rows], indent=2))
+            return
+        counts = reader.counts(which)
+        losses = reader.losses()
+    click.echo("\n".join(_table(rows)))
+    words = [f"{counts['parts']} parts match"] + [f"{name} {count}" for name, count in counts["verdicts"].items()]
+    click.echo(", ".join(words), err=True)
+    for loss in losses:
+        click.echo(f"note: {loss['count']} records ({loss['what']}) are missing: {loss['why']}", err=True)
+
+
+def _table(rows: Sequence[PartRow]) -> list[str]:
+    head = ("ID", "TIME", "PART", "VERDICT", "CAUSE", "SCORE", "OUTCOME", "MS", "PICTURE", "REASON")
+    cells = [
+        (
+            str(row.id),
+            _local(row.trigger_utc_ns).strftime("%m-%d %H:%M:%S.%f")[:-3],
+            row.part,
+            row.verdict or "...",
+            row.cause or "...",
+            "-" if row.score is None else f"{row.score:.3f}",
+            row.outcome,
+            "-" if row.trigger_to_verdict_ms is None else f"{row.trigger_to_verdict_ms:.1f}",
+            "yes" if row.evidence else "-",
+            row.reason or "",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
+    to_the_right = {0, 5, 7}
+
+    def laid_out(line: Sequence[str]) -> list[str]:
+        return [
+            text.rjust(width) if column in to_the_right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+
+    lines = [click.style("  ".join(laid_out(head)).rstrip(), bold=True)]
+    for line in cells:
+        fields = laid_out(line)
+        fields[3] = click.style(fields[3], fg=COLOURS.get(line[3]))
+        lines.append("  ".join(fields).rstrip())
+    return lines
+
+
+def parse_since(text: str, now_s: float | None = None) -> int:
+    """A moment in UTC nanoseconds, from a span before now or a local date and time. Raises UsageError."""
+    now = time.time() if now_s is None else now_s
+    span = _SPAN.fullmatch(text.strip())
+    if span:
+        return round((now - float(span[1]) * _SECONDS[span[2]]) * 1e9)
+    if text == "today":
+        moment = datetime.fromtimestamp(now).astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+        return round(moment.timestamp() * 1e9)
+    try:
+        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"--since '{text}': write a span (30m, 2h, 1d), today, or a time (2026-03-01T08:00)") from None
+
+
+# -- show --------------------------------------------------------------------------------------------------------------
+
+
+@parts.command()
+@click.argument("part", metavar="ID")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the part into a .png or .jpg.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def show(session: Session, part: str, picture: Path | None, as_json: bool) -> None:
+    """One part, joined. ID is a number of `parts list`, a part's name such as 7f3a-128, or `last`."""
+    with _journal(session) as reader:
+        row = _find(reader, part)
+        run = reader.run(row.run) or {}
+        state = reader.path.parent
+    has_picture = row.evidence is not None and (state / row.evidence).is_file()
+    if picture:
+        _draw(state, row, picture, has_picture)
+    document = {**row.as_dict(), "has_picture": has_picture, "run_started": run.get("started")}
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo("\n".join(_card(row, run, has_picture)))
+
+
+def _find(reader: JournalReader, text: str) -> PartRow:
+    named = _PART_NAME.fullmatch(text)
+    if text == "last":
+        row = next(iter(reader.newest(1)), None)
+    elif named:
+        row = reader.part_by_key(PartKey(int(named[1], 16), min(int(named[2]), 2**32)))
+    elif text.isdecimal():
+        row = reader.part(min(int(text), 2**62))
+    else:
+        raise UsageError(f"'{text}' is no part: give a number of `parts list`, a name such as 7f3a-128, or last")
+    if row is None:
+        newest = next(iter(reader.newest(1)), None)
+        raise StorageError(
+            f"no part {text} in {reader.path}" + (f"; the newest is {newest.id}" if newest else ": it holds none yet")
+        )
+    return row
+
+
+def _card(row: PartRow, run: dict[str, Any], has_picture: bool) -> list[str]:
+    word = click.style((row.verdict or "on its way").upper(), fg=COLOURS.get(row.verdict or ""), bold=True)
+    picture = row.evidence or "none kept"
+    facts = {
+        "reason": f"{row.reason} ({row.cause})" if row.reason else "not decided yet",
+        "score": "-" if row.score is None else f"{row.score:.4f}",
+        "outcome": row.outcome + ("" if row.outcome_encoder is None else f" at encoder {row.outcome_encoder}"),
+        "photo-eye": f"{_local(row.trigger_utc_ns).isoformat(' ', 'milliseconds')}, encoder {row.encoder}"
+        + ("" if row.time_quality == "synced" else ", clock free running"),
+        "frame": _after(row, row.captured_ns),
+        "verdict": _after(row, row.decided_ns),
+        "gate": _after(row, row.outcome_ns),
+        "stages": "  ".join(f"{stage} {ms:.2f} ms" for stage, ms in row.timings_ms.items()) or "-",
+        "model": f"{row.model or '-'}  {(row.model_digest or '')[:12]}",
+        "settings": row.config_digest[:12],
+        "run": f"{row.run}, started {run.get('started', '-')}",
+        "picture": picture if has_picture or not row.evidence else f"{picture} (no longer there)",
+        "label": row.label or "-",
+    }
+    lines = [f"part {row.id}  {row.part}  {word}"]
+    lines += [f"  {name:<10} {value}".rstrip() for name, value in facts.items()]
+    for region in row.regions:
+        lines.append(f"  place      {region.label} {region.score:.2f} at {region.x:.3f}, {region.y:.3f}")
+    if row.recovered:
+        lines.append("  note       closed when the box started again: it had stopped before it noted a decision")
+    return lines
+
+
+def _after(row: PartRow, at_ns: int | None) -> str:
+    return "-" if at_ns is None else f"{(at_ns - row.trigger_ns) / 1e6:+.2f} ms"
+
+
+def _draw(state: Path, row: PartRow, file: Path, has_picture: bool) -> None:
+    from edge_runtime.recording.evidence import load_heat, load_picture
+    from edge_runtime.recording.picture import draw_part, save_picture
+    from edge_runtime.recording.shelf import heat_file
+
+    image = heat = None
+    if has_picture and row.evidence:
+        try:
+            image, heat = load_picture(state / row.evidence), load_heat(heat_file(state / row.evidence))
+        except OSError as err:
+            raise StorageError(f"cannot read the picture of part {row.id}: {err}") from err
+    else:
+        click.echo(f"note: no picture of part {row.id} was kept: {file} shows its times only", err=True)
+    save_picture(file, draw_part(image, heat, row.regions, row))
+
+
+# -- replay ------------------------------------------------------------------------------------------------------------
+
+
+@parts.command()
+@click.option("--run", "run", default="latest", show_default=True, metavar="latest|N", help="Which run.")
+@click.option("--model", metavar="NAME[@VERSION]", help="Another model than the one that was in charge.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def replay(session: Session, run: str, model: str | None, as_json: bool) -> None:
+    """Judge the kept frames of a run again. Exit code 1 if a decision differs, or none could be compared."""
+    from edge_runtime.core.paths import state_dir
+    from edge_runtime.service.replay import replay as replay_recorded
+
+    if run != "latest" and not run.isdecimal():
+        raise UsageError(f"--run '{run}': give a number, or latest")
+    found = replay_recorded(session.config, state_dir(session.config), None if run == "latest" else int(run), model)
+    click.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(_comparison(found)))
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    raise SystemExit(0 if found.is_identical else 1)
+
+
+def _comparison(found: Replay) -> list[str]:
+    lines = [
+        f"run {found.run}, {found.model}: {found.identical} of {found.compared} decisions identical"
+        f" ({found.parts} parts in the run)"
+    ]
+    if found.lossy_compared:
+        lines.append(f"  of {found.lossy_compared} pictures kept as JPEG: {found.lossy_identical} identical")
+    lines += [f"  not compared: {count} ({why})" for why, count in sorted(found.not_compared.items())]
+    for difference in found.differences[:SHOWN_DIFFERENCES]:
+        was, now = _said(difference.recorded), _said(difference.replayed)
+        lines.append(f"  part {difference.id} ({difference.part}): was {was}; now {now}")
+    if len(found.differences) > SHOWN_DIFFERENCES:
+        lines.append(f"  and {len(found.differences) - SHOWN_DIFFERENCES} more (--json lists all)")
+    return lines
+
+
+def _said(judged: Judged) -> str:
+    score = "-" if judged.score is None else f"{judged.score:.6f}"
+    return f"{judged.verdict} {score} ({judged.reason})"
+
+
+# -- where the journal is ----------------------------------------------------------------------------------------------
+
+
+def _journal(session: Session) -> JournalReader:
+    return JournalReader(_state_folder(session) / "journal.db")
+
+
+def _state_folder(session: Session) -> Path:
+    """The station's state folder, without the cost of checking the whole file (no pydantic on this way)."""
+    from edge_runtime.core.paths import locate_state, state_dir, with_service_folders
+
+    if session.settings:
+        return state_dir(session.config)
+    configured = ""
+    if session.config_path is not None:
+        try:
+            tree = with_service_folders(session.config_path, tomllib.loads(session.config_path.read_text()))
+            configured = str(tree.get("recording", {}).get("state_dir", ""))
+        except (OSError, ValueError, AttributeError):
+            return state_dir(session.config)  # says in a sentence what is wrong with the file
+    return locate_state(configured)
+
+
+def _local(utc_ns: int) -> datetime:
+    return datetime.fromtimestamp(utc_ns / 1e9).astimezone()

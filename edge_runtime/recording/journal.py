@@ -1,0 +1,342 @@
+"""The journal: one row per part in SQLite, written by a thread of its own.
+
+The line calls `triggered`, `decided`, `ended` and `happened`; each is a put into memory (3-6 us) and never waits,
+raises or touches the disk. The writer commits groups of at most 64 records or 20 ms with synchronous=FULL; what `flush`
+waited for is on the medium, and nothing leaves the box before it is.
+
+When the disk is full, read-only, locked, gone or damaged the line goes on: records wait in memory (minutes of them),
+the writer tries again by itself, health says what to mend, and what found no room is counted and the count written into
+the journal as soon as it can be. A damaged file is set aside under another name and a new one begun.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
+from edge_runtime.core.messages import Decision, Event, Frame, GateReport, PartKey, Prediction, Trigger
+from edge_runtime.flow.components import Health, State
+from edge_runtime.flow.timing import Latency
+from edge_runtime.recording.inbox import Inbox, Lost
+from edge_runtime.recording.records import KINDS, Decided, Kept, Record, RecordWriter, RunInfo
+from edge_runtime.recording.schema import NewerSchema, open_for_writing
+from edge_runtime.recording.trouble import explain, is_damage, set_aside
+from edge_runtime.recording.wall_clock import WallClock
+
+log = logging.getLogger(__name__)
+
+GROUP_ROWS = 64
+GROUP_WINDOW_S = 0.015  # from the first record of a group to its commit, which takes 1-5 ms: durable within 20
+BACKLOG = 16_384  # records: 5 minutes at 20 parts/s, about 10 MB
+IDLE_S = 0.5  # how long an idle writer sleeps before it shows that it is alive
+RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts while the disk refuses
+START_WAIT_S = 3.0
+STOP_WAIT_S = 5.0
+CHORES_NS = 10 * SECOND  # wall clock, retention, and whether the file is still the one in the folder
+DAY_NS = 86_400 * SECOND
+
+
+class Journal:
+    """A tap of the line and a component. `path` is the database file; its folder is made if need be."""
+
+    name = "journal"
+
+    def __init__(
+        self,
+        path: Path,
+        info: RunInfo,
+        clock: Clock = monotonic_ns,
+        *,
+        keep_days: int = 365,
+        utc_ns: Callable[[], int] = time.time_ns,
+        backlog: int = BACKLOG,
+    ) -> None:
+        self.path = path
+        self._info = info
+        self._clock = clock
+        self._wall = WallClock(clock, utc_ns)
+        self._keep_ns = keep_days * DAY_NS
+        self._inbox: Inbox[Record] = Inbox(backlog, GROUP_ROWS, clock)
+        self._writer: RecordWriter | None = None
+        self._is_open = False
+        self._file: tuple[int, int] | None = None  # device and inode of the open database
+        self._lock_fd: int | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._tried = threading.Event()
+        self._kick = threading.Event()  # a writer that waits to try again tries now
+        self._settled = threading.Condition()
+        self._group: list[Record] = []
+        self._losses: dict[tuple[str, str], Lost] = {}
+        self._trouble = ""
+        self._attempts = 0
+        self._failed_attempt = 0
+        self._failures_in_a_row = 0
+        self._proven = True  # a commit succeeded since the last quarantine: damage would be news
+        self._started_ns = self._progress_ns = self._chores_ns = clock()
+        self.run_id: int | None = None
+        self.durable = 0  # records on the disk, in the order they came
+        self.commits = 0
+        self.lost: Counter[str] = Counter()
+        self.quarantined: list[str] = []
+        self.commit_ms = Latency()
+
+    # -- what the line calls: never waits, never raises ---------------------------------------------------------------
+
+    def triggered(self, trigger: Trigger) -> None:
+        self._inbox.put(trigger, "trigger")
+
+    def decided(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> None:
+        timings, regions = (prediction.timings_ms, prediction.regions) if prediction else ({}, ())
+        self._inbox.put(Decided(decision, timings, regions), "decision")
+
+    def ended(self, report: GateReport) -> None:
+        self._inbox.put(report, "outcome")
+
+    def happened(self, event: Event) -> None:
+        self._inbox.put(event, "event")
+
+    def kept(self, key: PartKey, file: str) -> None:
+        """A picture of the part is on the disk; `file` is relative to the state folder."""
+        self._inbox.put(Kept(key, file), "evidence")
+
+    # -- component ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin a run. A journal that cannot be written is told in health and tried again, not raised: parts go on."""
+        if self._thread:
+            return
+        self._stopping.clear()
+        self._started_ns = self._clock()
+        self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
+        self._thread.start()
+        self._inbox.hurry()
+        self._tried.wait(START_WAIT_S)
+
+    def stop(self) -> None:
+        """Write what waits, mark the run as ended in good order, close."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping.set()
+        self._inbox.hurry()
+        self._kick.set()
+        thread.join(STOP_WAIT_S)
+        if thread.is_alive():
+            log.error("journal.stop the disk does not answer; waiting=%d", self.waiting)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was put before is on the disk. False after `timeout_s`, or when the disk refuses."""
+        target, attempt = self._inbox.accepted, self._attempts
+        self._inbox.hurry()
+        self._kick.set()
+        with self._settled:
+            self._settled.wait_for(lambda: self.durable >= target or self._failed_attempt > attempt, timeout_s)
+        return self.durable >= target
+
+    @property
+    def waiting(self) -> int:
+        """Records in memory that are not on the disk."""
+        return self._inbox.accepted - self.durable
+
+    def health(self) -> Health:
+        if self._thread is None:
+            return Health(State.STOPPED)
+        if not self._trouble:
+            return Health(State.OK if self._tried.is_set() else State.STARTING, progress_ns=self._progress_ns)
+        is_losing = len(self._inbox) >= self._inbox.capacity
+        detail = f"{self._trouble}; {self.waiting} records wait in memory"
+        if is_losing:
+            detail += ", further ones are lost"
+        return Health(State.FAILED if is_losing else State.DEGRADED, detail, self._progress_ns)
+
+    def report(self) -> Mapping[str, Any]:
+        writer = self._writer
+        return {
+            "run": self.run_id,
+            "accepted": self._inbox.accepted,
+            "durable": self.durable,
+            "waiting": self.waiting,
+            "commits": self.commits,
+            "commit_ms": self.commit_ms.summary(),
+            "lost": dict(self.lost),
+            "recovered": writer.recovered if writer else 0,
+            "orphans": writer.orphans if writer else 0,
+            "quarantined": list(self.quarantined),
+            "time_quality": self._wall.quality.value,
+        }
+
+    # -- the writer's thread ------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while True:
+            self._progress_ns = self._clock()
+            if not self._group:
+                self._group = self._inbox.take(IDLE_S, GROUP_WINDOW_S)
+            is_last = self._stopping.is_set() and len(self._inbox) == 0
+            try:
+                self._turn(is_last)
+            except Exception as err:
+                self._fail(err)
+                if self._stopping.is_set():
+                    break
+                self._kick.wait(RETRY_S[min(self._failures_in_a_row, len(RETRY_S)) - 1])
+                self._kick.clear()
+            else:
+                if is_last and not self._group:
+                    break
+        self._close()
+        if self.waiting:
+            log.error("journal.lost the run ended with records unwritten: count=%d", self.waiting)
+
+    def _turn(self, is_last: bool) -> None:
+        self._attempts += 1
+        self._note_losses()
+        if self._clock() - self._chores_ns >= CHORES_NS:
+            self._do_chores()
+        writer = self._writer if self._writer and self._is_open else self._open()
+        if self._group or self._losses:
+            self._commit(writer)
+        if is_last:
+            writer.end()
+        if self._trouble:
+            log.info("journal.well the journal is written again: waiting=%d", self.waiting)
+        self._trouble, self._failures_in_a_row = "", 0
+        self._tried.set()
+
+    def _commit(self, writer: RecordWriter) -> None:
+        begun = time.perf_counter()
+        malformed = writer.write_group(self._group, self._losses)
+        self.commit_ms.add((time.perf_counter() - begun) * 1e3)
+        self.commits += 1
+        self._proven = True
+        self._losses = {}
+        self.lost.update(KINDS[type(record)] for record in malformed)
+        self._settle(len(self._group))
+        self._group = []
+
+    def _settle(self, written: int) -> None:
+        with self._settled:
+            self.durable += written
+            self._settled.notify_all()
+
+    def _note_losses(self) -> None:
+        for what, lost in self._inbox.take_losses().items():
+            self.lost[what] += lost.count
+            known = self._losses.setdefault((what, "backlog_full"), lost)
+            if known is not lost:
+                known.add(lost)
+
+    def _open(self) -> RecordWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        connection = open_for_writing(self.path)
+        try:
+            if not self._writer or not self._writer.resume(connection):
+                self._writer = self._begin(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._file, self._is_open, self.run_id = _identity(self.path), True, self._writer.run_id
+        return self._writer
+
+    def _begin(self, connection: sqlite3.Connection) -> RecordWriter:
+        writer = RecordWriter(connection, self._wall)
+        writer.begin(self._info, self._started_ns)
+        if writer.recovered:
+            log.warning("journal.recovered parts=%d had no verdict when the box stopped", writer.recovered)
+        return writer
+
+    def _take_lock(self) -> None:
+        """Two writers would each close the other's open parts. Raises BlockingIOError; the system frees it at death."""
+        if self._lock_fd is not None:
+            return
+        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._lock_fd = descriptor
+
+    def _close(self) -> None:
+        self._is_open = False
+        if self._writer:
+            try:
+                self._writer.close()
+            except sqlite3.Error as err:
+                log.warning("journal.close error=%s", err)
+        if self._stopping.is_set() and self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _do_chores(self) -> None:
+        self._wall.refresh()
+        if self._is_open and _identity(self.path) != self._file:  # SQLite writes on happily into a deleted file
+            log.error("journal.gone file=%s was removed or replaced: a new one begins", self.path)
+            self._close()
+            self._inbox.put(Event("journal.gone", self._clock(), {"file": self.path.name}), "event")
+        if self._writer and self._is_open and self._writer.prune(self._wall.now() - self._keep_ns):
+            return  # more may be due: come back with the next group
+        self._chores_ns = self._clock()
+
+    # -- when it cannot be written ------------------------------------------------------------------------------------
+
+    def _fail(self, error: Exception) -> None:
+        self._close()
+        if isinstance(error, NewerSchema):
+            self._set_aside("newer", error)
+        elif is_damage(error) and self._proven:
+            self._set_aside("damaged", error)
+        elif isinstance(error, (sqlite3.Error, OSError)):
+            self._trouble = explain(error, "the journal", self.path.parent)
+            log.warning("journal.trouble %s: %s", self._trouble, error)
+        else:  # a fault of ours: these records may be what trips us, so they must not come back for ever
+            self._trouble = f"the journal failed: {error}"
+            log.exception("journal.fault records=%d are given up", len(self._group))
+            self._give_up_group()
+        self._failures_in_a_row += 1
+        self._tried.set()
+        with self._settled:
+            self._failed_attempt = self._attempts
+            self._settled.notify_all()
+
+    def _give_up_group(self) -> None:
+        now = self._clock()
+        for record in self._group:
+            kind = KINDS[type(record)]
+            self.lost[kind] += 1
+            self._losses.setdefault((kind, "malformed"), Lost(0, now, now)).add(Lost(1, now, now))
+        self._settle(len(self._group))
+        self._group = []
+
+    def _set_aside(self, what: str, error: Exception) -> None:
+        """Begin a new file at once; the old one keeps lying there for somebody to look into."""
+        try:
+            aside = set_aside(self.path, what, self._wall.now())
+        except OSError as err:
+            self._trouble = explain(err, "the journal", self.path.parent)
+            return
+        self._trouble = f"the journal was {what} and set aside as {aside}; a new one begins"
+        log.error("journal.set_aside file=%s why=%s", aside, error)
+        self._writer, self._proven = None, False
+        self.quarantined.append(aside)
+        self._inbox.put(Event("journal.set_aside", self._clock(), {"file": aside, "why": f"{what}: {error}"}), "event")
+        self._kick.set()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino

@@ -1,0 +1,272 @@
+"""Reading the journal: for the command line, the page and the uploader. Cannot write, and never makes the writer wait.
+
+Standard library only, so that `parts list` starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.core.errors import StorageError
+from edge_runtime.core.messages import Cause, Outcome, PartKey, Region, Verdict
+from edge_runtime.recording.schema import VERSION, open_for_reading
+
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """One part, joined: what triggered, what was decided and why, by which model and settings, and how it ended.
+
+    verdict, cause and reason are None only while the part is on its way. Times named `*_ns` are monotonic within `run`.
+    """
+
+    id: int
+    run: int
+    boot_id: int
+    part_id: int
+    encoder: int | None
+    trigger_ns: int
+    trigger_utc_ns: int
+    time_quality: str
+    captured_ns: int | None
+    decided_ns: int | None
+    verdict: str | None
+    cause: str | None
+    reason: str | None
+    score: float | None
+    model: str | None
+    model_digest: str | None
+    config_digest: str
+    recovered: int
+    outcome: str
+    outcome_encoder: int | None
+    outcome_ns: int | None
+    trigger_to_verdict_ms: float | None
+    capture_to_verdict_ms: float | None
+    timings_ms: Mapping[str, float]
+    regions: tuple[Region, ...]
+    evidence: str | None
+    label: str | None
+
+    @property
+    def part(self) -> str:
+        """The controller's name for it: `boot-part`, the boot id in hex."""
+        return f"{self.boot_id:04x}-{self.part_id}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with the time of day spelled out and the latencies rounded to microseconds."""
+        row: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        row["part"] = self.part
+        row["time"] = iso_utc(self.trigger_utc_ns)
+        row["recovered"] = bool(self.recovered)
+        row["timings_ms"] = dict(self.timings_ms)
+        row["regions"] = [
+            {field.name: getattr(region, field.name) for field in fields(region)} for region in self.regions
+        ]
+        for name in ("trigger_to_verdict_ms", "capture_to_verdict_ms"):
+            row[name] = None if row[name] is None else round(row[name], 3)
+        return row
+
+
+_COLUMNS = ", ".join(field.name for field in fields(PartRow))
+
+
+@dataclass(frozen=True, slots=True)
+class PartFilter:
+    """Which parts. Empty means all of them."""
+
+    verdicts: Sequence[str] = ()
+    causes: Sequence[str] = ()
+    outcomes: Sequence[str] = ()
+    since_utc_ns: int | None = None
+    run: int | None = None
+    with_evidence: bool = False
+
+    def where(self) -> tuple[str, list[Any]]:
+        clauses: list[str] = []
+        values: list[Any] = []
+        for column, wanted in (("verdict", self.verdicts), ("cause", self.causes), ("outcome", self.outcomes)):
+            if wanted:
+                clauses.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+                values.extend(wanted)
+        if self.since_utc_ns is not None:
+            clauses.append("trigger_utc_ns >= ?")
+            values.append(self.since_utc_ns)
+        if self.run is not None:
+            clauses.append("run = ?")
+            values.append(self.run)
+        if self.with_evidence:
+            clauses.append("evidence IS NOT NULL")
+        return (" WHERE " + " AND ".join(clauses) if clauses else ""), values
+
+
+class JournalReader:
+    """One connection to the journal of a state folder. Use it in the thread that made it; close it, or use `with`."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StorageError when there is no journal that can be read."""
+        self.path = path
+        if not path.is_file():
+            raise StorageError(f"no journal at {path}: nothing was recorded there yet (start `edge-runtime run` first)")
+        with self._told():
+            self._db = open_for_reading(path)
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
+            self._db.close()
+            raise StorageError(
+                f"journal {path} has schema version {version}, this program reads {VERSION}: "
+                + (
+                    "use the newer edge-runtime"
+                    if version > VERSION
+                    else "start `edge-runtime run` once to bring it up"
+                )
+            )
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def part(self, number: int) -> PartRow | None:
+        """The part with this row id."""
+        return next(iter(self._rows(" WHERE id = ?", [number])), None)
+
+    def part_by_key(self, key: PartKey) -> PartRow | None:
+        """The newest part to which the controller gave this name."""
+        return next(iter(self._rows(" WHERE boot_id = ? AND part_id = ? ORDER BY run DESC LIMIT 1", list(key))), None)
+
+    def newest(self, last: int, which: PartFilter | None = None) -> list[PartRow]:
+        """The last so many parts, the newest last."""
+        where, values = (which or PartFilter()).where()
+        return self._rows(f"{where} ORDER BY id DESC LIMIT ?", [*values, last])[::-1]
+
+    def parts(self, which: PartFilter | None = None) -> Iterator[PartRow]:
+        """All of them, the oldest first."""
+        where, values = (which or PartFilter()).where()
+        with self._told():
+            for row in self._db.execute(f"SELECT {_COLUMNS} FROM ledger{where} ORDER BY id", values):
+                yield _part(row)
+
+    def _rows(self, rest: str, values: Sequence[Any]) -> list[PartRow]:
+        with self._told():
+            return [_part(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM ledger{rest}", values)]
+
+    # -- figures ------------------------------------------------------------------------------------------------------
+
+    def counts(self, which: PartFilter | None = None) -> dict[str, Any]:
+        """`parts`, `undecided`, and how many of each verdict, cause and outcome; zeros included."""
+        where, values = (which or PartFilter()).where()
+        found: dict[str, dict[str, int]] = {
+            "verdicts": {verdict.value: 0 for verdict in Verdict},
+            "causes": {cause.value: 0 for cause in Cause},
+            "outcomes": {outcome.value: 0 for outcome in Outcome},
+        }
+        parts = undecided = 0
+        query = f"SELECT verdict, cause, outcome, count(*) FROM part{where} GROUP BY verdict, cause, outcome"
+        with self._told():
+            for verdict, cause, outcome, count in self._db.execute(query, values):
+                parts += count
+                undecided += count if verdict is None else 0
+                for group, value in (("verdicts", verdict), ("causes", cause), ("outcomes", outcome)):
+                    if value is not None:
+                        found[group][value] = found[group].get(value, 0) + count
+        return {"parts": parts, "undecided": undecided, **found}
+
+    def latency(self, which: PartFilter | None = None) -> dict[str, dict[str, float]]:
+        """p50, p95, p99 and max in ms of `trigger_to_verdict` and `capture_to_verdict`; exact, empty without parts."""
+        return {name: self._percentiles(f"{name}_ms", which) for name in ("trigger_to_verdict", "capture_to_verdict")}
+
+    def _percentiles(self, column: str, which: PartFilter | None) -> dict[str, float]:
+        where, values = (which or PartFilter()).where()
+        where = f"{where} AND {column} IS NOT NULL" if where else f" WHERE {column} IS NOT NULL"
+        with self._told():
+            ordered = [ms for (ms,) in self._db.execute(f"SELECT {column} FROM ledger{where} ORDER BY 1", values)]
+        if not ordered:
+            return {}
+        figures = {f"p{share}": ordered[min(len(ordered) - 1, len(ordered) * share // 100)] for share in PERCENTILES}
+        return {name: round(ms, 3) for name, ms in {**figures, "max": ordered[-1]}.items()}
+
+    # -- runs, events, losses -----------------------------------------------------------------------------------------
+
+    def runs(self, last: int = 20) -> list[dict[str, Any]]:
+        """The last so many runs, the newest last, with their configuration and versions."""
+        return self._runs("ORDER BY id DESC LIMIT ?", last)[::-1]
+
+    def _runs(self, rest: str, value: int) -> list[dict[str, Any]]:
+        runs = self._dicts(f"SELECT * FROM run {rest}", [value])
+        for run in runs:
+            run["config"], run["versions"] = json.loads(run["config"]), json.loads(run["versions"])
+            run["started"] = iso_utc(run["started_utc_ns"])
+        return runs
+
+    def run(self, number: int | None = None) -> dict[str, Any] | None:
+        """One run; None asks for the newest."""
+        runs = self._runs("WHERE id = ?", number) if number is not None else self._runs("ORDER BY id DESC LIMIT ?", 1)
+        return runs[0] if runs else None
+
+    def events(self, last: int = 20, run: int | None = None) -> list[dict[str, Any]]:
+        """The last so many events, the newest last."""
+        clause, values = ("", []) if run is None else (" WHERE run = ?", [run])
+        events = self._dicts(f"SELECT * FROM event{clause} ORDER BY id DESC LIMIT ?", [*values, last])[::-1]
+        for event in events:
+            event["detail"], event["time"] = json.loads(event["detail"]), iso_utc(event["at_utc_ns"])
+        return events
+
+    def losses(self) -> list[dict[str, Any]]:
+        """What the journal knows to be missing."""
+        return self._dicts("SELECT * FROM loss ORDER BY id", [])
+
+    def labelled_evidence(self) -> set[str]:
+        """Pictures of parts that a person has labelled."""
+        with self._told():
+            query = "SELECT evidence FROM part WHERE label IS NOT NULL AND evidence IS NOT NULL"
+            return {file for (file,) in self._db.execute(query)}
+
+    def problems(self) -> list[str]:
+        """What SQLite finds wrong with the file, page by page. Slow on a big journal."""
+        try:
+            found = [str(line) for (line,) in self._db.execute("PRAGMA quick_check(10)")]
+        except sqlite3.DatabaseError as err:
+            return [str(err)]
+        return [] if found == ["ok"] else found
+
+    def _dicts(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        with self._told():
+            cursor = self._db.execute(query, values)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as err:
+            raise StorageError(f"cannot read the journal {self.path}: {err}") from err
+
+
+def iso_utc(utc_ns: int) -> str:
+    """`2026-03-01T08:15:30.125Z`"""
+    return (
+        datetime.fromtimestamp(utc_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc_ns // 1_000_000 % 1000:03d}Z"
+    )
+
+
+def _part(row: Sequence[Any]) -> PartRow:
+    values = dict(zip((field.name for field in fields(PartRow)), row, strict=True))
+    values["timings_ms"] = json.loads(values["timings_ms"] or "{}")
+    values["regions"] = tuple(Region(*region) for region in json.loads(values["regions"] or "[]"))
+    return PartRow(**values)

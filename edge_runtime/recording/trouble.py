@@ -1,0 +1,64 @@
+"""What can be wrong with a disk, in words that say what to mend."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_runtime.core.clock import SECOND
+
+_NO_ROOM = "no room for {what} in {folder}: free some space"
+_NO_WRITING = "{what} in {folder} cannot be written: check permissions and that the disk is mounted read-write"
+_LOCKED = "another program holds {what} in {folder}: close it"
+_BROKEN = "the disk under {folder} reports errors ({error}): check the storage medium"
+_SENTENCES: Mapping[int, str] = {
+    sqlite3.SQLITE_FULL: _NO_ROOM,
+    sqlite3.SQLITE_READONLY: _NO_WRITING,
+    sqlite3.SQLITE_CANTOPEN: _NO_WRITING,
+    sqlite3.SQLITE_PERM: _NO_WRITING,
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+}
+_OS_SENTENCES: Mapping[int, str] = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EACCES: _NO_WRITING,
+    errno.EPERM: _NO_WRITING,
+    errno.EROFS: _NO_WRITING,
+    errno.ENOTDIR: _NO_WRITING,
+    errno.EEXIST: _NO_WRITING,
+    errno.EAGAIN: _LOCKED,
+}
+
+
+def explain(error: Exception, what: str, folder: Path) -> str:
+    """Why `what` cannot be written into `folder`, and what to do about it."""
+    if isinstance(error, OSError):
+        sentence = _OS_SENTENCES.get(error.errno or 0, _BROKEN)
+    else:
+        sentence = _SENTENCES.get(_code(error), _BROKEN)
+    return sentence.format(what=what, folder=folder, error=error)
+
+
+def _code(error: Exception) -> int:
+    code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the extended codes keep the primary one in the low byte
+    return code
+
+
+def is_damage(error: Exception) -> bool:
+    """The file's content is wrong: trying again cannot help."""
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def set_aside(path: Path, what: str, now_utc_ns: int) -> str:
+    """Rename a database and its companions, and answer the new name. Raises OSError."""
+    stamp = datetime.fromtimestamp(now_utc_ns // SECOND, UTC).strftime("%Y%m%dT%H%M%SZ")
+    aside = path.with_name(f"{path.stem}.{what}-{stamp}{path.suffix}")
+    for suffix in ("-wal", "-shm", ""):
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            source.rename(aside.with_name(aside.name + suffix))
+    return aside.name

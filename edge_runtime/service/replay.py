@@ -1,0 +1,149 @@
+"""A recorded run through the same code once more: does each part get the decision that it got then?
+
+Only decisions of a model on a frame kept without loss can be compared; pictures kept as JPEG are judged as well, but
+what differs there may be the picture. Deadlines, lost frames and the like are accidents of that day and not replayed.
+Settings are those of the recorded run, so that a changed threshold does not look like a changed model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.core.config import EdgeConfig
+from edge_runtime.core.errors import StorageError
+from edge_runtime.core.messages import Cause, Prediction
+from edge_runtime.decision.policy import Policy
+from edge_runtime.recording.evidence import load_picture
+from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Model = Callable[["NDArray[np.uint8]"], Prediction]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one pass said about a part."""
+
+    verdict: str
+    score: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One part with two decisions."""
+
+    id: int
+    part: str
+    recorded: Judged
+    replayed: Judged
+
+
+@dataclass(slots=True)
+class Replay:
+    """How a run compares. `not_compared` says why, and how many."""
+
+    run: int
+    model: str
+    parts: int = 0
+    compared: int = 0
+    identical: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    lossy_compared: int = 0
+    lossy_identical: int = 0
+    not_compared: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_identical(self) -> bool:
+        return self.compared > 0 and not self.differences
+
+    def as_dict(self) -> dict[str, Any]:
+        document = asdict(self)
+        document["not_compared"] = dict(self.not_compared)
+        document["lossy"] = {"compared": document.pop("lossy_compared"), "identical": document.pop("lossy_identical")}
+        return document
+
+
+def replay_run(reader: JournalReader, state: Path, run: int, model: Model, policy: Policy, label: str) -> Replay:
+    """Judge every kept frame of a run again. state: the folder that evidence files are relative to."""
+    found = Replay(run, label)
+    for row in reader.parts(PartFilter(run=run)):
+        found.parts += 1
+        why_not = _why_not(row)
+        if why_not:
+            found.not_compared[why_not] += 1
+            continue
+        try:
+            image = load_picture(state / str(row.evidence))
+        except OSError:
+            found.not_compared["picture is gone"] += 1
+            continue
+        _compare(found, row, image, model, policy)
+    return found
+
+
+def _why_not(row: PartRow) -> str:
+    if row.cause != Cause.MODEL:
+        return f"decided by {row.cause}" if row.cause else "not decided yet"
+    return "" if row.evidence else "no picture kept"
+
+
+def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model, policy: Policy) -> None:
+    prediction = model(image)
+    verdict, reason = policy.judge(prediction)
+    recorded = Judged(str(row.verdict), row.score, row.reason or "")
+    replayed = Judged(verdict.value, prediction.score, reason)
+    is_same = recorded == replayed
+    if not str(row.evidence).endswith(".png"):
+        found.lossy_compared += 1
+        found.lossy_identical += is_same
+        return
+    found.compared += 1
+    found.identical += is_same
+    if not is_same:
+        found.differences.append(Difference(row.id, row.part, recorded, replayed))
+
+
+def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None) -> Replay:
+    """Replay a run of this box. run: None takes the newest; model: None takes the one that was in charge.
+
+    Raises StorageError without such a run, ModelError when the model is not here any more.
+    """
+    from edge_runtime.lines.vision_model import open_vision_model
+    from edge_runtime.service.wiring import open_store, policy
+
+    with JournalReader(state / "journal.db") as reader:
+        recorded = reader.run(run)
+        if recorded is None:
+            raise StorageError(f"no run {run} in {reader.path}" if run else f"no run in {reader.path} yet")
+        notes: list[str] = []
+        settings = _settings_of(recorded, cfg, notes)
+        bundle = open_store(cfg).resolve(model or recorded["model"])
+        if bundle.label == recorded["model"] and bundle.digest != recorded["model_digest"]:
+            notes.append(f"{bundle.label} is not the file that was in charge: its digest changed since")
+        chosen = policy(settings.decision, bundle.manifest.thresholds)
+        found = replay_run(
+            reader, state, recorded["id"], open_vision_model(bundle, settings.model), chosen, bundle.label
+        )
+    if found.lossy_compared:
+        notes.append("pictures kept as JPEG may be decided otherwise: set recording.format to png for exact replays")
+    if not found.compared:
+        notes.append("nothing to compare: record with recording.format = png and recording.good_share = 1.0")
+    found.notes = notes
+    return found
+
+
+def _settings_of(recorded: dict[str, Any], cfg: EdgeConfig, notes: list[str]) -> EdgeConfig:
+    try:
+        return EdgeConfig.model_validate(recorded["config"])
+    except ValueError:
+        notes.append("the recorded settings are of another version: today's thresholds are used")
+        return cfg

@@ -1,0 +1,180 @@
+"""`parts list | show | replay` as a technician and as a script call them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.cli.main import main
+from edge_runtime.cli.parts_cmds import parse_since
+from edge_runtime.core.clock import monotonic_ns
+from edge_runtime.core.config import RecordingConfig
+from edge_runtime.core.errors import UsageError
+from edge_runtime.core.messages import (
+    Cause,
+    Decision,
+    Frame,
+    GateReport,
+    Outcome,
+    PartKey,
+    Prediction,
+    Region,
+    Trigger,
+    Verdict,
+)
+from edge_runtime.recording.evidence import Evidence
+from edge_runtime.recording.journal import Journal
+from edge_runtime.recording.records import RunInfo
+
+START_NS = monotonic_ns()  # wall time follows from it, and `--since 1h` must find the parts
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six parts: accepted and rejected ones with pictures, and one that was too late."""
+    state = tmp_path_factory.mktemp("state")
+    journal = Journal(state / "journal.db", RunInfo({}, "c" * 64, "scratch@1", "d" * 64))
+    evidence = Evidence(state, RecordingConfig(good_share=1.0), journal.kept, reserve_bytes=0)
+    journal.start()
+    image = np.zeros((72, 128, 3), np.uint8)
+    for number in range(1, 7):
+        key, at_ns = PartKey(0x7F3A, number), START_NS + number
+        journal.triggered(Trigger(key, number, at_ns))
+        verdict, cause = (Verdict.REJECT, Cause.MODEL) if number % 2 else (Verdict.ACCEPT, Cause.MODEL)
+        score: float | None = 0.9 if number % 2 else 0.1
+        if number == 6:
+            verdict, cause, score = Verdict.UNSURE, Cause.DEADLINE, None
+        reason = "300 ms passed" if score is None else f"scratch {score}"
+        decision = Decision(key, verdict, cause, reason, score, at_ns, at_ns, at_ns + 9_000_000, "scratch@1")
+        region = Region(0.2, 0.2, 0.1, 0.1, 0.9, "scratch")
+        prediction = Prediction("scratch@1", 0.9, {}, (region,), np.full((4, 8), 0.5, np.float32), {"invoke": 1.5})
+        journal.decided(decision, None, prediction if score else None)
+        evidence.decided(decision, Frame("cam0", 1, at_ns, 0, image) if score else None, prediction)
+        journal.ended(GateReport(key, Outcome.PASSED if verdict == "accept" else Outcome.FIRED, number + 1000, at_ns))
+    evidence.start()
+    evidence.stop()
+    journal.stop()
+    return state
+
+
+@pytest.fixture
+def run(state: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    def called(*args: str, folder: Path = state) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit_info:
+            main(["parts", *args, "--set", f"recording.state_dir={folder}"])
+        captured = capsys.readouterr()
+        return int(exit_info.value.code or 0), captured.out, captured.err
+
+    return called
+
+
+def test_list_is_a_table_with_the_newest_last(run: Any) -> None:
+    code, out, err = run("list", "--last", "3")
+    lines = out.splitlines()
+    assert code == 0 and lines[0].split()[:3] == ["ID", "TIME", "PART"]
+    assert [line.split()[0] for line in lines[1:]] == ["4", "5", "6"]
+    assert "unsure" in lines[3] and "deadline" in lines[3] and "300 ms passed" in lines[3]
+    assert "6 parts match" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        (["--verdict", "reject"], [1, 3, 5]),
+        (["--verdict", "reject", "--verdict", "unsure"], [1, 3, 5, 6]),
+        (["--cause", "deadline"], [6]),
+        (["--outcome", "passed", "--last", "1"], [4]),
+        (["--since", "1h"], [1, 2, 3, 4, 5, 6]),
+        (["--since", "2099-01-01"], []),
+    ],
+)
+def test_list_finds_what_was_asked_for(run: Any, options: list[str], ids: list[int]) -> None:
+    code, out, _ = run("list", "--json", *options)
+    assert code == 0 and [row["id"] for row in json.loads(out)] == ids
+
+
+def test_show_joins_everything_about_a_part(run: Any) -> None:
+    code, out, _ = run("show", "3")
+    assert code == 0
+    for words in (
+        "7f3a-3",
+        "REJECT",
+        "scratch 0.9",
+        "scratch@1",
+        "fired at encoder 1003",
+        "+9.00 ms",
+        "invoke 1.50 ms",
+    ):
+        assert words in out
+    code, out, _ = run("show", "7f3a-3", "--json")
+    document = json.loads(out)
+    assert document["id"] == 3 and document["has_picture"] and document["regions"][0]["label"] == "scratch"
+    assert run("show", "last", "--json")[1].count('"verdict": "unsure"') == 1
+
+
+def test_show_draws_the_part(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "part.png"
+    assert run("show", "3", "--picture", str(file))[0] == 0
+    drawn = cv2.imread(str(file))
+    assert drawn is not None and drawn.shape[1] == 1280
+    code, _, err = run("show", "6", "--picture", str(tmp_path / "none.jpg"))
+    assert code == 0 and "no picture of part 6 was kept" in err and (tmp_path / "none.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["show", "99"], 1, "the newest is 6"),
+        (["show", "nonsense"], 2, "7f3a-128"),
+        (["show", "3", "--picture", "x.bmp"], 2, ".png"),
+        (["show", "9" * 30], 1, "no part"),
+        (["list", "--since", "yesterday"], 2, "30m"),
+        (["list", "--verdict", "perhaps"], 2, "perhaps"),
+        (["list", "--last", "0"], 2, "--last"),
+        (["replay", "--run", "x"], 2, "latest"),
+        (["replay", "--run", "9"], 1, "no run 9"),
+    ],
+)
+def test_what_cannot_be_done_is_a_sentence(run: Any, args: list[str], code: int, words: str) -> None:
+    got, _, err = run(*args)
+    assert got == code and words in err and "Traceback" not in err
+
+
+def test_a_box_that_recorded_nothing_says_so(run: Any, tmp_path: Path) -> None:
+    code, _, err = run("list", folder=tmp_path)
+    assert code == 1 and "edge-runtime run" in err
+
+
+def test_since_understands_spans_days_and_times() -> None:
+    now_s = 1_800_000_000.0
+    assert parse_since("90s", now_s) == round((now_s - 90) * 1e9)
+    assert parse_since("1.5h", now_s) == round((now_s - 5400) * 1e9)
+    assert 0 <= now_s * 1e9 - parse_since("today", now_s) < 86_400 * 1e9
+    assert parse_since("2027-01-15T08:00:00+00:00") == 1_800_000_000 * 10**9
+    with pytest.raises(UsageError):
+        parse_since("0000-99-99")
+
+
+_MAIN_AND_MODULES = """
+import sys
+from edge_runtime.cli.main import main
+try:
+    main()
+finally:
+    print(sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def test_list_starts_without_numpy_and_pydantic(state: Path, tmp_path: Path) -> None:
+    station = tmp_path / "station.toml"
+    station.write_text(f'[recording]\nstate_dir = "{state}"\n')
+    command = [sys.executable, "-c", _MAIN_AND_MODULES, "parts", "list", "--config", str(station)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "7f3a-6" in done.stdout and "'numpy'" not in done.stderr and "'pydantic'" not in done.stderr

@@ -1,0 +1,148 @@
+"""Which pictures stay when there is no room for all, and what a crash leaves behind."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.core.clock import SECOND
+from edge_runtime.core.messages import PartKey, Verdict
+from edge_runtime.recording import shelf as shelf_module
+from edge_runtime.recording.shelf import QuotaFull, Shelf, heat_file
+
+DAY_NS = 86_400 * SECOND
+NOON = 20_800 * DAY_NS + 43_200 * SECOND  # in 2026
+KEEP = {Verdict.ACCEPT: 7, Verdict.UNSURE: 90, Verdict.REJECT: 90}
+
+
+def open_shelf(state: Path, quota: int = 10_000, labelled: set[str] | None = None, reserve: int = 0) -> Shelf:
+    shelf = Shelf(state, quota, KEEP, reserve, lambda: labelled or set())
+    shelf.scan()
+    return shelf
+
+
+def put(shelf: Shelf, number: int, verdict: Verdict, size: int = 1000, utc_ns: int = NOON) -> str:
+    file = shelf.place(PartKey(1, number), verdict, utc_ns + number * SECOND, ".jpg")
+    shelf.put(file, verdict, bytes(size), None)
+    return file
+
+
+def left(state: Path) -> list[str]:
+    return sorted(file.name.split("-", 2)[2].split(".")[0] for file in (state / "evidence").rglob("*-*.jpg"))
+
+
+def test_the_place_tells_day_time_part_and_verdict(tmp_path: Path) -> None:
+    file = open_shelf(tmp_path).place(PartKey(0x7F3A, 12), Verdict.REJECT, NOON + 5_250_000_000, ".png")
+    assert file == "evidence/2026/12/13/120005.250-7f3a-12-reject.png"
+
+
+def test_accepted_ones_go_first_the_oldest_first(tmp_path: Path) -> None:
+    shelf = open_shelf(tmp_path, quota=5050)
+    for number, verdict in enumerate([Verdict.REJECT, Verdict.ACCEPT, Verdict.UNSURE, Verdict.ACCEPT, Verdict.REJECT]):
+        put(shelf, number, verdict)
+    put(shelf, 5, Verdict.REJECT)
+    assert left(tmp_path) == ["0-reject", "2-unsure", "3-accept", "4-reject", "5-reject"]
+
+
+def test_an_accepted_part_never_displaces_a_rejected_one(tmp_path: Path) -> None:
+    shelf = open_shelf(tmp_path, quota=3000)
+    for number in range(3):
+        put(shelf, number, Verdict.REJECT)
+    with pytest.raises(QuotaFull):
+        put(shelf, 3, Verdict.ACCEPT)
+    assert left(tmp_path) == ["0-reject", "1-reject", "2-reject"]
+
+
+def test_unlabelled_rejects_stay_longest(tmp_path: Path) -> None:
+    labelled: set[str] = set()
+    shelf = open_shelf(tmp_path, quota=3000, labelled=labelled)
+    files = [put(shelf, number, Verdict.REJECT) for number in range(3)]
+    labelled.add(files[1])
+    put(shelf, 3, Verdict.REJECT)
+    put(shelf, 4, Verdict.REJECT)
+    assert left(tmp_path) == ["2-reject", "3-reject", "4-reject"]
+
+
+def test_each_class_has_its_own_age(tmp_path: Path) -> None:
+    shelf = open_shelf(tmp_path)
+    put(shelf, 1, Verdict.ACCEPT)
+    put(shelf, 2, Verdict.REJECT)
+    assert shelf.expire(NOON + 7 * DAY_NS) == 0
+    assert shelf.expire(NOON + 9 * DAY_NS) == 1000
+    assert left(tmp_path) == ["2-reject"]
+    assert shelf.expire(NOON + 92 * DAY_NS) == 1000
+    assert [path for path in (tmp_path / "evidence").rglob("*") if path.name != ".unfinished"] == []
+
+
+def test_pictures_of_a_box_without_a_clock_do_not_grow_old(tmp_path: Path) -> None:
+    shelf = open_shelf(tmp_path)
+    put(shelf, 1, Verdict.ACCEPT, utc_ns=0)
+    assert shelf.expire(NOON) == 0
+
+
+def test_a_new_start_counts_what_is_there_and_throws_half_files_away(tmp_path: Path) -> None:
+    shelf = open_shelf(tmp_path)
+    file = put(shelf, 1, Verdict.REJECT)
+    (tmp_path / "evidence/.unfinished/120001.000-0001-2-reject.jpg").write_bytes(b"half")
+    orphan = heat_file(tmp_path / file.replace("-1-", "-2-"))
+    orphan.write_bytes(b"a heat map whose picture never came")
+    (tmp_path / "evidence/2026/12/13/notes.txt").write_text("somebody else's")
+    again = open_shelf(tmp_path)
+    assert again.used_bytes == 1000 and left(tmp_path) == ["1-reject"]
+    assert not orphan.exists() and list((tmp_path / "evidence/.unfinished").iterdir()) == []
+
+
+def test_a_heat_map_comes_and_goes_with_its_picture(tmp_path: Path) -> None:
+    shelf = open_shelf(tmp_path, quota=2500)
+    file = shelf.place(PartKey(1, 1), Verdict.ACCEPT, NOON, ".png")
+    shelf.put(file, Verdict.ACCEPT, bytes(1500), bytes(500))
+    assert heat_file(tmp_path / file).is_file() and shelf.used_bytes == 2000
+    put(shelf, 2, Verdict.REJECT)
+    assert not heat_file(tmp_path / file).exists() and shelf.used_bytes == 1000
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = open_shelf(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shelf_module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        put(shelf, 1, Verdict.REJECT)
+    assert [path for path in (tmp_path / "evidence").rglob("*") if path.is_file()] == [] and shelf.used_bytes == 0
+
+
+def test_the_journals_reserve_is_left_free_and_costs_accepted_pictures_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = open_shelf(tmp_path, reserve=5000)
+    monkeypatch.setattr(shelf_module, "free_bytes", lambda _: 100_000)
+    put(shelf, 1, Verdict.ACCEPT)
+    put(shelf, 2, Verdict.REJECT)
+    monkeypatch.setattr(shelf_module, "free_bytes", lambda _: 5_500)
+    put(shelf, 3, Verdict.REJECT)
+    assert left(tmp_path) == ["2-reject", "3-reject"]
+    with pytest.raises(OSError, match="No space"):
+        put(shelf, 4, Verdict.REJECT)
+    assert left(tmp_path) == ["2-reject", "3-reject"]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(list(Verdict)), st.integers(100, 3000)), max_size=25))
+def test_the_quota_holds_and_the_sum_is_the_disks(
+    tmp_path_factory: pytest.TempPathFactory, pictures: list[tuple[Verdict, int]]
+) -> None:
+    state = tmp_path_factory.mktemp("state")
+    shelf = open_shelf(state, quota=6000)
+    for number, (verdict, size) in enumerate(pictures):
+        try:
+            put(shelf, number, verdict, size)
+        except QuotaFull:
+            assert verdict is Verdict.ACCEPT
+        on_disk = sum(file.stat().st_size for file in (state / "evidence").rglob("*.jpg"))
+        assert shelf.used_bytes == on_disk <= 6000

@@ -1,0 +1,1 @@
+"""Cameras and the trigger: who took which picture, of which part."""

@@ -1,0 +1,205 @@
+"""`io`: find and test devices, one at a time and without the line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_runtime.core.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    from edge_runtime.capture.camera import Camera
+    from edge_runtime.cli.main import Session
+    from edge_runtime.core.config import CameraConfig, EdgeConfig
+    from edge_runtime.core.messages import Frame
+
+DRIVERS = ("sim", "folder", "video", "v4l2")
+PICTURE_WITHIN_S = 5.0
+KINDS = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+@click.group()
+def io() -> None:
+    """Find and test devices."""
+
+
+@io.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def cameras(session: Session, as_json: bool) -> None:
+    """Cameras that this box has, and the one the station file takes. Exit code 1 when that one is not there."""
+    document = _survey(session.config)
+    click.echo(json.dumps(document, indent=2) if as_json else "\n".join(_survey_lines(document)))
+    raise SystemExit(0 if document["configured"]["ready"] else 1)
+
+
+@io.command()
+@click.option("--driver", type=click.Choice(DRIVERS), help="Camera driver; else the station's.")
+@click.option("--path", help="Folder, video file or device; else the station's.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write: FILE.jpg, .png or .bmp.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Pictures to take.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def capture(session: Session, driver: str | None, path: str | None, out: Path, count: int, as_json: bool) -> None:
+    """Take pictures and say how bright and sharp they are. With a count, FILE.jpg, FILE-2.jpg, FILE-3.jpg and so on."""
+    from edge_runtime.core.config_file import load
+
+    if out.suffix.lower() not in KINDS:
+        raise UsageError(f"--out {out}: pictures are written as {', '.join(KINDS)}")
+    settings = [*session.settings]
+    if driver is not None:
+        settings.append(f"camera.driver={json.dumps(driver)}")
+        settings.append('camera.path=""')  # the station's path is for the station's driver
+    if path is not None:
+        settings.append(f"camera.path={json.dumps(path)}")
+    document = _capture(load(session.config_path, settings).config, out, count)
+    click.echo(json.dumps(document, indent=2) if as_json else "\n".join(_capture_lines(document)))
+
+
+def _survey(cfg: EdgeConfig) -> dict[str, Any]:
+    from edge_runtime.capture.v4l2_devices import list_devices
+
+    camera, devices = cfg.camera, list_devices()
+    used = camera.path or (devices[0].path if devices else "")
+    ready, detail = _readiness(camera, [device.path for device in devices])
+    return {
+        "configured": {
+            "name": camera.name,
+            "driver": camera.driver,
+            "path": camera.path,
+            "ready": ready,
+            "detail": detail,
+        },
+        "devices": [
+            {
+                "path": device.path,
+                "name": device.name,
+                "pictures": device.index == 0,
+                "permitted": device.is_readable,
+                "used": camera.driver == "v4l2" and device.path == used,
+            }
+            for device in devices
+        ],
+        "drivers": {
+            "sim": "simulated parts on a simulated belt; needs nothing",
+            "folder": "pictures of a folder, one for each part; needs camera.path",
+            "video": "a video file as a free-running camera; needs camera.path",
+            "v4l2": f"USB and CSI cameras; {len(devices)} device{'' if len(devices) == 1 else 's'} found",
+        },
+    }
+
+
+def _readiness(camera: CameraConfig, found: list[str]) -> tuple[bool, str]:
+    """Whether the station's camera is there, judged without opening it."""
+    if camera.driver == "sim":
+        return True, "simulated"
+    if camera.driver == "v4l2":
+        path = camera.path or (found[0] if found else "/dev/video0")
+        if Path(path).exists():
+            return True, path
+        return False, f"no camera '{path}' (found: {', '.join(found) or 'none'}); check the cable or set camera.path"
+    path = camera.path
+    there = Path(path).expanduser().is_dir() if camera.driver == "folder" else Path(path).expanduser().is_file()
+    if path and there:
+        return True, path
+    what = "folder of pictures" if camera.driver == "folder" else "video file"
+    return False, f"camera.path = '{path}' is no {what}; set camera.path"
+
+
+def _survey_lines(document: dict[str, Any]) -> Iterator[str]:
+    configured = document["configured"]
+    mark = click.style("ok  ", fg="green") if configured["ready"] else click.style("fail", fg="red")
+    yield f"{mark} {configured['name']}: driver {configured['driver']}, {configured['detail']}"
+    for device in document["devices"]:
+        notes = [] if device["pictures"] else ["describes the camera, takes no pictures"]
+        notes += [] if device["permitted"] else ["no permission: add the user to group video"]
+        notes += ["used by this station"] if device["used"] else []
+        yield f"     {device['path']}  {device['name']}" + (f"  ({', '.join(notes)})" if notes else "")
+    if not document["devices"]:
+        yield "     no video devices found"
+    for name, text in document["drivers"].items():
+        yield f"     {name:<7}{text}"
+
+
+def _capture(cfg: EdgeConfig, out: Path, count: int) -> dict[str, Any]:
+    from edge_runtime.features.image import brightness, sharpness
+
+    pictures: list[dict[str, Any]] = []
+    stamps: list[int] = []
+    with _running(cfg) as camera:
+        for number in range(count):
+            frame = _take(camera, number + 1)
+            target = out if number == 0 else out.with_name(f"{out.stem}-{number + 1}{out.suffix}")
+            _write(target, frame, cfg.recording.jpeg_quality)
+            stamps.append(frame.captured_ns)
+            pictures.append(
+                {
+                    "file": str(target),
+                    "width": frame.image.shape[1],
+                    "height": frame.image.shape[0],
+                    "brightness": round(brightness(frame.image), 1),
+                    "sharpness": round(sharpness(frame.image), 1),
+                }
+            )
+    seconds = (stamps[-1] - stamps[0]) / 1e9
+    fps = round((count - 1) / seconds, 2) if seconds > 0 else None
+    return {"camera": cfg.camera.name, "driver": cfg.camera.driver, "pictures": pictures, "fps": fps}
+
+
+def _capture_lines(document: dict[str, Any]) -> Iterator[str]:
+    for picture in document["pictures"]:
+        yield (
+            f"{picture['file']}  {picture['width']}x{picture['height']}  "
+            f"brightness {picture['brightness']:.0f} of 255  sharpness {picture['sharpness']:.0f}"
+        )
+    if document["fps"] is not None:
+        yield f"{document['fps']:g} pictures/s"
+
+
+@contextmanager
+def _running(cfg: EdgeConfig) -> Iterator[Camera]:
+    from edge_runtime.capture.camera import open_camera
+    from edge_runtime.core.clock import monotonic_ns
+
+    camera = open_camera(cfg.camera, cfg.world, monotonic_ns)
+    camera.start()
+    try:
+        yield camera
+    finally:
+        camera.stop()
+
+
+def _take(camera: Camera, number: int) -> Frame:
+    """One picture. A file of a folder that cannot be read is passed over, as the line does."""
+    from edge_runtime.core.messages import PartKey, Trigger
+
+    limit = time.monotonic() + PICTURE_WITHIN_S
+    while time.monotonic() < limit:
+        camera.trigger(Trigger(PartKey(0, number), 0, time.monotonic_ns()))
+        frame = camera.read(PICTURE_WITHIN_S if camera.pairs_by != "part" else 0.5)
+        if frame is not None:
+            return frame
+    raise DeviceError(
+        f"camera '{camera.name}' takes no picture within {PICTURE_WITHIN_S:.0f} s; {camera.health().detail}"
+    )
+
+
+def _write(target: Path, frame: Frame, quality: int) -> None:
+    import cv2
+    import simplejpeg
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix.lower() in (".jpg", ".jpeg"):
+            target.write_bytes(simplejpeg.encode_jpeg(frame.image, quality=quality, colorspace="RGB"))
+        else:
+            _, data = cv2.imencode(target.suffix.lower(), cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
+            target.write_bytes(data.tobytes())
+    except OSError as err:
+        raise UsageError(f"--out {target}: cannot be written: {err.strerror}") from err

@@ -1,0 +1,174 @@
+"""`models list | show | verify | probe | teach`: which models there are, whether they are whole, and making one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+    from edge_runtime.modelstore.store import ModelStore
+
+
+@click.group()
+def models() -> None:
+    """Model bundles: list, show, verify, probe, teach."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def list_command(session: Session, as_json: bool) -> None:
+    """Every model this box could run; the station's own is marked."""
+    from edge_runtime.service.model_reports import list_models
+
+    rows = list_models(session.config, _store(session))
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        click.echo("no models are installed", err=True)
+    width = max((len(row["model"]) for row in rows), default=0)
+    for row in rows:
+        mark = "*" if row["station"] else " "
+        where = "shipped" if row["shipped"] else "own"
+        what = (
+            click.style(row["problem"], fg="red") if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  {row['title']}"
+        )
+        click.echo(f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {what}".rstrip())
+
+
+@models.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def show(session: Session, name: str, as_json: bool) -> None:
+    """What a model eats and says, its thresholds, figures, licence and card. NAME, NAME@VERSION or a bundle folder."""
+    from edge_runtime.service.model_reports import show_model
+
+    about = show_model(name, _store(session))
+    if as_json:
+        click.echo(json.dumps(about, indent=1))
+        return
+    card = about.pop("card")
+    files = about.pop("files")
+    for key, value in about.items():
+        click.echo(f"{key:<16} {_shortened(value)}")
+    click.echo(f"{'files':<16} {', '.join(sorted(files))[:400]}")
+    if card:
+        click.echo(f"\n{card.rstrip()}")
+
+
+@models.command()
+@click.argument("reference", metavar="[NAME|FOLDER]", default="")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def verify(session: Session, reference: str, as_json: bool) -> None:
+    """Is every file as it was sealed, and does the model still say the same about its golden pictures?"""
+    from edge_runtime.service.model_reports import verify_models
+
+    rows = verify_models(reference, session.config, _store(session))
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    for row in rows if not as_json else ():
+        word = click.style("good", fg="green") if row["ok"] else click.style("BAD ", fg="red", bold=True)
+        golden = row.get("golden", {})
+        golden_text = "no golden pictures"
+        if golden.get("pictures"):
+            golden_text = f"{golden['pictures']} golden pictures differ by at most {golden['worst']:.4f}"
+        good = f"{row.get('files')} files, {golden_text}, loads on {golden.get('runtime')}"
+        click.echo(f"{word} {row['model'] or row['folder']}  {good if row['ok'] else row['problem']}")
+    if not rows:
+        click.echo("no models are installed", err=True)
+    raise SystemExit(0 if rows and all(row["ok"] for row in rows) else 1)
+
+
+@models.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--threads", type=click.IntRange(1, 16), help="Inference threads; the station's unless given.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.0, 30.0), default=1.0, show_default=True, help="How long to time it."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def probe(session: Session, file: Path, threads: int | None, seconds: float, as_json: bool) -> None:
+    """Load and run any .tflite file in a child process with limits, and tell what is in it."""
+    from edge_runtime.inference.probe import probe as ask
+
+    cfg = session.config.model
+    report = ask(
+        file, threads=threads or cfg.threads, delegate=cfg.delegate, runtime=cfg.runtime, seconds=seconds
+    ).as_json()
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+    elif report["ok"]:
+        click.echo("\n".join(_probe_lines(report)))
+    else:
+        click.echo(f"refused: {report['file']}: {report['problem']}", err=True)
+    raise SystemExit(0 if report["ok"] else 1)
+
+
+@models.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--name", required=True, help="Name of the model to be made.")
+@click.option("--over-reject", type=click.FloatRange(0.0, 0.5), default=0.01, show_default=True,
+              help="Share of good parts that may be rejected.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def teach(session: Session, folder: Path, name: str, over_reject: float, as_json: bool) -> None:
+    """Learn what a good part looks like from 20-150 pictures of good ones in DIR."""
+    from edge_runtime.service.teach import teach as learn
+
+    report = learn(folder, name, _store(session), session.config, over_reject=over_reject)
+    about: dict[str, Any] = report.as_json()
+    if as_json:
+        click.echo(json.dumps(about, indent=1))
+        return
+    for key, value in about.items():
+        click.echo(f"{key:<16} {_shortened(value)}")
+    click.echo(f"\nnow: edge-runtime predict FILE... --model {name}", err=True)
+
+
+def _store(session: Session) -> ModelStore:
+    from edge_runtime.service.wiring import open_store
+
+    return open_store(session.config)
+
+
+def _probe_lines(report: dict[str, Any]) -> list[str]:
+    def tensor(about: dict[str, Any]) -> str:
+        shape = "x".join(map(str, about["shape"])) or "scalar"
+        numbers = ""
+        if "scale" in about:
+            scale, zero = about["scale"], about["zero_point"]
+            per_channel = isinstance(scale, list)
+            numbers = (
+                f"  {len(scale)} scales along axis {about['axis']}"
+                if per_channel
+                else f"  scale {scale:.6g} zero {zero}"
+            )
+        return f"{about['name']}  {about['dtype']} {shape}{numbers}"
+
+    operators = ", ".join(f"{name} {count}" for name, count in report["operators"].items())
+    delegated = "yes" if report["delegated"] else "no"
+    return [
+        f"{report['file']}  {report['bytes']} bytes  sha256 {report['sha256'][:16]}",
+        f"runtime    {report['runtime']}, delegated: {delegated}",
+        *(f"input      {tensor(about)}" for about in report["inputs"]),
+        *(f"output     {tensor(about)}" for about in report["outputs"]),
+        f"operators  {operators}",
+        f"time       {report['median_ms']:.3f} ms median of {report['runs']}, load {report['load_ms']:.1f} ms",
+        f"memory     {report['rss_mb']:.0f} MB resident in a process of its own",
+        *(f"note       {remark}" for remark in report["remarks"]),
+    ]
+
+
+def _shortened(value: object) -> str:
+    if isinstance(value, dict):
+        text = ", ".join(f"{part} {item}" for part, item in value.items())
+    else:
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,0 +1,1 @@
+"""Pure functions between what a device delivers and what a model eats."""

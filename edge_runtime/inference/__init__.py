@@ -1,0 +1,1 @@
+"""From tensors to predictions: the engine, the decoders of its outputs, and the probe for files nobody vouches for."""

@@ -1,0 +1,410 @@
+"""One camera to one reject gate. Read down: this is the order in which a part travels.
+
+    photo-eye --trigger--> ledger row opened           (bridge thread)
+    camera ----frame-----> paired with its trigger     (camera thread)
+    queue ---------------> model -> policy -> decision (worker thread, replaced when it hangs)
+    deadline ------------> unsure decision             (keeper thread)
+    decision ------------> verdict on the wire, taps   (whichever thread decided first)
+
+Whoever decides first decides; the ledger makes every later decision a no-op. Nothing waits for the taps.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge_runtime.capture.camera import Camera
+from edge_runtime.capture.pairing import Pairing
+from edge_runtime.core.clock import MS, SECOND, Clock
+from edge_runtime.core.config import CameraConfig, DecisionConfig
+from edge_runtime.core.errors import DeviceError, ModelError
+from edge_runtime.core.messages import (
+    Cause,
+    Decision,
+    Event,
+    Frame,
+    GateReport,
+    Outcome,
+    Prediction,
+    Trigger,
+    Verdict,
+)
+from edge_runtime.decision.ledger import Ledger, Row
+from edge_runtime.decision.policy import Policy
+from edge_runtime.flow.components import Component, Health, State
+from edge_runtime.flow.handoff import Bounded
+from edge_runtime.flow.priority import run_promptly, share_interpreter
+from edge_runtime.flow.stage_runner import StageRunner
+from edge_runtime.flow.timing import Latency
+
+log = logging.getLogger(__name__)
+
+Model = Callable[[Any], Prediction]  # picture (h, w, 3) u8 RGB -> prediction
+
+KEEPER_NAPS = 4  # in the shorter of deadline and stage budget: what begins during a nap is seen long before it is due
+MOST_NAP_NS, LEAST_NAP_NS = 50 * MS, MS // 2  # 20 turns a second show that it is alive; never a busy loop
+READ_TIMEOUT_S = 0.2  # how long the camera thread waits before it shows that it is alive
+OUTCOME_WAIT_NS = 5 * SECOND  # after the deadline; a stopped belt is reported by the controller, not waited out
+REOPEN_WAIT_S = (0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts to bring a camera back
+SILENT_PARTS = 2  # parts without a frame before silence is called a lost camera: one may just be a dropped frame
+RECENT = 24  # decisions kept for the live screen
+ESTIMATE_GAIN = 0.2  # weight of the newest part in the running mean of model time
+
+
+class Rejecter(Component, Protocol):
+    """The way to the far side: verdicts out; triggers, outcomes and events come back by callbacks."""
+
+    def write(self, decision: Decision) -> None: ...
+    def arm(self) -> bool: ...
+
+
+OpenRejecter = Callable[
+    [Callable[[Trigger], None], Callable[[GateReport], None], Callable[[Event], None]],
+    Rejecter,
+]
+
+
+class Tap(Protocol):
+    """Who listens beside the flow: journal, evidence, monitors. Every method returns at once and never raises."""
+
+    def triggered(self, trigger: Trigger) -> None: ...
+    def decided(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> None: ...
+    def ended(self, report: GateReport) -> None: ...
+    def happened(self, event: Event) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One part on its way to the model."""
+
+    trigger: Trigger
+    frame: Frame
+
+
+class VisionLine:
+    """Camera -> model -> decision -> gate, with one decision for each trigger whatever happens on the way."""
+
+    name = "vision"
+
+    def __init__(
+        self,
+        *,
+        camera: Camera,
+        camera_cfg: CameraConfig,
+        open_model: Callable[[], Model],
+        model_label: str,
+        policy: Policy,
+        decision_cfg: DecisionConfig,
+        open_rejecter: OpenRejecter,
+        taps: Sequence[Tap],
+        clock: Clock,
+    ) -> None:
+        self.camera = camera
+        self.model_label = model_label
+        self._policy = policy
+        self._taps = taps
+        self._clock = clock
+        self._deadline_ns = round(decision_cfg.deadline_ms * MS)
+        self._nap_ns = min(
+            MOST_NAP_NS, round(min(decision_cfg.deadline_ms, decision_cfg.stage_budget_ms) * MS) // KEEPER_NAPS
+        )
+        self._lost_after_ns = round(camera_cfg.lost_after_s * SECOND)
+        pairs_by = camera.pairs_by if camera_cfg.pair_by == "auto" else camera_cfg.pair_by
+        self._pairing = Pairing(pairs_by, camera_cfg, clock)
+        self.ledger = Ledger(self._deadline_ns, OUTCOME_WAIT_NS)
+        self._queue: Bounded[Job] = Bounded(decision_cfg.queue_parts)
+        self.runner: StageRunner[Job, Prediction | None] = StageRunner(
+            "model",
+            self._queue,
+            lambda: self._inspector(open_model()),
+            self._judge,
+            self._blame_engine,
+            round(decision_cfg.stage_budget_ms * MS),
+            clock,
+        )
+        self.rejecter = open_rejecter(self.on_trigger, self.on_report, self.on_event)
+        self._stop = threading.Event()
+        self._closing = threading.Event()  # no new parts, those on the belt are seen through
+        self._threads: list[threading.Thread] = []
+        self._camera_state = Health(State.STOPPED)
+        self._camera_progress_ns = self._keeper_progress_ns = clock()
+        self._last_frame_ns = clock()
+        self._parts_since_frame = 0
+        self._model_ns = 0.0  # running mean of the time one part takes in the model
+        self.trigger_to_verdict = Latency()
+        self.capture_to_verdict = Latency()
+        self.invoke = Latency()
+        self.recent: deque[Decision] = deque(maxlen=RECENT)
+        self.scheduling: dict[str, str] = {}  # thread -> "fifo", or why it has to wait its turn
+
+    # -- start and stop: sinks first, sources last; and back in flow order ---------------------------------------
+
+    def start(self) -> None:
+        self._stop.clear()
+        self._closing.clear()
+        share_interpreter()
+        try:
+            self.runner.start()
+            self._thread("keeper", self._keep)
+            self.camera.start()
+            self._camera_state = Health(State.OK)
+            self._thread("camera", self._watch_camera)
+            self.rejecter.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def arm(self) -> bool:
+        """Let the belt run. False when the controller does not say yes in time; it stays wanted and is asked again."""
+        return self.rejecter.arm()
+
+    def close(self) -> None:
+        """Take no further parts (the far side gives them its default); those on the belt are seen through."""
+        self._closing.set()
+
+    @property
+    def is_drained(self) -> bool:
+        return self.ledger.open_parts == 0 and self.runner.is_idle
+
+    def stop(self) -> None:
+        """End at once: parts nobody decided become unsure, outcomes nobody reported become unknown."""
+        self._stop.set()
+        self.camera.stop()
+        self.runner.stop()
+        for thread in self._threads:
+            thread.join(timeout=2.0)
+        self._threads.clear()
+        for row in self.ledger.undecided():
+            self._give_up(row, Cause.DEADLINE, "the line stopped")
+        self.rejecter.stop()
+        self._end_forgotten(self._clock() + OUTCOME_WAIT_NS + self._deadline_ns)
+        self._camera_state = Health(State.STOPPED)
+
+    def _thread(self, name: str, target: Callable[[], None]) -> None:
+        def run() -> None:
+            self.scheduling[name] = run_promptly()
+            target()
+
+        thread = threading.Thread(target=run, name=f"vision-{name}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    # -- photo-eye: a part begins (bridge thread) ------------------------------------------------------------------
+
+    def on_trigger(self, trigger: Trigger) -> None:
+        if self._closing.is_set() or not self.ledger.open(trigger):
+            return
+        for tap in self._taps:
+            tap.triggered(trigger)
+        late_ns = self._clock() - trigger.at_ns
+        if trigger.missed or late_ns > self._deadline_ns:
+            self._unsure(trigger, None, Cause.LINK_FAULT, f"the box heard of it {late_ns / SECOND:.1f} s late")
+            return
+        self._parts_since_frame += 1
+        self.camera.trigger(trigger)
+        for pair in self._pairing.on_trigger(trigger):
+            self._enqueue(*pair)
+
+    # -- camera: a frame finds its part (camera thread) ------------------------------------------------------------
+
+    def _watch_camera(self) -> None:
+        while not self._stop.is_set():
+            self._camera_progress_ns = self._clock()
+            try:
+                frame = self.camera.read(READ_TIMEOUT_S)
+            except DeviceError as err:
+                self._reopen_camera(str(err))
+                continue
+            if frame is not None:
+                self._last_frame_ns = self._clock()
+                self._parts_since_frame = 0
+                for pair in self._pairing.on_frame(frame):
+                    self._enqueue(*pair)
+            elif self._camera_is_silent():
+                self._reopen_camera(f"{self._parts_since_frame} parts without a frame")
+
+    def _camera_is_silent(self) -> bool:
+        silent_ns = self._clock() - self._last_frame_ns
+        return self._parts_since_frame >= SILENT_PARTS and silent_ns > self._lost_after_ns
+
+    def _reopen_camera(self, why: str) -> None:
+        if self._stop.is_set():
+            return
+        self._camera_state = Health(State.FAILED, f"camera '{self.camera.name}' lost: {why}")
+        log.error("camera.lost camera=%s why=%s", self.camera.name, why)
+        self.on_event(Event("camera.lost", self._clock(), {"camera": self.camera.name, "why": why}))
+        attempt = 0
+        while not self._stop.is_set():
+            self.camera.stop()
+            try:
+                self.camera.start()
+            except DeviceError as err:
+                self._camera_state = Health(State.FAILED, str(err))
+                self._camera_progress_ns = self._clock()
+                self._stop.wait(REOPEN_WAIT_S[min(attempt, len(REOPEN_WAIT_S) - 1)])
+                attempt += 1
+            else:
+                break
+        self._camera_state = Health(State.OK)
+        self._last_frame_ns, self._parts_since_frame = self._clock(), 0
+        self.on_event(Event("camera.reopened", self._clock(), {"camera": self.camera.name, "attempts": attempt + 1}))
+
+    def _enqueue(self, trigger: Trigger, frame: Frame) -> None:
+        if not self.ledger.advance(trigger.key, Cause.OVERLOAD, frame.captured_ns):
+            return
+        if not self._queue.offer(Job(trigger, frame)):
+            self._overload(Job(trigger, frame), f"{self._queue.capacity} parts are waiting already")
+
+    # -- model and policy: the frame becomes a verdict (worker thread) ---------------------------------------------
+
+    def _inspector(self, model: Model) -> Callable[[Job], Prediction | None]:
+        def inspect(job: Job) -> Prediction | None:
+            now = self._clock()
+            if now + self._model_ns > job.trigger.at_ns + self._deadline_ns:
+                self._overload(job, "no time left for the model")  # late work would make the next part late too
+                return None
+            if not self.ledger.advance(job.trigger.key, Cause.DEADLINE):
+                return None
+            prediction = model(job.frame.image)
+            if not 0.0 <= prediction.score <= 1.0:
+                raise ModelError(f"score {prediction.score} is not between 0 and 1")
+            self._model_ns += ESTIMATE_GAIN * (self._clock() - now - self._model_ns)
+            return prediction
+
+        return inspect
+
+    def _judge(self, job: Job, prediction: Prediction | None) -> None:
+        if prediction is None:
+            return
+        verdict, reason = self._policy.judge(prediction)
+        self._settle(
+            Decision(
+                key=job.trigger.key,
+                verdict=verdict,
+                cause=Cause.MODEL,
+                reason=reason,
+                score=prediction.score,
+                trigger_ns=job.trigger.at_ns,
+                captured_ns=job.frame.captured_ns,
+                decided_ns=self._clock(),
+                model=prediction.model,
+            ),
+            job.frame,
+            prediction,
+        )
+        self.invoke.add(prediction.timings_ms.get("invoke", 0.0))
+
+    def _blame_engine(self, job: Job, error: Exception) -> None:
+        self.on_event(Event("engine.fault", self._clock(), {"error": str(error), "part": job.trigger.key.part_id}))
+        self._unsure(job.trigger, job.frame, Cause.ENGINE_FAULT, f"engine: {error}")
+
+    def _overload(self, job: Job, why: str) -> None:
+        self._unsure(job.trigger, job.frame, Cause.OVERLOAD, f"overload: {why}")
+
+    # -- deadline: nobody decided in time (keeper thread) ----------------------------------------------------------
+
+    def _keep(self) -> None:
+        while not self._stop.is_set():
+            now = self._keeper_progress_ns = self._clock()
+            self.runner.supervise(now)
+            for row in self.ledger.overdue(now):
+                self._give_up(row, row.stage, _missing(row, self._deadline_ns))
+            self._end_forgotten(now)
+            self._stop.wait(self._nap_s())
+
+    def _nap_s(self) -> float:
+        """Until something is due. Not every 5 ms: a tick in every other part's model time costs that part 30 us."""
+        due_ns = [row.deadline_ns for row in self.ledger.undecided()]
+        if self.runner.due_ns is not None:
+            due_ns.append(self.runner.due_ns)
+        soonest_ns = min(due_ns, default=self._clock() + self._nap_ns) - self._clock()
+        return max(LEAST_NAP_NS, min(self._nap_ns, soonest_ns)) / SECOND
+
+    def _give_up(self, row: Row, cause: Cause, why: str) -> None:
+        self._pairing.forget(row.trigger.key)
+        self._unsure(row.trigger, None, cause, why, row.captured_ns)
+
+    def _end_forgotten(self, now_ns: int) -> None:
+        for key in self.ledger.forgotten(now_ns):
+            self.on_report(GateReport(key, Outcome.UNKNOWN, 0, now_ns))
+
+    # -- decision: to the wire first, then to who listens ----------------------------------------------------------
+
+    def _unsure(
+        self, trigger: Trigger, frame: Frame | None, cause: Cause, reason: str, captured_ns: int | None = None
+    ) -> None:
+        self._settle(
+            Decision(
+                key=trigger.key,
+                verdict=Verdict.UNSURE,
+                cause=cause,
+                reason=reason,
+                score=None,
+                trigger_ns=trigger.at_ns,
+                captured_ns=frame.captured_ns if frame else captured_ns,
+                decided_ns=self._clock(),
+                model=self.model_label,
+            ),
+            frame,
+            None,
+        )
+
+    def _settle(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> None:
+        if not self.ledger.decide(decision):
+            return
+        self.rejecter.write(decision)
+        self.trigger_to_verdict.add((decision.decided_ns - decision.trigger_ns) / 1e6)
+        if decision.captured_ns is not None:
+            self.capture_to_verdict.add((decision.decided_ns - decision.captured_ns) / 1e6)
+        self.recent.append(decision)
+        for tap in self._taps:
+            tap.decided(decision, frame, prediction)
+
+    # -- gate: what the far side did (bridge thread) ---------------------------------------------------------------
+
+    def on_report(self, report: GateReport) -> None:
+        if self.ledger.end(report):
+            for tap in self._taps:
+                tap.ended(report)
+
+    def on_event(self, event: Event) -> None:
+        if event.kind == "link.up":  # said by the bridge's thread, the first time before any part
+            self.scheduling["bridge"] = run_promptly()
+        for tap in self._taps:
+            tap.happened(event)
+
+    # -- what it tells -----------------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """The line's own threads; camera, model and bridge tell their own."""
+        return Health(State.STOPPED if self._stop.is_set() else State.OK, progress_ns=self._keeper_progress_ns)
+
+    def healths(self) -> Mapping[str, Health]:
+        """Every required component by name. A failed camera is not a hung one: the line goes on rejecting."""
+        camera = self.camera.health() if self._camera_state.state is State.OK else self._camera_state
+        return {
+            "line": self.health(),
+            "camera": Health(camera.state, camera.detail, self._camera_progress_ns),
+            "model": self.runner.health(),
+            "controller": self.rejecter.health(),
+        }
+
+    def report(self) -> Mapping[str, Any]:
+        return {
+            "model": self.runner.report(),
+            "camera": self.camera.report(),
+            "controller": self.rejecter.report(),
+            "queue": len(self._queue),
+            "on_belt": self.ledger.open_parts,
+            "scheduling": {**self.scheduling, "model": self.runner.scheduling},
+        }
+
+
+def _missing(row: Row, deadline_ns: int) -> str:
+    what = {Cause.NO_FRAME: "no frame", Cause.OVERLOAD: "still waiting for the model"}.get(row.stage, "no answer")
+    return f"{what} after {deadline_ns / MS:.0f} ms"

@@ -1,0 +1,1 @@
+"""Model bundles: what they hold, how they are checked, where they are kept."""

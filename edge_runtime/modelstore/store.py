@@ -1,0 +1,202 @@
+"""Where bundles are kept: folders of `<name>/<version>/`, the box's own first, then those shipped with the product.
+
+Installing never overwrites: a bundle is copied beside the others under a hidden name, flushed to disk, checked once
+more and renamed into place, so that a power cut leaves either the whole bundle or nothing that anyone would open.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import edge_runtime
+from edge_runtime.core.errors import ModelError, StorageError
+from edge_runtime.modelstore.bundle import (
+    MANIFEST,
+    Bundle,
+    load_bundle,
+    unpack_bundle,
+    version_key,
+)
+
+log = logging.getLogger(__name__)
+
+_PARTIAL = ".partial-"
+
+
+def shipped_models() -> Path | None:
+    """The folder of bundles that comes with the product, or None: inside the package when installed from a wheel,
+    `models/` beside it in a checkout."""
+    package = Path(edge_runtime.__file__).parent
+    candidates = (package / "shipped_models", package.parent / "models")
+    return next((folder for folder in candidates if any(folder.glob(f"*/*/{MANIFEST}"))), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One bundle's place. Nothing of it was opened yet."""
+
+    name: str
+    version: str
+    folder: Path
+    is_shipped: bool
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+class ModelStore:
+    """Bundles by name.
+
+    own: the folder that can be written, made when something is installed. shipped: read-only folders, looked at after
+    it; a bundle of the same name and version in `own` wins.
+    """
+
+    def __init__(self, own: str | Path, shipped: Sequence[str | Path] | None = None) -> None:
+        self.own = Path(own)
+        if shipped is None:
+            found = shipped_models()
+            shipped = [found] if found else []
+        self._folders = [self.own, *(Path(folder) for folder in shipped)]
+
+    def list(self) -> list[Stored]:
+        """Every bundle, by name and then newest version first."""
+        seen: dict[tuple[str, str], Stored] = {}
+        for folder in self._folders:
+            for manifest in sorted(folder.glob(f"*/*/{MANIFEST}")):
+                name, version = manifest.parent.parent.name, manifest.parent.name
+                if not name.startswith(".") and not version.startswith("."):
+                    stored = Stored(name, version, manifest.parent, is_shipped=folder != self.own)
+                    seen.setdefault((name, version), stored)
+        newest_first = sorted(seen.values(), key=lambda stored: version_key(stored.version), reverse=True)
+        return sorted(newest_first, key=lambda stored: stored.name)
+
+    def find(self, reference: str) -> Stored:
+        """Where `NAME` (its newest version) or `NAME@VERSION` is kept. Raises ModelError with the nearest name."""
+        name, _, version = reference.partition("@")
+        stored = self.list()
+        named = [one for one in stored if one.name == name]
+        if not named:
+            raise ModelError(f"no model {name!r}{_nearest(name, sorted({one.name for one in stored}))}")
+        if not version:
+            return named[0]
+        for one in named:
+            if one.version == version:
+                return one
+        versions = [one.version for one in named]
+        raise ModelError(f"model {name!r} has no version {version!r}{_nearest(version, versions)}")
+
+    def resolve(self, reference: str, verify: bool = True) -> Bundle:
+        """Open `NAME` or `NAME@VERSION`, digests compared."""
+        stored = self.find(reference)
+        bundle = load_bundle(stored.folder, verify)
+        if bundle.label != stored.label:
+            raise ModelError(f"{stored.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+        return bundle
+
+    def install(self, source: Bundle | str | Path, replace: bool = False) -> Bundle:
+        """Copy a bundle (opened, a folder, or a .tar) into the box's own folder. Atomic and durable.
+
+        replace: take the place of a bundle of the same name and version; otherwise that is refused, unless it is the
+        very same bundle. Raises ModelError, or StorageError when the folder cannot be written.
+        """
+        partial = self.own / f"{_PARTIAL}{os.getpid()}"
+        try:
+            self.own.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            bundle = _copy(source, partial)
+            target = self.own / bundle.manifest.name / bundle.manifest.version
+            if (target / MANIFEST).exists() and not replace:
+                return self._same_or_refuse(bundle, target)
+            _flush(partial)
+            target.parent.mkdir(exist_ok=True)
+            if target.exists():
+                _swap_out(target)
+            partial.rename(target)
+            _flush_folder(target.parent)
+            _flush_folder(self.own)
+        except OSError as err:
+            raise StorageError(f"cannot install into {self.own}: {err.strerror or err}") from err
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        log.info("model installed model=%s digest=%s folder=%s", bundle.label, bundle.digest[:12], target)
+        return load_bundle(target)
+
+    def remove(self, reference: str) -> Path:
+        """Delete a bundle from the box's own folder."""
+        stored = self.find(reference)
+        if stored.is_shipped:
+            raise ModelError(f"{stored.label} came with the product and cannot be removed")
+        try:
+            _swap_out(stored.folder)
+        except OSError as err:
+            raise StorageError(f"cannot remove {stored.folder}: {err.strerror or err}") from err
+        return stored.folder
+
+    def _sweep(self) -> None:
+        """Delete what installs left that a power cut ended."""
+        for left in self.own.glob(f"{_PARTIAL}*"):
+            pid = left.name.removeprefix(_PARTIAL)
+            if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _same_or_refuse(self, bundle: Bundle, target: Path) -> Bundle:
+        existing = load_bundle(target)
+        if existing.digest != bundle.digest:
+            raise ModelError(f"{bundle.label} is installed already with other content; give it a new version")
+        return existing
+
+
+def open_bundle(reference: str, store: ModelStore) -> Bundle:
+    """A bundle by NAME, NAME@VERSION or the path of its folder."""
+    path = Path(reference)
+    if "/" in reference or (path / MANIFEST).is_file():
+        return load_bundle(path)
+    return store.resolve(reference)
+
+
+def _copy(source: Bundle | str | Path, into: Path) -> Bundle:
+    if not isinstance(source, Bundle) and Path(source).is_file():
+        return unpack_bundle(source, into)
+    bundle = source if isinstance(source, Bundle) else load_bundle(source)
+    shutil.copytree(bundle.folder, into, symlinks=True)
+    return load_bundle(into)
+
+
+def _swap_out(folder: Path) -> None:
+    """Take a folder away by one rename, then delete it: nobody sees half of it."""
+    aside = folder.parent / f".removed-{folder.name}-{os.getpid()}"
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    for base, _, files in os.walk(folder):
+        for name in files:
+            descriptor = os.open(Path(base, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _flush_folder(Path(base))
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _nearest(wanted: str, known: Sequence[str]) -> str:
+    if not known:
+        return "; no models are installed"
+    close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(known)}"

@@ -1,0 +1,277 @@
+"""The line between a scripted camera and a scripted gate: who decides, by when, and exactly once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import numpy as np
+import pytest
+
+from edge_runtime.core.clock import MS, monotonic_ns
+from edge_runtime.core.config import CameraConfig, DecisionConfig
+from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.messages import Cause, Frame, GateReport, Outcome, PartKey, Prediction, Trigger, Verdict
+from edge_runtime.decision.policy import Policy
+from edge_runtime.flow.components import Health, State
+from edge_runtime.lines.vision_line import VisionLine
+
+WAIT_S = 20.0
+IMAGE = np.zeros((4, 4, 3), np.uint8)
+
+
+class ScriptedCamera:
+    name, pairs_by = "cam0", "part"
+
+    def __init__(self):
+        self.frames: queue.SimpleQueue = queue.SimpleQueue()
+        self.starts = 0
+        self.fail_starts = 0
+
+    def start(self):
+        if self.starts and self.fail_starts:
+            self.fail_starts -= 1
+            raise DeviceError("no camera")
+        self.starts += 1
+
+    def stop(self): ...
+    def trigger(self, trigger): ...
+    def health(self):
+        return Health(State.OK)
+
+    def report(self):
+        return {}
+
+    def read(self, timeout_s):
+        try:
+            frame = self.frames.get(timeout=min(timeout_s, 0.02))
+        except queue.Empty:
+            return None
+        if isinstance(frame, Exception):
+            raise frame
+        return frame
+
+
+class ScriptedGate:
+    """Passes what was accepted, fires at the rest, and remembers both."""
+
+    name = "gate"
+
+    def __init__(self, on_trigger, on_report, on_event):
+        self.on_trigger, self.on_report = on_trigger, on_report
+        self.written = []
+        self.is_silent = False
+
+    def start(self): ...
+    def stop(self): ...
+    def arm(self):
+        return True
+
+    def health(self):
+        return Health(State.OK)
+
+    def report(self):
+        return {}
+
+    def write(self, decision):
+        self.written.append(decision)
+        if not self.is_silent:
+            outcome = Outcome.PASSED if decision.verdict is Verdict.ACCEPT else Outcome.FIRED
+            self.on_report(GateReport(decision.key, outcome, 0, monotonic_ns()))
+
+
+class Listener:
+    """A tap that lets the test wait for decisions and events."""
+
+    def __init__(self):
+        self.decisions: queue.Queue = queue.Queue()
+        self.events: queue.Queue = queue.Queue()
+        self.triggers = 0
+
+    def triggered(self, trigger):
+        self.triggers += 1
+
+    def decided(self, decision, frame, prediction):
+        self.decisions.put(decision)
+
+    def ended(self, report): ...
+    def happened(self, event):
+        self.events.put(event.kind)
+
+    def decision(self):
+        return self.decisions.get(timeout=WAIT_S)
+
+
+class Bench:
+    def __init__(self, **decision):
+        self.camera, self.listener = ScriptedCamera(), Listener()
+        self.model_waits = threading.Event()
+        self.model_waits.set()
+        self.in_model = threading.Semaphore(0)
+        self.score = 0.1
+        self.line = VisionLine(
+            camera=self.camera,
+            camera_cfg=CameraConfig(lost_after_s=0.05),
+            open_model=lambda: self.model,
+            model_label="m@1",
+            policy=Policy(0.4, 0.6),
+            decision_cfg=DecisionConfig(**{"deadline_ms": 5000, "stage_budget_ms": 10_000, **decision}),
+            open_rejecter=ScriptedGate,
+            taps=[self.listener],
+            clock=monotonic_ns,
+        )
+        self.gate = self.line.rejecter
+        self.line.start()
+
+    def model(self, image):
+        self.in_model.release()
+        assert self.model_waits.wait(WAIT_S)
+        return Prediction("m@1", self.score, {"scratch": self.score})
+
+    def trigger(self, part: int, age_ms: float = 0.0, **more) -> PartKey:
+        key = PartKey(1, part)
+        self.line.on_trigger(Trigger(key, part, monotonic_ns() - round(age_ms * MS), **more))
+        return key
+
+    def frame(self, key: PartKey):
+        self.camera.frames.put(Frame("cam0", key.part_id, monotonic_ns(), 0, IMAGE, part=key))
+
+
+@pytest.fixture
+def bench():
+    made = []
+
+    def make(**decision) -> Bench:
+        made.append(Bench(**decision))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.model_waits.set()
+        one.line.stop()
+
+
+@pytest.mark.parametrize(("score", "verdict"), [(0.1, Verdict.ACCEPT), (0.5, Verdict.UNSURE), (0.9, Verdict.REJECT)])
+def test_part_with_its_frame_is_judged(bench, score, verdict):
+    b = bench()
+    b.score = score
+    b.frame(b.trigger(1))
+    decision = b.listener.decision()
+    assert (decision.verdict, decision.cause, decision.score) == (verdict, Cause.MODEL, score)
+    assert b.line.is_drained and b.line.ledger.counts().unaccounted == 0
+
+
+def test_frame_before_its_trigger_is_paired(bench):
+    b = bench()
+    b.frame(PartKey(1, 1))
+    b.trigger(1)
+    assert b.listener.decision().cause is Cause.MODEL
+
+
+def test_part_without_a_frame_is_unsure_by_the_deadline(bench):
+    b = bench(deadline_ms=30)
+    b.trigger(1)
+    decision = b.listener.decision()
+    assert (decision.verdict, decision.cause) == (Verdict.UNSURE, Cause.NO_FRAME)
+    assert decision.decided_ns - decision.trigger_ns >= 30 * MS
+
+
+def test_frame_of_a_decided_part_changes_nothing(bench):
+    b = bench(deadline_ms=30)
+    key = b.trigger(1)
+    b.listener.decision()
+    b.frame(key)
+    b.frame(b.trigger(2))
+    assert b.listener.decision().key.part_id == 2
+    assert [decision.key.part_id for decision in b.gate.written] == [1, 2]
+
+
+def test_parts_beyond_the_queue_are_overload_at_once(bench):
+    b = bench(queue_parts=2)
+    b.model_waits.clear()
+    b.frame(b.trigger(1))
+    assert b.in_model.acquire(timeout=WAIT_S)
+    for part in range(2, 7):
+        b.frame(b.trigger(part))
+    refused = [b.listener.decision() for _ in range(3)]
+    assert {decision.cause for decision in refused} == {Cause.OVERLOAD}
+    b.model_waits.set()
+    assert {b.listener.decision().cause for _ in range(3)} == {Cause.MODEL}
+    assert b.line.ledger.counts().unaccounted == 0
+
+
+def test_garbage_score_is_an_engine_fault(bench):
+    b = bench()
+    b.score = float("nan")
+    b.frame(b.trigger(1))
+    decision = b.listener.decision()
+    assert (decision.verdict, decision.cause) == (Verdict.UNSURE, Cause.ENGINE_FAULT)
+
+
+def test_hung_model_is_replaced_and_its_late_answer_ignored(bench):
+    b = bench(stage_budget_ms=30)
+    b.model_waits.clear()
+    b.frame(b.trigger(1))
+    assert b.listener.decision().cause is Cause.ENGINE_FAULT
+    b.model_waits.set()
+    b.frame(b.trigger(2))
+    assert b.listener.decision().cause is Cause.MODEL
+    assert len(b.gate.written) == 2
+
+
+@pytest.mark.parametrize("news", [{"missed": True}, {"age_ms": 6000}])
+def test_part_heard_of_too_late_is_a_link_fault(bench, news):
+    b = bench()
+    b.trigger(1, **news)
+    assert b.listener.decision().cause is Cause.LINK_FAULT
+
+
+def test_repeated_trigger_is_one_part(bench):
+    b = bench()
+    b.trigger(1)
+    b.frame(b.trigger(1))
+    b.listener.decision()
+    assert (b.listener.triggers, b.line.ledger.counts().triggers) == (1, 1)
+
+
+@pytest.mark.parametrize("fail_starts", [0, 2])
+def test_lost_camera_is_reopened(bench, fail_starts):
+    b = bench()
+    b.camera.fail_starts = fail_starts
+    b.camera.frames.put(DeviceError("unplugged"))
+    assert [b.listener.events.get(timeout=WAIT_S) for _ in range(2)] == ["camera.lost", "camera.reopened"]
+    b.frame(b.trigger(1))
+    assert b.listener.decision().cause is Cause.MODEL
+    assert b.line.healths()["camera"].state is State.OK
+
+
+def test_silent_camera_is_reopened_while_parts_pass(bench):
+    b = bench(deadline_ms=20)
+    for part in range(1, 4):
+        b.trigger(part)
+    assert b.listener.events.get(timeout=WAIT_S) == "camera.lost"
+    assert b.listener.events.get(timeout=WAIT_S) == "camera.reopened"
+
+
+def test_quiet_belt_is_no_camera_fault(bench):
+    b = bench()
+    b.frame(b.trigger(1))
+    b.listener.decision()
+    b.line.stop()  # several read timeouts have passed by now or not: there must be no event either way
+    assert b.listener.events.empty()
+
+
+def test_stop_decides_what_is_open_and_ends_what_is_not_reported(bench):
+    b = bench()
+    b.gate.is_silent = True
+    b.trigger(1)
+    b.line.stop()
+    counts = b.line.ledger.counts()
+    assert (counts.unaccounted, counts.verdicts["unsure"], counts.outcomes["unknown"]) == (0, 1, 1)
+
+
+def test_closed_line_takes_no_further_parts(bench):
+    b = bench()
+    b.line.close()
+    b.trigger(1)
+    assert b.line.ledger.counts().triggers == 0

@@ -228,4 +228,4 @@ class Rejecter:
 
 def _setup(cfg: ControllerConfig, safe_action: SafeAction) -> GateSetup:
     default = wire.Verdict.ACCEPT if safe_action is SafeAction.ACCEPT else wire.Verdict.REJECT
-    return GateSetup(cfg.decide_counts, cfg.fire_counts, cfg.pulse_counts, cfg.watchdog_ms, default)
+    return GateSetup(cfg.decide_counts, cfg.fire_counts, cfg.pulse_counts, cfg.watchdog_ms, default, cfg.confirm_counts)

@@ -97,6 +97,12 @@ class ControllerConfig(Section):
     )
     fire_counts: int = Field(1000, ge=1, le=2**15, description="encoder counts from photo-eye to the reject gate")
     pulse_counts: int = Field(40, ge=1, le=10_000, description="length of the reject pulse in encoder counts")
+    confirm_counts: int = Field(
+        0,
+        ge=0,
+        le=2**15,
+        description="counts behind the gate in which the reject sensor must see the part; 0: no sensor",
+    )
     watchdog_ms: int = Field(500, ge=50, le=10_000, description="silence of the box after which the controller trips")
 
     @model_validator(mode="after")

@@ -278,7 +278,9 @@ class RecordWriter:
         )
         if report.outcome.value == "passed":
             self._db.execute(
-                "UPDATE part SET verdict = 'accept', reason = ? WHERE id = ? AND recovered = 1", (_PROVEN_REASON, row)
+                "UPDATE part SET verdict = 'accept', reason = ? WHERE id = ?"
+                " AND (recovered = 1 OR (cause = 'link_fault' AND verdict = 'unsure'))",
+                (_PROVEN_REASON, row),
             )
 
     def _event(self, event: Event) -> None:

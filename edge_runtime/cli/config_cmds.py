@@ -1,0 +1,66 @@
+"""`config check | show | schema`: is the station file right, what is in force, what may stand in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+
+
+@click.group()
+def config() -> None:
+    """Check, show and explain the station file."""
+
+
+@config.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def check(session: Session, file: Path | None, as_json: bool) -> None:
+    """Is the file right? Names file, key, value, allowed range and the nearest known key."""
+    from edge_runtime.core.config_file import load
+    from edge_runtime.service.station_check import remarks
+
+    loaded = load(file, session.settings) if file else session.loaded
+    notes = remarks(loaded.config)
+    if as_json:
+        click.echo(
+            json.dumps({"ok": True, "origin": loaded.origin, "digest": loaded.digest, "remarks": notes}, indent=2)
+        )
+        return
+    click.echo(f"{loaded.origin}: good ({len(loaded.given)} keys set, digest {loaded.digest[:12]})")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def show(session: Session, as_json: bool) -> None:
+    """Every key with its value in force and who set it."""
+    from edge_runtime.core.config_file import leaves
+
+    loaded = session.loaded
+    rows = [(key, value, loaded.given.get(key, "default")) for key, value in leaves(loaded.config)]
+    if as_json:
+        document = {key: {"value": value, "origin": origin} for key, value, origin in rows}
+        click.echo(json.dumps(document, indent=2))
+        return
+    width = max(len(key) for key, _, _ in rows)
+    for key, value, origin in rows:
+        text = f"{key:<{width}}  {json.dumps(value):<24}"
+        click.echo(text.rstrip() if origin == "default" else click.style(f"{text} # {origin}", bold=True))
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Same: the schema is JSON anyway.")
+def schema(as_json: bool) -> None:
+    """JSON Schema of the station file, for editors."""
+    from edge_runtime.core.config import EdgeConfig
+
+    click.echo(json.dumps(EdgeConfig.model_json_schema(), indent=2))

@@ -1,0 +1,147 @@
+"""`demo`: the whole box on the simulated line, with the live screen in front."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_runtime.core.errors import DeviceError, EdgeError
+from edge_runtime.core.paths import EMBEDDED
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+
+START_TIMEOUT_S = 30.0
+POLL_S = 0.1
+
+
+@click.command()
+@click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="End after so many seconds.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line.")
+@click.option("--no-browser", is_flag=True, help="Do not open the page.")
+@click.option("--json", "as_json", is_flag=True, help="No screen; print the summary as one JSON document.")
+@click.pass_obj
+def demo(
+    session: Session,
+    parts: int | None,
+    seconds: float | None,
+    seed: int | None,
+    no_browser: bool,
+    as_json: bool,
+) -> None:
+    """The whole box on a simulated line: watch scratched phones being rejected. q ends it."""
+    from edge_runtime.cli.run_cmd import summary_lines
+
+    session.config_option = session.config_option or EMBEDDED  # a real station's file must not drive a demo
+    has_screen = not as_json and sys.stdout.isatty()
+    with tempfile.TemporaryFile("w+") as log:  # the daemon's log would run through the live screen
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "edge_runtime", *_globals(session, seed), "run", "--json", *_bounds(parts, seconds)],
+            stdout=subprocess.PIPE,
+            stderr=log if has_screen else None,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            document = _follow(session, daemon, parts, has_screen)
+        except KeyboardInterrupt:
+            document = _end(daemon)
+        finally:
+            if daemon.poll() is None:
+                daemon.terminate()
+                daemon.wait(timeout=10)
+        if document is None:
+            log.seek(0)
+            click.echo(log.read(), err=True, nl=False)
+            raise SystemExit(daemon.returncode or 1)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo("\n".join(summary_lines(document)))
+        click.echo("look closer: edge-runtime parts list; edge-runtime parts show ID --picture part.png", err=True)
+    raise SystemExit(1 if document["unaccounted"] else 0)
+
+
+def _globals(session: Session, seed: int | None) -> list[str]:
+    words = ["--config", session.config_option or EMBEDDED]
+    for setting in session.settings:
+        words += ["--set", setting]
+    return [*words, *(["--set", f"world.seed={seed}"] if seed is not None else [])]
+
+
+def _bounds(parts: int | None, seconds: float | None) -> list[str]:
+    words = ["--parts", str(parts)] if parts else []
+    return [*words, *(["--seconds", str(seconds)] if seconds else [])]
+
+
+def _follow(
+    session: Session, daemon: subprocess.Popen[str], parts: int | None, has_screen: bool
+) -> dict[str, Any] | None:
+    from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.service.control import ask
+
+    path = control_path(session)
+
+    def look() -> dict[str, Any]:
+        shot: dict[str, Any] = ask(path, "status")
+        return shot
+
+    if has_screen:
+        if _is_up(daemon, look):
+            from edge_runtime.cli.top_cmd import watch
+
+            try:
+                watch(look, is_over=lambda: daemon.poll() is not None)
+            except DeviceError:
+                pass  # the daemon ended between two looks; its summary says how
+        return _end(daemon) if parts is None or daemon.poll() is None else _read(daemon)
+    if parts and sys.stderr.isatty():
+        _progress(daemon, look, parts)
+    return _read(daemon)
+
+
+def _is_up(daemon: subprocess.Popen[str], look: Any) -> bool:
+    limit = time.monotonic() + START_TIMEOUT_S
+    while daemon.poll() is None and time.monotonic() < limit:
+        try:
+            look()
+        except EdgeError:
+            time.sleep(POLL_S)
+        else:
+            return True
+    return False
+
+
+def _progress(daemon: subprocess.Popen[str], look: Any, parts: int) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("parts", total=parts)
+        while daemon.poll() is None:
+            try:
+                bar.update(task, completed=look()["parts"])
+            except EdgeError:
+                pass  # not up yet, or over already
+            time.sleep(POLL_S)
+
+
+def _end(daemon: subprocess.Popen[str]) -> dict[str, Any] | None:
+    daemon.terminate()
+    return _read(daemon)
+
+
+def _read(daemon: subprocess.Popen[str]) -> dict[str, Any] | None:
+    text, _ = daemon.communicate()
+    try:
+        document: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return None
+    return document if "parts" in document else None

@@ -1,0 +1,33 @@
+"""`doctor`: check everything a site visit would, and name the fix."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+
+MARKS = {"ok": ("✔", "green"), "warn": ("▲", "yellow"), "fail": ("✖", "red")}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document: list of {name, state, detail, fix}.")
+@click.pass_obj
+def doctor(session: Session, as_json: bool) -> None:
+    """Check everything a site visit would, and name the fix. Exit code 1 when something failed."""
+    from edge_runtime.service.doctor import examine
+
+    findings = []
+    for finding in examine(session.loaded):
+        findings.append(finding)
+        if not as_json:
+            mark, colour = MARKS[finding["state"]]
+            click.echo(f"{click.style(mark, fg=colour)} {finding['name']:<14} {finding['detail']}")
+            if finding["fix"]:
+                click.echo(f"  {'':<14} fix: {finding['fix']}")
+    if as_json:
+        click.echo(json.dumps(findings, indent=2))
+    raise SystemExit(1 if any(finding["state"] == "fail" for finding in findings) else 0)

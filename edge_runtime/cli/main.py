@@ -1,0 +1,147 @@
+"""Entry point: global options, lazily loaded commands, and errors as sentences.
+
+`--config` and `--set` are accepted before and after the command, as people type them. Commands are imported when
+they are called: `status` must not pay for numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_runtime import __version__
+from edge_runtime.core.errors import ConfigError, EdgeError, UsageError
+
+if TYPE_CHECKING:
+    from edge_runtime.core.config import EdgeConfig
+    from edge_runtime.core.config_file import Loaded
+
+# name -> (module, attribute, help)
+COMMANDS = {
+    "run": ("run_cmd", "run", "The hot daemon: camera, model, decision, gate."),
+    "demo": ("demo_cmd", "demo", "The whole box on a simulated line, with a live screen."),
+    "status": ("status_cmd", "status", "One look at the running box."),
+    "top": ("top_cmd", "top", "Live terminal screen of the running box."),
+    "doctor": ("doctor_cmd", "doctor", "Check what a site visit would check, and name the fix."),
+    "config": ("config_cmds", "config", "Check, show and explain the station file."),
+    "io": ("io_cmds", "io", "Find and test devices."),
+    "parts": ("parts_cmds", "parts", "The ledger: what passed, what was decided, why."),
+    "models": ("models_cmds", "models", "Model bundles: list, verify, probe, teach."),
+    "predict": ("predict_cmd", "predict", "Judge picture files."),
+    "bench": ("bench_cmd", "bench", "Measure this box against its own floor."),
+}
+
+
+class Session:
+    """What global options said; the station file is read when somebody first asks for it."""
+
+    def __init__(self, config_option: str | None, settings: Sequence[str]) -> None:
+        self.config_option = config_option
+        self.settings = tuple(settings)
+
+    @cached_property
+    def config_path(self) -> Path | None:
+        from edge_runtime.core.paths import config_file
+
+        return config_file(self.config_option)
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        from edge_runtime.core.config_file import load
+
+        return load(self.config_path, self.settings)
+
+    @property
+    def config(self) -> EdgeConfig:
+        return self.loaded.config
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"edge_runtime.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-runtime")
+@click.option("--config", "config_option", metavar="FILE", help="Station file (else EDGE_RUNTIME_CONFIG, else /etc).")
+@click.option("--set", "settings", metavar="SECTION.KEY=VALUE", multiple=True, help="Override one key of the station.")
+@click.pass_context
+def cli(ctx: click.Context, config_option: str | None, settings: tuple[str, ...]) -> None:
+    """edge_runtime: accept or reject every part in time, with no internet."""
+    ctx.obj = Session(config_option, settings)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 good, 1 found a problem or refused, 2 wrong usage or configuration."""
+    args = _globals_first(list(sys.argv[1:] if argv is None else argv))
+    try:
+        code = cli.main(args, prog_name="edge-runtime", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        code = _fail("stopped", 130, args)
+    except click.ClickException as err:
+        err.show()
+        code = err.exit_code
+    except (ConfigError, UsageError) as err:
+        code = _fail(str(err), 2, args)
+    except EdgeError as err:
+        code = _fail(str(err), 1, args)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` closed the pipe: not our problem
+        code = 0
+    except Exception as err:
+        if os.environ.get("EDGE_RUNTIME_DEBUG"):
+            raise
+        code = _fail(f"unexpected {type(err).__name__}: {err} (EDGE_RUNTIME_DEBUG=1 shows where)", 1, args)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(sentence: str, code: int, args: Sequence[str]) -> int:
+    for line in sentence.splitlines():
+        click.echo(f"error: {line}", err=True)
+    if "--json" in args:
+        click.echo(json.dumps({"error": sentence}))
+    return code
+
+
+def _globals_first(args: list[str]) -> list[str]:
+    """Move `--config FILE` and `--set K=V` in front of the command."""
+    front: list[str] = []
+    rest: list[str] = []
+    pending = iter(args)
+    for arg in pending:
+        if arg == "--":
+            rest += [arg, *pending]
+        elif arg in ("--config", "--set"):
+            front.append(arg)
+            front += [value for value in [next(pending, None)] if value is not None]
+        elif arg.startswith(("--config=", "--set=")):
+            front.append(arg)
+        else:
+            rest.append(arg)
+    return front + rest
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`status`: one look at the running box."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+
+COLOURS = {"ok": "green", "degraded": "yellow", "failed": "red", "starting": "yellow", "stopped": "red"}
+
+
+def control_path(session: Session) -> Path:
+    """The control socket of the station, without the cost of checking the whole file (no pydantic on this way)."""
+    from edge_runtime.core.paths import locate_socket, locate_state, with_service_folders
+
+    tree: dict[str, Any] = {}
+    if session.settings or session.config_path is None:
+        if session.settings:
+            cfg = session.config
+            return locate_socket(cfg.service.socket, locate_state(cfg.recording.state_dir))
+    else:
+        try:
+            tree = with_service_folders(session.config_path, tomllib.loads(session.config_path.read_text()))
+        except (OSError, ValueError):
+            tree = session.config.model_dump()  # says in a sentence what is wrong with the file
+    state = locate_state(str(tree.get("recording", {}).get("state_dir", "")))
+    return locate_socket(str(tree.get("service", {}).get("socket", "")), state)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def status(session: Session, as_json: bool) -> None:
+    """One look at the running box: state, counts, latency. Exit code 1 when it is not well, or not running."""
+    from edge_runtime.service.control import ask
+
+    shot = ask(control_path(session), "status")
+    click.echo(json.dumps(shot, indent=2) if as_json else "\n".join(text_lines(shot)))
+    raise SystemExit(0 if shot["state"] in ("ok", "degraded") else 1)
+
+
+def text_lines(shot: dict[str, Any]) -> list[str]:
+    latency = shot["latency_ms"]["trigger_to_verdict"]
+    state = click.style(str(shot["state"]).upper(), fg=COLOURS.get(shot["state"]), bold=True)
+    lines = [
+        f"{shot['station']}  {state}  up {duration(shot['uptime_s'])}  model {shot['model']}  "
+        f"config {shot['config_digest'][:12]}",
+        f"parts {shot['parts']}  " + "  ".join(f"{name} {count}" for name, count in shot["verdicts"].items()),
+        "cause " + "  ".join(f"{name} {count}" for name, count in shot["causes"].items() if count),
+        "gate  " + "  ".join(f"{name} {count}" for name, count in shot["outcomes"].items()) + f"  late {shot['late']}",
+        f"photo-eye to verdict  p50 {latency['p50']:.1f}  p99 {latency['p99']:.1f}  max {latency['max']:.1f} ms",
+    ]
+    for name, health in shot["health"].items():
+        word = click.style(f"{health['state']:<9}", fg=COLOURS.get(health["state"]))
+        lines.append(f"  {name:<11} {word} {health['detail']}".rstrip())
+    return lines
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,196 @@
+"""The control socket: how `status`, `top` and the page ask a running box, one JSON line in, one JSON line out.
+
+The kernel says who is asking (SO_PEERCRED, unix(7)): root, the daemon's own user, and members of its group are
+answered, others are refused. A client that is slow, silent or sends nonsense costs one thread for five seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.core.errors import DeviceError, EdgeError
+from edge_runtime.flow.components import Health, State
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST = 64 * 1024
+CLIENT_TIMEOUT_S = 5.0
+MAX_CLIENTS = 16
+_PEERCRED = struct.Struct("3i")  # pid, uid, gid
+_SO_PEERGROUPS = 59  # asm-generic/socket.h; Python does not name it
+_MAX_GROUPS = 256  # getsockopt takes a buffer of 1024 bytes at most
+
+Handler = Callable[[Mapping[str, Any]], Any]
+
+
+class ControlServer:
+    """Answers requests `{"do": NAME, ...}` by the handlers it is given."""
+
+    name = "control"
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+        self.path = path
+        self._handlers = handlers
+        self._listener: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._clients = threading.BoundedSemaphore(MAX_CLIENTS)
+        self.refused = 0
+
+    def start(self) -> None:
+        if is_answering(self.path):
+            raise DeviceError(f"{self.path} is answered by a running edge-runtime; stop it first or set service.socket")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(self.path.lstat().st_mode):
+                raise DeviceError(f"{self.path} exists and is not a socket; remove it or set service.socket")
+            self.path.unlink()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            listener.bind(str(self.path))
+            self.path.chmod(0o660)
+            listener.listen(MAX_CLIENTS)
+        except OSError as err:
+            listener.close()
+            raise DeviceError(
+                f"cannot open control socket {self.path}: {err.strerror or err}; set service.socket"
+            ) from err
+        self._listener = listener
+        self._thread = threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        if self._thread:
+            self._thread.join(timeout=1.0)
+
+    def health(self) -> Health:
+        return Health(State.OK if self._listener else State.STOPPED)
+
+    def report(self) -> Mapping[str, Any]:
+        return {"refused": self.refused}
+
+    def _accept(self, listener: socket.socket) -> None:
+        while self._listener is listener:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            if not self._clients.acquire(blocking=False):
+                client.close()
+                continue
+            threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            with client:
+                client.settimeout(CLIENT_TIMEOUT_S)
+                answer = self._answer(client)
+                client.sendall(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+        except OSError:
+            pass  # the client went away
+        except Exception:
+            log.exception("control request failed")
+        finally:
+            self._clients.release()
+
+    def _answer(self, client: socket.socket) -> Mapping[str, Any]:
+        peer = _peer(client)
+        if not _is_allowed(client, *peer[1:]):
+            self.refused += 1
+            log.warning("control.refused pid=%d uid=%d", peer[0], peer[1])
+            return {"error": f"user {peer[1]} may not talk to this box; become root or join its group"}
+        try:
+            request = json.loads(_read_line(client))
+            if not isinstance(request, dict):
+                raise ValueError("a request is a JSON object")
+            handler = self._handlers.get(str(request.get("do")))
+            if handler is None:
+                raise ValueError(f"unknown request {request.get('do')!r} (known: {', '.join(sorted(self._handlers))})")
+            return {"ok": handler(request)}
+        except (ValueError, RecursionError, EdgeError) as err:
+            return {"error": str(err) or type(err).__name__}
+
+
+def ask(path: Path, do: str, timeout_s: float = CLIENT_TIMEOUT_S, **words: Any) -> Any:
+    """Ask the box behind the socket. Raises DeviceError when nobody answers or the answer is a refusal."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+            sock.settimeout(timeout_s)
+            sock.connect(str(path))
+            sock.sendall(json.dumps({"do": do, **words}).encode() + b"\n")
+            line = _read_line(sock, limit=64 * MAX_REQUEST)
+    except (FileNotFoundError, ConnectionRefusedError) as err:
+        raise DeviceError(
+            f"no edge-runtime is running here (no answer on {path}); start it with: edge-runtime run"
+        ) from err
+    except PermissionError as err:
+        raise DeviceError(f"may not open {path}; become root or join the group of the service") from err
+    except TimeoutError as err:
+        raise DeviceError(f"edge-runtime does not answer on {path} within {timeout_s:.0f} s; it may hang") from err
+    except OSError as err:
+        raise DeviceError(f"cannot talk to {path}: {err}") from err
+    try:
+        answer = json.loads(line)
+    except ValueError as err:
+        raise DeviceError(f"edge-runtime closed {path} without an answer; ask again") from err
+    if "error" in answer:
+        raise DeviceError(answer["error"])
+    return answer["ok"]
+
+
+def is_answering(path: Path) -> bool:
+    """True when somebody accepts connections there; a socket file left by a crash does not count."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(1.0)
+            sock.connect(str(path))
+    except OSError:
+        return False
+    return True
+
+
+def _read_line(sock: socket.socket, limit: int = MAX_REQUEST) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        chunk = sock.recv(65536)
+        if not chunk:
+            break
+        data += chunk
+        if len(data) > limit:
+            raise ValueError(f"more than {limit} bytes in one line")
+    return bytes(data)
+
+
+def _peer(client: socket.socket) -> tuple[int, int, int]:
+    pid, uid, gid = _PEERCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+    return pid, uid, gid
+
+
+def _is_allowed(client: socket.socket, uid: int, gid: int) -> bool:
+    return uid in (0, os.geteuid()) or os.getegid() in (gid, *_peer_groups(client))
+
+
+def _peer_groups(client: socket.socket) -> tuple[int, ...]:
+    """Supplementary groups of the peer, from the kernel: /proc/PID of others is hidden from a hardened service."""
+    try:
+        groups = client.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS * 4)
+    except OSError:
+        return ()  # more groups than we ask for, or a kernel before 4.13
+    return struct.unpack(f"{len(groups) // 4}I", groups)

@@ -1,0 +1,234 @@
+"""`edge-runtime run`: opens a box, keeps it running, feeds systemd's watchdog by progress, ends it in flow order."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
+from edge_runtime.core.config_file import Loaded
+from edge_runtime.core.errors import DeviceError, StorageError
+from edge_runtime.core.paths import socket_path, state_dir
+from edge_runtime.flow.components import Health, State
+from edge_runtime.service.control import ControlServer
+from edge_runtime.service.notify import Notifier
+from edge_runtime.service.snapshot import overall, snapshot, summary
+from edge_runtime.service.wiring import Box, open_box
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+STALE_NS = 5 * SECOND  # a required loop that has not turned for so long is hung, whatever its state says
+DRAIN_S = 4.0  # what is between photo-eye and gate has this long after the last trigger; SIGTERM must end within 5 s
+
+
+class Daemon:
+    """One run of one station, from READY to the summary."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        parts: int | None = None,
+        seconds: float | None = None,
+        notifier: Notifier | None = None,
+        clock: Clock = monotonic_ns,
+    ) -> None:
+        self._loaded = loaded
+        self._parts = parts
+        self._seconds = seconds
+        self._notifier = notifier or Notifier()
+        self._clock = clock
+        self._asked_to_stop = threading.Event()
+        self._started_ns = clock()
+        self._box: Box | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Run until a bound or a signal; the summary. Raises EdgeError when the box cannot start."""
+        state = state_dir(self._loaded.config)
+        with _OnlyOne(state):
+            box = self._box = open_box(self._loaded, self._parts, self._clock)
+            control = ControlServer(
+                socket_path(self._loaded.config), {"status": lambda _: self._snapshot(), "stop": self._stop_asked}
+            )
+            with _Signals(self._asked_to_stop):
+                try:
+                    control.start()
+                    box.start()
+                    self._started_ns = self._clock()
+                    gc.collect()
+                    gc.freeze()  # what is alive now stays: full collections no longer walk the libraries
+                    box.line.arm()
+                    self._notifier.ready(self._line())
+                    log.info("ready station=%s model=%s", self._loaded.config.station.name, box.model_label)
+                    self._watch(box)
+                    self._notifier.stopping()
+                    self._drain(box)
+                    box.line.stop()
+                    return self._summary(box)
+                finally:
+                    box.stop()
+                    control.stop()
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def _watch(self, box: Box) -> None:
+        """Until a bound is reached or somebody asks to stop."""
+        feed_ns = round((self._notifier.watchdog_s or 2.0) * SECOND / 4)
+        fed_ns = 0
+        while not self._asked_to_stop.wait(TICK_S):
+            now = self._clock()
+            if now - fed_ns >= feed_ns:
+                self._feed(box, now)
+                fed_ns = now
+            if self._parts is not None and box.line.ledger.counts().triggers >= self._parts:
+                return
+            if self._seconds is not None and now - self._started_ns >= self._seconds * SECOND:
+                return
+            if box.sim is not None and box.sim.is_over:
+                return
+
+    def _feed(self, box: Box, now_ns: int) -> None:
+        """Tell systemd that we live, if every required component turned lately."""
+        stuck = stuck_components(box.required(), now_ns)
+        if stuck:
+            log.critical("watchdog.withheld %s", " ".join(stuck))
+            self._notifier.status(f"hung: {', '.join(stuck)}")
+        else:
+            self._notifier.alive(self._line())
+
+    def _drain(self, box: Box) -> None:
+        """See the parts on the belt through to the gate."""
+        if box.sim:
+            box.sim.close()  # no further part is laid on the simulated belt
+        else:
+            box.line.close()
+        limit = self._clock() + round(DRAIN_S * SECOND)
+        while not self._is_drained(box) and self._clock() < limit:
+            threading.Event().wait(TICK_S / 5)
+        if not box.line.is_drained:
+            log.warning("drain.timeout parts=%d", box.line.ledger.open_parts)
+
+    @staticmethod
+    def _is_drained(box: Box) -> bool:
+        return box.line.is_drained and (box.sim is None or box.sim.is_over)
+
+    # -- what it tells ---------------------------------------------------------------------------------------------
+
+    def _line(self) -> str:
+        box = self._box
+        if box is None:
+            return "starting"
+        counts = box.line.ledger.counts()
+        verdicts = ", ".join(f"{name} {count}" for name, count in counts.verdicts.items())
+        return f"{overall(box.healths())}: {counts.triggers} parts, {verdicts}"
+
+    def _snapshot(self) -> Mapping[str, Any]:
+        box = self._box
+        if box is None:
+            raise DeviceError("the box is still starting")
+        station = self._loaded.config.station
+        identity = {
+            "station": station.name,
+            "site": station.site,
+            "line": station.line,
+            "model": box.model_label,
+            "config": self._loaded.origin,
+            "config_digest": self._loaded.digest,
+            "run": box.run_id,
+            "parts_asked": self._parts,
+        }
+        return snapshot(
+            line=box.line,
+            healths=box.healths(),
+            identity=identity,
+            started_ns=self._started_ns,
+            now_ns=self._clock(),
+        )
+
+    def _stop_asked(self, _: Mapping[str, Any]) -> str:
+        self._asked_to_stop.set()
+        return "stopping"
+
+    def _summary(self, box: Box) -> dict[str, Any]:
+        truth = box.sim.truth_report() if box.sim else None
+        counted = {name: truth[name] for name in ("missed", "false", "stray")} if truth else None
+        world_parts = self._parts if box.sim and not self._asked_to_stop.is_set() and self._seconds is None else None
+        return summary(
+            line=box.line,
+            model=box.model_label,
+            config_digest=self._loaded.digest,
+            truth=counted,
+            world_parts=world_parts,
+        )
+
+
+def stuck_components(required: Mapping[str, Health], now_ns: int) -> list[str]:
+    """Names of components that are hung: no turn of their loop for STALE_NS, or a model past repair.
+
+    A lost camera or link is not hung: its thread turns and tries again, and a restart would not bring the cable back.
+    """
+    stuck = []
+    for name, health in required.items():
+        is_stale = health.progress_ns is not None and now_ns - health.progress_ns > STALE_NS
+        if is_stale or (name == "model" and health.state is State.FAILED):
+            stuck.append(name)
+    return stuck
+
+
+class _OnlyOne:
+    """The state folder belongs to one daemon: a lock that the kernel drops when the process dies, however it dies."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / "run.lock"
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a+")
+        except OSError as err:
+            raise StorageError(
+                f"cannot write to state folder {self._path.parent}: {err.strerror}; mend its permissions or set "
+                "recording.state_dir"
+            ) from err
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise DeviceError(
+                f"state folder {self._path.parent} is in use by a running edge-runtime (process {owner}); stop it, or "
+                "set recording.state_dir"
+            ) from err
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+
+class _Signals:
+    """SIGTERM and SIGINT set the event; outside the main thread (tests) nothing is installed."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, lambda *_: self._event.set())
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

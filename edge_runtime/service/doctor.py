@@ -1,0 +1,255 @@
+"""What a visit to the site would check, done by the box itself: each finding with its fix.
+
+A check is a function that returns findings and never raises; `doctor` prints them and exits 1 when one failed.
+Nothing here disturbs a running daemon: devices that it holds are asked through its control socket, not opened.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edge_runtime.core.config_file import Loaded
+from edge_runtime.core.errors import DeviceError, EdgeError
+from edge_runtime.core.paths import socket_path, state_dir
+from edge_runtime.service.station_check import remarks
+
+Level = Literal["ok", "warn", "fail"]
+
+OLDEST_PYTHON = (3, 11)
+LOW_MEMORY_MB = 150
+HOT_C = 80.0  # a Raspberry Pi starts to throttle at 80 degrees C (Raspberry Pi documentation, "frequency management")
+MODEL_SHARE = 0.5  # of the deadline that the model may take before there is too little slack
+PROBES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `fix` is empty when there is nothing to do."""
+
+    name: str
+    state: Level
+    detail: str
+    fix: str = ""
+
+
+Check = Callable[[Loaded], Iterator[Finding]]
+
+
+def examine(loaded: Loaded) -> Iterator[dict[str, Any]]:
+    """Run every check in order; each finding as a dict with `name, state, detail, fix`."""
+    for check in CHECKS:
+        try:
+            for finding in check(loaded):
+                yield asdict(finding)
+        except EdgeError as err:
+            yield asdict(Finding(check.__name__.lstrip("_"), "fail", str(err)))
+        except OSError as err:
+            yield asdict(Finding(check.__name__.lstrip("_"), "fail", f"{err}"))
+
+
+def _python(_: Loaded) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    is_new = sys.version_info >= OLDEST_PYTHON
+    yield Finding("python", "ok" if is_new else "fail", version, "" if is_new else "install Python 3.11 or newer")
+
+
+def _config(loaded: Loaded) -> Iterator[Finding]:
+    yield Finding("config", "ok", f"{loaded.origin}, digest {loaded.digest[:12]}, {len(loaded.given)} keys set")
+    for remark in remarks(loaded.config):
+        yield Finding(
+            "config", "warn", remark, "edit the station file; `edge-runtime config show` lists what is in force"
+        )
+
+
+def _daemon(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.service.control import ask
+
+    path = socket_path(loaded.config)
+    try:
+        shot = ask(path, "status", timeout_s=2.0)
+    except DeviceError as err:
+        yield Finding("daemon", "warn", str(err), "systemctl start edge-runtime-run, or: edge-runtime run")
+        return
+    yield Finding("daemon", "ok", f"process {shot['pid']} is {shot['state']}, {shot['parts']} parts")
+    for name, health in shot["health"].items():
+        if health["state"] not in ("ok", "starting"):
+            level: Level = "fail" if health["state"] == "failed" else "warn"
+            yield Finding(f"daemon.{name}", level, health["detail"] or health["state"], "edge-runtime status")
+
+
+def _runtime(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.inference.engine import installed_runtimes, pick_runtime
+
+    chosen = pick_runtime(loaded.config.model.runtime)
+    others = [runtime.label for runtime in installed_runtimes() if runtime.label != chosen.label]
+    detail = f"{chosen.label} is used" + (f" (also installed: {', '.join(others)})" if others else "")
+    if chosen.name == "tflite":
+        yield Finding("runtime", "warn", detail, "pip install ai-edge-litert: int8 models run 4 to 19 times faster")
+    else:
+        yield Finding("runtime", "ok", detail)
+    for runtime in installed_runtimes():
+        if runtime.problem:
+            yield Finding("runtime", "warn", f"{runtime.label}: {runtime.problem}", runtime.problem)
+
+
+def _model(loaded: Loaded) -> Iterator[Finding]:
+    import numpy as np
+
+    from edge_runtime.lines.vision_model import open_vision_model
+    from edge_runtime.modelstore.bundle import load_bundle
+    from edge_runtime.service.wiring import open_store
+
+    cfg = loaded.config
+    bundle = load_bundle(open_store(cfg).resolve(cfg.model.name).folder)
+    yield Finding("model", "ok", f"{bundle.label}, {len(bundle.manifest.files)} files as their digests say")
+    model = open_vision_model(bundle, cfg.model)
+    picture = np.zeros((cfg.camera.height, cfg.camera.width, 3), np.uint8)
+    took = []
+    for _ in range(PROBES):
+        started = time.perf_counter()
+        model(picture)
+        took.append(1000 * (time.perf_counter() - started))
+    median, worst = sorted(took)[PROBES // 2], max(took)
+    delegated = "delegated" if model.engine.is_delegated else "NOT delegated"
+    detail = f"median {median:.1f} ms, worst {worst:.1f} ms of {cfg.decision.deadline_ms:.0f} ms, {delegated}"
+    if worst > MODEL_SHARE * cfg.decision.deadline_ms:
+        yield Finding("model.speed", "warn", detail, "a smaller model, fewer other programs, or a later deadline")
+    else:
+        yield Finding("model.speed", "ok", detail)
+
+
+def _camera(loaded: Loaded) -> Iterator[Finding]:
+    cfg = loaded.config.camera
+    path = Path(cfg.path)
+    if cfg.driver == "sim":
+        yield Finding("camera", "ok", "simulated")
+    elif not cfg.path:
+        yield Finding("camera", "fail", f"driver '{cfg.driver}' without camera.path", "set camera.path")
+    elif not path.exists():
+        yield Finding(
+            "camera", "fail", f"{path} does not exist", "check the cable; `edge-runtime io cameras` lists what is there"
+        )
+    elif not os.access(path, os.R_OK):
+        yield Finding(
+            "camera", "fail", f"{path} may not be read", "add the user to group video: usermod -aG video USER"
+        )
+    else:
+        yield Finding("camera", "ok", f"{cfg.driver} on {path}")
+
+
+def _controller(loaded: Loaded) -> Iterator[Finding]:
+    cfg = loaded.config.controller
+    if cfg.driver == "sim":
+        yield Finding("controller", "ok", "simulated")
+        return
+    port = Path(cfg.port)
+    if not cfg.port or not port.exists():
+        fix = "check the cable; ls -l /dev/serial/by-id/ lists adapters"
+        yield Finding("controller", "fail", f"port {cfg.port or '(none)'} does not exist", fix)
+    elif not os.access(port, os.R_OK | os.W_OK):
+        fix = "usermod -aG dialout USER"
+        yield Finding("controller", "fail", f"{port} may not be opened", fix)
+    else:
+        yield Finding("controller", "ok", f"{port} at {cfg.baud} bit/s")
+    if cfg.port and not cfg.port.startswith("/dev/serial/by-id/") and "ttyUSB" in cfg.port:
+        fix = "use the name under /dev/serial/by-id/, it stays when adapters are replugged"
+        yield Finding("controller", "warn", f"{cfg.port} may change its number", fix)
+
+
+def _storage(loaded: Loaded) -> Iterator[Finding]:
+    state = state_dir(loaded.config)
+    there = next(folder for folder in (state, *state.parents) if folder.exists())
+    if not os.access(there, os.W_OK):
+        yield Finding(
+            "state", "fail", f"{there} may not be written", "chown it to the service's user, or set recording.state_dir"
+        )
+        return
+    usage = shutil.disk_usage(there)
+    free_mb, quota = usage.free / 1e6, loaded.config.recording.quota_mb
+    detail = f"{state}, {free_mb:.0f} MB free, pictures may take {quota} MB"
+    if free_mb < 200:
+        yield Finding("state", "fail", detail, "make room: the journal needs space to keep its promise")
+    elif free_mb < quota:
+        yield Finding("state", "warn", detail, "make room or lower recording.quota_mb")
+    else:
+        yield Finding("state", "ok", detail)
+
+
+def _journal(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.recording.schema import open_for_reading
+    from edge_runtime.service.wiring import JOURNAL
+
+    path = state_dir(loaded.config) / JOURNAL
+    if not path.exists():
+        yield Finding("journal", "ok", "none yet")
+        return
+    try:
+        connection = open_for_reading(path)
+        try:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            rows = connection.execute("SELECT count(*) FROM part").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error as err:
+        yield Finding(
+            "journal", "fail", f"{path}: {err}", "the daemon sets a damaged journal aside and begins a new one"
+        )
+        return
+    if verdict == "ok":
+        yield Finding("journal", "ok", f"{rows} parts, {path.stat().st_size / 1e6:.1f} MB, intact")
+    else:
+        yield Finding(
+            "journal", "fail", f"{path}: {verdict}", "restart the daemon: it sets the file aside and begins anew"
+        )
+
+
+def _clock(_: Loaded) -> Iterator[Finding]:
+    from edge_runtime.recording.wall_clock import TimeQuality, time_quality
+
+    quality = time_quality()
+    if quality is TimeQuality.SYNCED:
+        yield Finding("clock", "ok", "synchronised")
+    else:
+        fix = "timedatectl set-ntp true, or fit a clock module; records say free_running"
+        yield Finding("clock", "warn", "not synchronised", fix)
+
+
+def _machine(_: Loaded) -> Iterator[Finding]:
+    facts = dict(
+        line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemA")
+    )
+    free_mb = int(facts["MemAvailable"].split()[0]) / 1000
+    level: Level = "ok" if free_mb > LOW_MEMORY_MB else "warn"
+    yield Finding("memory", level, f"{free_mb:.0f} MB available", "" if level == "ok" else "stop what else runs here")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > 2 * cores:
+        yield Finding("load", "warn", f"load {load:.1f} on {cores} cores", "find out what else runs here: top")
+    zones = [int(zone.read_text()) / 1000 for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    if zones:
+        hot = max(zones) >= HOT_C
+        yield Finding(
+            "temperature", "warn" if hot else "ok", f"{max(zones):.0f} C", "clean the fan, open the box" if hot else ""
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    _python,
+    _config,
+    _daemon,
+    _runtime,
+    _model,
+    _camera,
+    _controller,
+    _storage,
+    _journal,
+    _clock,
+    _machine,
+)

@@ -1,0 +1,178 @@
+"""From a station file to a box: which parts there are and who is handed what. The only place that knows them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_runtime import __version__
+from edge_runtime.actuation.rejecter import Rejecter
+from edge_runtime.capture.camera import open_camera
+from edge_runtime.core.clock import Clock
+from edge_runtime.core.config import DecisionConfig, EdgeConfig
+from edge_runtime.core.config_file import Loaded
+from edge_runtime.core.errors import StorageError
+from edge_runtime.core.manifest import Thresholds
+from edge_runtime.core.messages import PartKey
+from edge_runtime.core.paths import state_dir
+from edge_runtime.decision.policy import Policy
+from edge_runtime.flow.components import Component, Health
+from edge_runtime.inference.bad_days import BadDay
+from edge_runtime.inference.engine import pick_runtime
+from edge_runtime.lines.vision_line import VisionLine
+from edge_runtime.lines.vision_model import open_vision_model
+from edge_runtime.modelstore.bundle import Bundle
+from edge_runtime.modelstore.store import ModelStore
+from edge_runtime.recording.evidence import Evidence
+from edge_runtime.recording.journal import Journal
+from edge_runtime.recording.reader import JournalReader
+from edge_runtime.recording.records import RunInfo
+from edge_runtime.service.sim_line import SimLine
+
+JOURNAL = "journal.db"
+
+
+@dataclass
+class Box:
+    """One station, wired. Start recording first, the line last; stop in the order of flow."""
+
+    line: VisionLine
+    journal: Journal
+    evidence: Evidence | None
+    sim: SimLine | None
+    bundle: Bundle
+    _started: list[Component] = field(default_factory=list)
+
+    @property
+    def model_label(self) -> str:
+        return self.bundle.label
+
+    @property
+    def run_id(self) -> int | None:
+        return self.journal.run_id
+
+    def start(self) -> None:
+        sinks: list[Component] = [self.journal, *([self.evidence] if self.evidence else [])]
+        for component in sinks:
+            component.start()
+            self._started.append(component)
+        self.line.start()
+
+    def stop(self) -> None:
+        """Line, then the simulated line, then recording. Safe at any point of the start."""
+        self.line.stop()
+        if self.sim:
+            self.sim.stop()
+        while self._started:
+            self._started.pop().stop()
+
+    def required(self) -> Mapping[str, Health]:
+        """What systemd's watchdog is fed by. Recording is not in it: inspection outlives everything else."""
+        return self.line.healths()
+
+    def healths(self) -> Mapping[str, Health]:
+        recording = {"journal": self.journal.health()}
+        if self.evidence:
+            recording["evidence"] = self.evidence.health()
+        return {**self.line.healths(), **recording}
+
+    def reports(self) -> Mapping[str, Any]:
+        recording = {"journal": dict(self.journal.report())}
+        if self.evidence:
+            recording["evidence"] = dict(self.evidence.report())
+        return {**self.line.report(), **recording}
+
+
+def open_box(loaded: Loaded, parts: int | None, clock: Clock) -> Box:
+    """Wire the station; nothing runs yet but the simulated line, which comes up beside the loading of the model.
+
+    parts: how many parts the simulated belt carries; None for ever. Raises EdgeError.
+    """
+    cfg = loaded.config
+    state = state_dir(cfg)
+    sim = _open_sim(cfg, parts)
+    try:
+        return _wire(loaded, state, sim, clock)
+    except BaseException:
+        if sim:
+            sim.stop()
+        raise
+
+
+def _open_sim(cfg: EdgeConfig, parts: int | None) -> SimLine | None:
+    if "sim" not in (cfg.camera.driver, cfg.controller.driver) or cfg.world.attach:
+        return None
+    sim = SimLine(cfg.world, cfg.controller, parts, width=cfg.camera.width, height=cfg.camera.height)
+    sim.start()
+    return sim
+
+
+def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box:
+    cfg = loaded.config
+    bundle = open_store(cfg).resolve(cfg.model.name)
+    journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
+    evidence = Evidence(state, cfg.recording, clock=clock, kept=journal.kept) if cfg.recording.evidence else None
+    world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
+    bad_day = BadDay(cfg.world.bad_days)
+    line = VisionLine(
+        camera=open_camera(cfg.camera, world, clock),
+        camera_cfg=cfg.camera,
+        open_model=lambda: bad_day.over(open_vision_model(bundle, cfg.model)),
+        model_label=bundle.label,
+        policy=policy(cfg.decision, bundle.manifest.thresholds),
+        decision_cfg=cfg.decision,
+        open_rejecter=lambda on_trigger, on_report, on_event: Rejecter(
+            cfg.controller,
+            port=_controller_port(cfg, sim),
+            safe_action=cfg.decision.safe_action,
+            clock=clock,
+            on_trigger=on_trigger,
+            on_report=on_report,
+            on_event=on_event,
+            resume=_last_part(state / JOURNAL),
+        ),
+        taps=[journal, *([evidence] if evidence else [])],
+        clock=clock,
+    )
+    return Box(line, journal, evidence, sim, bundle)
+
+
+def _controller_port(cfg: EdgeConfig, sim: SimLine | None) -> str:
+    """A line that is attached to keeps the link `controller` beside its camera's socket."""
+    if cfg.controller.driver != "sim":
+        return cfg.controller.port
+    return sim.controller_port if sim else str(Path(cfg.world.attach).parent / "controller")
+
+
+def _last_part(journal: Path) -> PartKey | None:
+    """The last part an earlier run knew of; the controller tells what passed since."""
+    try:
+        with JournalReader(journal) as reader:
+            newest = reader.newest(1)
+    except StorageError:
+        return None  # no journal yet, or one that the journal itself will set aside
+    return PartKey(newest[0].boot_id, newest[0].part_id) if newest else None
+
+
+def open_store(cfg: EdgeConfig) -> ModelStore:
+    """The models of this box: its own folder first, then the shipped ones."""
+    return ModelStore(Path(cfg.model.store).expanduser() if cfg.model.store else state_dir(cfg) / "models")
+
+
+def policy(cfg: DecisionConfig, bundle: Thresholds) -> Policy:
+    """The station's thresholds where it sets them, else the bundle's."""
+    accept_below = bundle.accept_below if cfg.accept_below is None else cfg.accept_below
+    reject_at = bundle.reject_at if cfg.reject_at is None else cfg.reject_at
+    return Policy(min(accept_below, reject_at), reject_at)
+
+
+def _run_info(loaded: Loaded, bundle: Bundle) -> RunInfo:
+    return RunInfo(
+        config=loaded.config.model_dump(mode="json"),
+        config_digest=loaded.digest,
+        model=bundle.label,
+        model_digest=bundle.digest,
+        versions={"edge_runtime": __version__, "tflite": pick_runtime(loaded.config.model.runtime).label},
+    )

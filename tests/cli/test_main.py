@@ -1,0 +1,116 @@
+"""The command line as people and scripts meet it: help, exit codes, one JSON document, no tracebacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from edge_runtime.cli.main import COMMANDS, _globals_first, cli
+
+
+def edge_runtime(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge_runtime", *words], capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def every_command(group: click.Group = cli, path: tuple[str, ...] = ()):
+    with click.Context(group) as ctx:
+        for name in group.list_commands(ctx):
+            command = group.get_command(ctx, name)
+            if isinstance(command, click.Group):
+                yield from every_command(command, (*path, name))
+            else:
+                yield (*path, name), command
+
+
+def test_every_command_and_option_has_help():
+    found = dict(every_command())
+    assert ("run",) in found and ("config", "check") in found
+    for path, command in found.items():
+        assert command.help, path
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, (path, option.name)
+
+
+def test_help_names_every_command_without_loading_any():
+    done = edge_runtime("--help")
+    assert done.returncode == 0
+    for name, (_, _, text) in COMMANDS.items():
+        assert name in done.stdout and text.split()[0] in done.stdout
+
+
+def test_status_and_help_load_neither_numpy_nor_pydantic(tmp_path):
+    script = (
+        "import sys\nfrom edge_runtime.cli.main import main\n"
+        "try:\n    main(['status', '--config', sys.argv[1]])\nexcept SystemExit as end:\n    code = end.code\n"
+        "print(code, sorted({'numpy', 'cv2', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
+    config = tmp_path / "s.toml"
+    config.write_text(f'[recording]\nstate_dir = "{tmp_path}"\n')
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(config)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "1 []"
+    assert "no edge-runtime is running here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["run", "--parts", "0"], 2, "0 is not in the range"),
+        (["config", "check", "--config", "/nowhere.toml"], 2, "no such file"),
+        (["config", "check", "--set", "camera.fps=fast"], 2, "camera.fps = 'fast'"),
+        (["config", "check", "--set", "nonsense"], 2, "section.key=value"),
+        (["config", "check", "--set", "camera.fps.x=1"], 2, "camera.fps"),
+        (["run", "--parts", "1", "--set", "camera.driver=webcam"], 2, "camera.driver"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_two(words, code, sentence):
+    done = edge_runtime(*words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert sentence in done.stderr and "Traceback" not in done.stderr
+
+
+def test_refusal_with_json_is_one_document():
+    done = edge_runtime("config", "check", "--json", "--set", "camera.fsp=1", "--config", "embedded")
+    assert done.returncode == 2
+    assert "did you mean 'camera.fps'" in json.loads(done.stdout)["error"]
+
+
+def test_config_show_tells_origin():
+    done = edge_runtime("config", "show", "--json", "--config", "embedded", "--set", "camera.fps=12")
+    document = json.loads(done.stdout)
+    assert document["camera.fps"] == {"value": 12.0, "origin": "command line"}
+    assert document["camera.width"]["origin"] == "default"
+    assert done.returncode == 0
+
+
+def test_config_schema_is_json_schema():
+    document = json.loads(edge_runtime("config", "schema").stdout)
+    assert document["properties"].keys() >= {"camera", "decision", "world"}
+
+
+def test_config_check_remarks_on_what_does_not_fit():
+    settings = ["--set", "decision.deadline_ms=900", "--set", "decision.safe_action=accept"]
+    done = edge_runtime("config", "check", "--json", "--config", "embedded", *settings)
+    remarks = " ".join(json.loads(done.stdout)["remarks"])
+    assert "point of decision" in remarks and "nobody judged" in remarks
+
+
+def test_globals_are_taken_from_anywhere():
+    assert _globals_first(["run", "--config", "x", "--set=a.b=1", "--json"]) == [
+        "--config",
+        "x",
+        "--set=a.b=1",
+        "run",
+        "--json",
+    ]
+    assert _globals_first(["predict", "--", "--config"]) == ["predict", "--", "--config"]
+    assert _globals_first(["run", "--config"]) == ["--config", "run"]

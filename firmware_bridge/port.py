@@ -94,19 +94,29 @@ class BridgePort:
 
     # Running
 
-    def start(self, wait_s: float = 2.0) -> None:
+    def start(self, wait_s: float = 2.0, must_open: bool = True) -> None:
         """Open the port and return when a controller is configured (armed is later), or after `wait_s` without one.
 
-        Raises PortError when the port cannot be opened, or when the controller cannot be worked with.
+        Raises PortError when the controller cannot be worked with, and when the port cannot be opened. With
+        `must_open=False` a port that cannot be opened is tried again until it can: an adapter may be plugged in late.
         """
         if self._thread is not None:
             return
         self._is_stopping.clear()
-        self._open()
+        try:
+            self._open()
+        except PortError as err:
+            if must_open:
+                raise
+            log.error("port not there path=%s error=%s", self.path, err)
+            with self._lock:
+                self._link.closed(str(err), self._clock())
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         self._thread = threading.Thread(target=self._run, name="bridge-port", daemon=True)
         self._thread.start()
+        if self._port is None:
+            return
         self._wait(lambda: self._link.phase in (Phase.READY, Phase.ARM, Phase.UP, Phase.REFUSED), wait_s)
         if self._link.phase is Phase.REFUSED:
             detail = self._link.detail

@@ -87,12 +87,13 @@ class Rejecter:
     # Component
 
     def start(self) -> None:
-        """Open the port and configure the controller. Raises DeviceError when it cannot be opened or worked with.
+        """Open the port and configure the controller. Raises DeviceError when the controller cannot be worked with.
 
-        A controller that does not answer yet is no error: health is degraded until it does.
+        A port that is not there yet, or a controller that does not answer yet, is no error: health is degraded until
+        it comes.
         """
         try:
-            self._port.start()
+            self._port.start(must_open=False)
         except PortError as err:
             raise DeviceError(str(err)) from err
         self._is_started = True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def run(session: Session, parts: int | None, seconds: float | None, seed: int | None, as_json: bool) -> None:
     """The hot daemon. With a bound it drains, prints the summary and exits; 1 if a part is unaccounted for."""
+    from edge_runtime.core.errors import ModelError, StorageError, UsageError
     from edge_runtime.core.log import set_up_logging
     from edge_runtime.service.daemon import Daemon
 
@@ -27,7 +28,10 @@ def run(session: Session, parts: int | None, seconds: float | None, seed: int | 
     if seed is not None:
         session.settings = (*session.settings, f"world.seed={seed}")
     set_up_logging(session.config.service.log_level)
-    document = Daemon(session.loaded, parts, seconds).run()
+    try:
+        document = Daemon(session.loaded, parts, seconds).run()
+    except (ModelError, StorageError) as err:
+        raise UsageError(str(err)) from err  # no restart mends it: exit code 2 tells systemd so
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(summary_lines(document)))
     raise SystemExit(1 if document["unaccounted"] else 0)
 

@@ -151,8 +151,7 @@ class VisionLine:
         try:
             self.runner.start()
             self._thread("keeper", self._keep)
-            self.camera.start()
-            self._camera_state = Health(State.OK)
+            self._camera_state = self._start_camera()
             self._thread("camera", self._watch_camera)
             self.rejecter.start()
         except BaseException:
@@ -212,7 +211,17 @@ class VisionLine:
 
     # -- camera: a frame finds its part (camera thread) ------------------------------------------------------------
 
+    def _start_camera(self) -> Health:
+        """A camera that is not there yet is no reason to stay down: parts are rejected until it comes."""
+        try:
+            self.camera.start()
+        except DeviceError as err:
+            return Health(State.FAILED, str(err))
+        return Health(State.OK)
+
     def _watch_camera(self) -> None:
+        if not self._camera_state.is_working:
+            self._reopen_camera(self._camera_state.detail)
         while not self._stop.is_set():
             self._camera_progress_ns = self._clock()
             try:

@@ -47,13 +47,16 @@ class ControlServer:
         self.refused = 0
 
     def start(self) -> None:
+        """Raises DeviceError when the socket cannot be made. One left by a crash is replaced."""
         if is_answering(self.path):
-            raise DeviceError(f"{self.path} is answered by a running edge-runtime; stop it first or set service.socket")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
+            raise DeviceError(f"{self.path} is answered by a running edge-runtime; stop it or set service.socket")
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if not stat.S_ISSOCK(self.path.lstat().st_mode):
                 raise DeviceError(f"{self.path} exists and is not a socket; remove it or set service.socket")
-            self.path.unlink()
+            with contextlib.suppress(OSError):
+                self.path.unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             listener.bind(str(self.path))

@@ -195,7 +195,7 @@ def test_second_daemon_on_the_same_state_is_refused(station):
 def test_state_folder_that_cannot_be_written_is_a_sentence(station):
     command = station.command("run", "--parts", "1", recording__state_dir="/proc/edge-runtime")
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    assert done.returncode == 1 and "cannot write to state folder /proc/edge-runtime" in done.stderr
+    assert done.returncode == 2 and "cannot use state folder /proc/edge-runtime" in done.stderr
 
 
 def test_daemon_killed_in_mid_run_takes_up_the_line_again(station):
@@ -238,21 +238,24 @@ def test_daemon_killed_in_mid_run_takes_up_the_line_again(station):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    "settings",
     [
-        ({"model__name": "scrath"}, "scratch"),
-        ({"camera__driver": "folder", "camera__path": "/nowhere"}, "/nowhere"),
-        ({"camera__driver": "v4l2", "camera__path": "/dev/video99"}, "/dev/video99"),
-        ({"controller__driver": "serial", "controller__port": "/dev/ttyNONE"}, "/dev/ttyNONE"),
+        {"camera__driver": "folder", "camera__path": "/nowhere"},
+        {"camera__driver": "v4l2", "camera__path": "/dev/video99"},
+        {"controller__driver": "serial", "controller__port": "/dev/ttyNONE"},
     ],
 )
-def test_what_is_missing_is_named(station, settings, words):
-    done = subprocess.run(
-        station.command("run", "--seconds", "2", **settings),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_missing_device_is_named_and_waited_for(station, settings):
+    """A box that starts before its camera is plugged in must not stay down: it says what is missing and tries again."""
+    command = station.command("run", "--seconds", "2", "--json", **settings)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert list(settings.values())[1] in done.stderr and "Traceback" not in done.stderr
+    assert (done.returncode, json.loads(done.stdout)["unaccounted"]) == (0, 0)
+    assert json.loads(done.stdout)["verdicts"]["accept"] == 0
+
+
+def test_unknown_model_is_a_sentence_with_the_nearest_name(station):
+    command = station.command("run", "--parts", "1", model__name="scrath")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 2
+    assert "scratch" in done.stderr and "Traceback" not in done.stderr

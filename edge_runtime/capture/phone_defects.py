@@ -30,7 +30,8 @@ from edge_runtime.capture.phone_ink import (
 
 FAINTEST = 8  # grey levels above the glass below which a mark is not called visible
 MOSTLY = 0.7  # share of a scratch that must be on the screen: what an edge cuts down to a dot nobody calls a scratch
-NICKS_SHARE = 0.25  # of medium and deep scratches: several short ones instead of one long one
+NICKS_SHARE = 0.3  # of all but hairlines: several short ones instead of one long one
+NICK_WIDTH = (3.0, 6.0)  # units; short ones are as wide as a blow is, whatever their brightness
 FINE = 3  # scratches are drawn this much larger and averaged down, so that 0.7 px wide ones keep their shape
 
 
@@ -63,8 +64,9 @@ def draw_scratch(rng: Rng, frame: U8, screen: U8, severity: str, unit: float) ->
     spot = _spot_on(rng, screen)
     if spot is None:
         return None
-    contrast, width_px = rng.uniform(*grade.contrast), rng.uniform(*grade.width) * unit
-    paths = _nicks(rng, spot, unit) if _comes_as_nicks(rng, severity) else [_long_path(rng, spot, grade, unit)]
+    is_nicks = severity != "hairline" and rng.random() < NICKS_SHARE
+    contrast, width_px = rng.uniform(*grade.contrast), rng.uniform(*(NICK_WIDTH if is_nicks else grade.width)) * unit
+    paths = _nicks(rng, spot, unit) if is_nicks else [_long_path(rng, spot, grade, unit)]
     x0, y0, x1, y1 = _clip_box(np.vstack(paths), 6.0 * unit + 3.0, frame.shape)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return None
@@ -186,10 +188,6 @@ def _draw_wiping_marks(rng: Rng, frame: U8, screen: U8, unit: float) -> None:
     cv2.GaussianBlur(layer, (0, 0), max(0.4, 1.0 * unit), dst=layer)
     cv2.bitwise_and(layer, screen[y0:y1, x0:x1], dst=layer)
     _add_tinted(frame[y0:y1, x0:x1], layer, (0.95, 1.0, 1.05))
-
-
-def _comes_as_nicks(rng: Rng, severity: str) -> bool:
-    return severity in ("medium", "deep") and bool(rng.random() < NICKS_SHARE)
 
 
 def _long_path(rng: Rng, spot: tuple[float, float], grade: _Grade, unit: float) -> Points:

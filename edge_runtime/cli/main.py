@@ -118,8 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _fail(sentence: str, code: int, args: Sequence[str]) -> int:
+    priority = "<3>" if "JOURNAL_STREAM" in os.environ else ""  # for `journalctl -p err`, see sd-daemon(3)
     for line in sentence.splitlines():
-        click.echo(f"error: {line}", err=True)
+        click.echo(f"{priority}error: {line}", err=True)
     if "--json" in args:
         click.echo(json.dumps({"error": sentence}))
     return code

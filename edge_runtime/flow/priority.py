@@ -43,6 +43,7 @@ def run_promptly(longest_ns: int = 0) -> str:
 def run_plainly(native_id: int) -> None:
     """Make a thread of this process ordinary again: an abandoned one must not hold a core against those who work."""
     try:
-        os.sched_setscheduler(native_id, os.SCHED_OTHER, os.sched_param(0))
+        # The flag stays: taking it back would need a privilege that the unit does not give.
+        os.sched_setscheduler(native_id, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
     except OSError:
         pass  # it has ended, or never was anything else

@@ -118,8 +118,14 @@ class StageRunner(Generic[In, Out]):
     def report(self) -> Mapping[str, Any]:
         return {"done": self.done, "faults": self.faults, "replaced": self.replaced, "waiting": len(self._queue)}
 
+    @property
+    def due_ns(self) -> int | None:
+        """When the item in work will be over budget; None while there is none."""
+        worker = self._worker
+        return None if worker is None or worker.item is None else worker.since_ns + self._budget_ns
+
     def supervise(self, now_ns: int) -> None:
-        """Replace the worker when its item is over budget. Called a hundred times a second or so."""
+        """Replace the worker when its item is over budget. To be called from `due_ns` on."""
         with self._lock:
             worker = self._worker
             if worker is None or worker.item is None or now_ns - worker.since_ns <= self._budget_ns:

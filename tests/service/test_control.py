@@ -45,7 +45,7 @@ def test_request_is_answered(server):
 
 
 def test_unknown_request_names_the_known_ones(server):
-    with pytest.raises(DeviceError, match="unknown request 'dance'.*echo, fail"):
+    with pytest.raises(DeviceError, match=r"unknown request .dance.*echo, fail"):
         ask(server.path, "dance")
 
 
@@ -68,7 +68,7 @@ def test_endless_line_is_refused(server):
 
 
 def test_nobody_there_is_said_with_the_fix(tmp_path):
-    with pytest.raises(DeviceError, match="no edge-runtime is running here.*edge-runtime run"):
+    with pytest.raises(DeviceError, match=r"no edge-runtime is running here.*edge-runtime run"):
         ask(tmp_path / "none.sock", "status")
 
 

@@ -100,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = _fail("stopped", 130, args)
     except click.ClickException as err:
         err.show()
+        if "--json" in args:
+            click.echo(json.dumps({"error": err.format_message()}))
         code = err.exit_code
     except (ConfigError, UsageError) as err:
         code = _fail(str(err), 2, args)

@@ -34,7 +34,7 @@ def predict(session: Session, files: tuple[str, ...], reference: str, as_json: b
         if not as_json:
             click.echo(text_line(entry), err="error" in entry)
     if as_json:
-        click.echo(json.dumps(entries, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(entries, indent=1))
     raise SystemExit(1 if any("error" in entry for entry in entries) else 0)
 
 

@@ -29,6 +29,8 @@ def control_path(session: Session) -> Path:
             tree = with_service_folders(session.config_path, tomllib.loads(session.config_path.read_text()))
         except (OSError, ValueError):
             tree = session.config.model_dump()  # says in a sentence what is wrong with the file
+    if not all(isinstance(tree.get(section, {}), dict) for section in ("recording", "service")):
+        tree = session.config.model_dump()
     state = locate_state(str(tree.get("recording", {}).get("state_dir", "")))
     return locate_socket(str(tree.get("service", {}).get("socket", "")), state)
 

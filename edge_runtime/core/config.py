@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]  # paths and names without control characters
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -35,7 +36,7 @@ class StationConfig(Section):
 class CameraConfig(Section):
     driver: Literal["sim", "folder", "video", "v4l2"] = Field("sim", description="which camera driver feeds the line")
     name: Name = Field("cam0", description="name of the camera in records")
-    path: str = Field("", description="folder: directory of pictures; video: file; v4l2: device, such as /dev/video0")
+    path: Text = Field("", description="folder: directory of pictures; video: file; v4l2: device, such as /dev/video0")
     width: int = Field(1280, ge=16, le=8192, description="frame width in pixels asked from the driver")
     height: int = Field(720, ge=16, le=8192, description="frame height in pixels asked from the driver")
     fps: float = Field(30.0, gt=0, le=1000, description="frame rate asked from a free-running camera")
@@ -82,7 +83,7 @@ class WorldConfig(Section):
     oil_share: Share = Field(0.05, description="share of parts with an oil drop (no defect)")
     stain_share: Share = Field(0.05, description="share of parts with a stain (no defect)")
     light: float = Field(1.0, gt=0, le=4, description="gain of the lamp; 1 is the light the model was made for")
-    attach: str = Field("", description="socket of a simulated line that already runs; empty starts one with the box")
+    attach: Text = Field("", description="socket of a simulated line that already runs; empty starts one with the box")
     bad_days: BadDays = Field(BadDays(), description="faults to live through")
 
 
@@ -90,7 +91,7 @@ class ControllerConfig(Section):
     """The reject controller: microcontroller firmware or its double, the far side that owns the moment."""
 
     driver: Literal["sim", "serial"] = Field("sim", description="simulated controller behind a pty, or a real port")
-    port: str = Field("", description="serial: device, best by id: /dev/serial/by-id/...")
+    port: Text = Field("", description="serial: device, best by id: /dev/serial/by-id/...")
     baud: int = Field(115_200, ge=1200, le=4_000_000, description="line speed in bit/s")
     decide_counts: int = Field(
         900, ge=1, le=2**15, description="encoder counts from photo-eye to the point of decision"
@@ -113,8 +114,8 @@ class ControllerConfig(Section):
 
 
 class ModelConfig(Section):
-    name: str = Field("scratch", description="bundle in the model store, as NAME or NAME@VERSION")
-    store: str = Field(
+    name: Text = Field("scratch", description="bundle in the model store, as NAME or NAME@VERSION")
+    store: Text = Field(
         "", description="folder of installed bundles; empty: models/ of the state folder, then the shipped ones"
     )
     runtime: Literal["auto", "litert", "tflite"] = Field(
@@ -123,7 +124,7 @@ class ModelConfig(Section):
     threads: int = Field(
         1, ge=1, le=16, description="inference threads; more than one rarely helps, measure with `bench`"
     )
-    delegate: str = Field("", description="shared library of an external delegate, such as libedgetpu.so.1")
+    delegate: Text = Field("", description="shared library of an external delegate, such as libedgetpu.so.1")
     warm_up: int = Field(3, ge=0, le=100, description="invocations before the line is ready")
 
 
@@ -149,7 +150,7 @@ class DecisionConfig(Section):
 
 
 class RecordingConfig(Section):
-    state_dir: str = Field(
+    state_dir: Text = Field(
         "", description="journal, evidence and models; empty: STATE_DIRECTORY or ~/.local/state/edge-runtime"
     )
     evidence: bool = Field(True, description="keep pictures of parts")
@@ -165,7 +166,7 @@ class RecordingConfig(Section):
 
 
 class ServiceConfig(Section):
-    socket: str = Field("", description="control socket; empty: control.sock in RUNTIME_DIRECTORY or the state folder")
+    socket: Text = Field("", description="control socket; empty: control.sock in RUNTIME_DIRECTORY or the state folder")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe line that is logged"
     )

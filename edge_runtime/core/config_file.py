@@ -22,6 +22,7 @@ from edge_runtime.core.errors import ConfigError
 from edge_runtime.core.paths import with_service_folders
 
 EMBEDDED = "embedded demo station"
+_TOO_DEEP = "{}: is nested too deeply to be a station file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,13 @@ def load(path: Path | None, settings: Iterable[str] = ()) -> Loaded:
 
     Raises ConfigError with one line for each thing that is wrong.
     """
+    try:
+        return _load(path, settings)
+    except RecursionError as err:
+        raise ConfigError(_TOO_DEEP.format(path or EMBEDDED)) from err
+
+
+def _load(path: Path | None, settings: Iterable[str]) -> Loaded:
     origin = str(path) if path else EMBEDDED
     tree = _read(path) if path else {}
     given = {key: origin for key, _ in _leaves(tree)}
@@ -65,17 +73,17 @@ def load(path: Path | None, settings: Iterable[str] = ()) -> Loaded:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as err:
         raise ConfigError(f"{path}: no such file; give --config FILE or unset EDGE_RUNTIME_CONFIG") from err
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
     except UnicodeDecodeError as err:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {err.start})") from err
-    except tomllib.TOMLDecodeError as err:
+    except ValueError as err:  # also what Python says of a number with thousands of digits
         raise ConfigError(f"{path}: is not valid TOML: {err}") from err
     except RecursionError as err:
-        raise ConfigError(f"{path}: is nested too deeply to be a station file") from err
+        raise ConfigError(_TOO_DEEP.format(path)) from err
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -97,7 +105,7 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {setting}: write it as section.key=value, such as camera.fps=20")
     try:
         return key.strip(), tomllib.loads(f"v = {text}")["v"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return key.strip(), text.strip()  # a bare word is a string
 
 

@@ -126,6 +126,10 @@ class StageRunner(Generic[In, Out]):
 
     def supervise(self, now_ns: int) -> None:
         """Replace the worker when its item is over budget. To be called from `due_ns` on."""
+        if self._is_dead():
+            log.error("worker died runner=%s: replaced", self.name)
+            self._replace()
+            return
         with self._lock:
             worker = self._worker
             if worker is None or worker.item is None or now_ns - worker.since_ns <= self._budget_ns:
@@ -138,6 +142,13 @@ class StageRunner(Generic[In, Out]):
         log.error("stage.hung runner=%s after_ms=%.0f: replaced", self.name, late_ms)
         self._count_fault(item, Hung(f"no answer for {late_ms:.0f} ms"))
         self._replace()
+
+    def _is_dead(self) -> bool:
+        """A worker ends by `stop` or by handing over to its successor, never otherwise."""
+        worker = self._worker
+        if worker is None or worker.thread is None or worker.failure or self._stop.is_set():
+            return False
+        return worker.ready.is_set() and not worker.thread.is_alive()
 
     def _replace(self) -> None:
         self.replaced += 1
@@ -174,9 +185,14 @@ class StageRunner(Generic[In, Out]):
                     return
                 worker.item = None
             if error is None:
+                try:
+                    self._sink(item, result)
+                except Exception as err:  # so does what the sink throws: the worker must not die of it
+                    log.exception("sink failed runner=%s", self.name)
+                    error = err
+            if error is None:
                 faults_in_a_row = 0
                 self.done += 1
-                self._sink(item, result)
                 continue
             faults_in_a_row += 1
             log.error("stage.fault runner=%s error=%s", self.name, error)
@@ -206,4 +222,7 @@ class StageRunner(Generic[In, Out]):
 
     def _count_fault(self, item: In, error: Exception) -> None:
         self.faults += 1
-        self._on_fault(item, error)
+        try:
+            self._on_fault(item, error)
+        except Exception:  # called by the worker and by its supervisor: neither may die of a listener
+            log.exception("fault handler failed runner=%s", self.name)

@@ -110,6 +110,7 @@ class VisionLine:
         self._taps = taps
         self._clock = clock
         self._deadline_ns = round(decision_cfg.deadline_ms * MS)
+        self._budget_ns = round(decision_cfg.stage_budget_ms * MS)
         self._nap_ns = min(
             MOST_NAP_NS, round(min(decision_cfg.deadline_ms, decision_cfg.stage_budget_ms) * MS) // KEEPER_NAPS
         )
@@ -124,7 +125,7 @@ class VisionLine:
             lambda: self._inspector(open_model()),
             self._judge,
             self._blame_engine,
-            round(decision_cfg.stage_budget_ms * MS),
+            self._budget_ns,
             clock,
         )
         self.rejecter = open_rejecter(self.on_trigger, self.on_report, self.on_event)
@@ -187,7 +188,12 @@ class VisionLine:
     def _thread(self, name: str, target: Callable[[], None]) -> None:
         def run() -> None:
             self.scheduling[name] = run_promptly()
-            target()
+            while not self._stop.is_set():
+                try:
+                    target()
+                except Exception:  # the thread's outermost loop: nothing but `stop` may end it
+                    log.exception("thread failed name=%s; goes on", name)
+                    self._stop.wait(REOPEN_WAIT_S[0])
 
         thread = threading.Thread(target=run, name=f"vision-{name}", daemon=True)
         thread.start()
@@ -276,13 +282,15 @@ class VisionLine:
             now = self._clock()
             if now + self._model_ns > job.trigger.at_ns + self._deadline_ns:
                 self._overload(job, "no time left for the model")  # late work would make the next part late too
+                self._model_ns *= 1.0 - ESTIMATE_GAIN  # nothing was measured: doubt it, or one stall refuses for ever
                 return None
             if not self.ledger.advance(job.trigger.key, Cause.DEADLINE):
                 return None
             prediction = model(job.frame.image)
             if not 0.0 <= prediction.score <= 1.0:
                 raise ModelError(f"score {prediction.score} is not between 0 and 1")
-            self._model_ns += ESTIMATE_GAIN * (self._clock() - now - self._model_ns)
+            took_ns = min(self._clock() - now, self._budget_ns)  # more is a stall or a hung call, not the model's pace
+            self._model_ns += ESTIMATE_GAIN * (took_ns - self._model_ns)
             return prediction
 
         return inspect

@@ -25,6 +25,7 @@ from edge_runtime.inference.tensors import Tensor
 from edge_runtime.modelstore.bundle import MEMORY, MODEL, Bundle
 
 PICTURE_KINDS = (Kind.CLASSIFICATION, Kind.HEATMAP, Kind.DETECTION, Kind.ANOMALY)
+LEAST_SHARE = 8  # a picture smaller than an eighth of the model's input holds nothing that the model could know
 MOST_CELLS = 1024  # rows or columns of a heat map that is laid out over the whole frame
 
 
@@ -74,6 +75,7 @@ class VisionModel:
     def __call__(self, image: NDArray[np.uint8]) -> Prediction:
         """image: uint8 RGB (height, width, 3), any size. Raises ModelError when the model gives no sensible answer."""
         t0 = time.perf_counter_ns()
+        _refuse_tiny(image, self.prepare.spec)
         tensor, geometry = self.prepare(image)
         t1 = time.perf_counter_ns()
         outputs = self.engine.invoke(tensor)
@@ -113,8 +115,18 @@ class FeatureModel:
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """One float32 array (rows, columns, channels) for each output."""
+        _refuse_tiny(image, self.prepare.spec)
         tensor, _ = self.prepare(image)
         return feature_maps(self.engine.outputs, self.engine.invoke(tensor))
+
+
+def _refuse_tiny(image: NDArray[np.uint8], spec: InputSpec) -> None:
+    """A picture that shows nothing is not a good part: "nothing to see" must not become "nothing found"."""
+    height, width = image.shape[:2]
+    if LEAST_SHARE * height * spec.roi[3] < spec.height or LEAST_SHARE * width * spec.roi[2] < spec.width:
+        raise ModelError(
+            f"a picture of {width}x{height} is too small to be judged by a model of {spec.width}x{spec.height}"
+        )
 
 
 def make_prepare(spec: InputSpec | None, inputs: Sequence[Tensor]) -> Prepare:

@@ -7,6 +7,7 @@ forty lines would have to be reviewed, pinned and carried to every box.
 from __future__ import annotations
 
 import json
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,14 +24,17 @@ MAX_MANIFEST_BYTES = 1 << 20  # a manifest with 2000 files is about 200 kB
 def read_manifest(path: Path) -> Manifest:
     """Parse one manifest. Raises ModelError that names the file, the key and the value."""
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path}: is not a plain file")
+        size = status.st_size
         if size > MAX_MANIFEST_BYTES:
             raise ModelError(f"{path}: manifest of {size} bytes, at most {MAX_MANIFEST_BYTES} are read")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
         raise ModelError(f"{path.parent}: no manifest.toml, this is not a model bundle") from err
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as err:
-        raise ModelError(f"{path}: not readable as TOML ({err})") from err
+    except (ValueError, RecursionError) as err:
+        raise ModelError(f"{path}: not readable as TOML ({str(err)[:200]})") from err
     except OSError as err:
         raise ModelError(f"{path}: cannot be read ({err.strerror or err})") from err
     return parse_manifest(table, str(path))
@@ -40,6 +44,8 @@ def parse_manifest(table: Mapping[str, Any], where: str) -> Manifest:
     """The typed manifest of a table. `where` starts the sentence when it is wrong."""
     try:
         return Manifest.model_validate(table)
+    except RecursionError as err:
+        raise ModelError(f"{where}: nested too deeply to be a manifest") from err
     except ValidationError as err:
         first = err.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "manifest"

@@ -275,7 +275,11 @@ class Journal:
                 self._writer.close()
             except sqlite3.Error as err:
                 log.warning("journal.close error=%s", err)
-        if self._stopping.is_set() and self._lock_fd is not None:
+        if self._stopping.is_set():
+            self._free_lock()
+
+    def _free_lock(self) -> None:
+        if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
 
@@ -284,6 +288,7 @@ class Journal:
         if self._is_open and _identity(self.path) != self._file:  # SQLite writes on happily into a deleted file
             log.error("journal.gone file=%s was removed or replaced: a new one begins", self.path)
             self._close()
+            self._free_lock()  # it is on a file that is gone, too
             self._inbox.put(Event("journal.gone", self._clock(), {"file": self.path.name}), "event")
         if self._writer and self._is_open and self._writer.prune(self._wall.now() - self._keep_ns):
             return  # more may be due: come back with the next group

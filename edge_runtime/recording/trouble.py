@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from edge_runtime.core.clock import SECOND
 
+FULL_BYTES = 1 << 20
 _NO_ROOM = "no room for {what} in {folder}: free some space"
 _NO_WRITING = "{what} in {folder} cannot be written: check permissions and that the disk is mounted read-write"
 _LOCKED = "another program holds {what} in {folder}: close it"
@@ -40,7 +42,17 @@ def explain(error: Exception, what: str, folder: Path) -> str:
         sentence = _OS_SENTENCES.get(error.errno or 0, _BROKEN)
     else:
         sentence = _SENTENCES.get(_code(error), _BROKEN)
+        if _code(error) == sqlite3.SQLITE_IOERR and _is_full(folder):
+            sentence = _NO_ROOM  # SQLite says so of its shared-memory file on a full disk
     return sentence.format(what=what, folder=folder, error=error)
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < FULL_BYTES
 
 
 def _code(error: Exception) -> int:

@@ -55,29 +55,29 @@ class Daemon:
     def run(self) -> dict[str, Any]:
         """Run until a bound or a signal; the summary. Raises EdgeError when the box cannot start."""
         _keep_memory_low()
-        with _OnlyOne(state_dir(self._loaded.config)):
+        with _Signals(self._asked_to_stop), _OnlyOne(state_dir(self._loaded.config)) as folder:
             box = self._box = open_box(self._loaded, self._parts, self._clock)
             control = ControlServer(
                 socket_path(self._loaded.config), {"status": lambda _: self._snapshot(), "stop": self._stop_asked}
             )
-            with _Signals(self._asked_to_stop):
-                try:
-                    self._open_control(control)
-                    box.start()
-                    self._started_ns = self._clock()
-                    gc.collect()
-                    gc.freeze()  # what is alive now stays: full collections no longer walk the libraries
-                    box.line.arm()
-                    self._notifier.ready(self._line())
-                    log.info("ready station=%s model=%s", self._loaded.config.station.name, box.model_label)
-                    self._watch(box)
-                    self._notifier.stopping()
-                    self._drain(box)
-                    box.line.stop()
-                    return self._summary(box)
-                finally:
-                    box.stop()
-                    control.stop()
+            try:
+                self._open_control(control)
+                box.start()
+                self._started_ns = self._clock()
+                gc.collect()
+                gc.freeze()  # what is alive now stays: full collections no longer walk the libraries
+                if not box.line.arm():
+                    log.warning("controller.silent %s: %s", self._loaded.config.controller.port, box.controller_detail)
+                self._notifier.ready(self._line())
+                log.info("ready station=%s model=%s", self._loaded.config.station.name, box.model_label)
+                self._watch(box, folder, control)
+                self._notifier.stopping()
+                self._drain(box)
+                box.line.stop()
+                return self._summary(box)
+            finally:
+                box.stop()
+                control.stop()
 
     def _open_control(self, control: ControlServer) -> None:
         """A box that cannot be asked inspects all the same; two boxes on one socket are a mistake."""
@@ -90,7 +90,7 @@ class Daemon:
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def _watch(self, box: Box) -> None:
+    def _watch(self, box: Box, folder: _OnlyOne, control: ControlServer) -> None:
         """Until a bound is reached or somebody asks to stop."""
         feed_ns = round((self._notifier.watchdog_s or 2.0) * SECOND / 4)
         fed_ns = 0
@@ -99,6 +99,11 @@ class Daemon:
             if now - fed_ns >= feed_ns:
                 self._feed(box, now)
                 fed_ns = now
+                if folder.was_removed():  # with all in it: take it again, and be reachable again
+                    log.error("state.gone %s was removed: made anew", folder.path)
+                    folder.take()
+                    control.stop()
+                    self._open_control(control)
             if self._parts is not None and box.line.ledger.counts().triggers >= self._parts:
                 return
             if self._seconds is not None and now - self._started_ns >= self._seconds * SECOND:
@@ -169,7 +174,7 @@ class Daemon:
         return "stopping"
 
     def _summary(self, box: Box) -> dict[str, Any]:
-        truth = box.sim.truth_report() if box.sim else None
+        truth = self._truth(box)
         counted = {name: truth[name] for name in ("missed", "false", "stray")} if truth else None
         world_parts = self._parts if box.sim and not self._asked_to_stop.is_set() and self._seconds is None else None
         return summary(
@@ -180,6 +185,14 @@ class Daemon:
             world_parts=world_parts,
         )
 
+    @staticmethod
+    def _truth(box: Box) -> dict[str, Any] | None:
+        try:
+            return box.sim.truth_report() if box.sim else None
+        except DeviceError as err:
+            log.error("sim.truth %s", err)
+            return None
+
 
 def stuck_components(required: Mapping[str, Health], now_ns: int) -> list[str]:
     """Names of components that are hung: no turn of their loop for STALE_NS, or a model past repair.
@@ -189,6 +202,8 @@ def stuck_components(required: Mapping[str, Health], now_ns: int) -> list[str]:
     stuck = []
     for name, health in required.items():
         is_stale = health.progress_ns is not None and now_ns - health.progress_ns > STALE_NS
+        if name == "camera" and health.state is State.FAILED:
+            continue  # a driver may take its time to open
         if is_stale or (name == "model" and health.state is State.FAILED):
             stuck.append(name)
     return stuck
@@ -200,29 +215,49 @@ class _OnlyOne:
     The lock is on the folder itself, so that a folder that has become read-only can still be inspected with.
     """
 
-    def __init__(self, state: Path) -> None:
-        self._state = state
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._fd = -1
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _OnlyOne:
+        self.take()
+        return self
+
+    def was_removed(self) -> bool:
+        """Somebody deleted the folder under us, or put another one there."""
+        ours = os.fstat(self._fd)
         try:
-            self._state.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            there = self.path.stat()
+        except OSError:
+            return True
+        return (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino)
+
+    def take(self) -> None:
+        """Raises StorageError when the folder cannot be had, DeviceError when it is another's."""
+        self._release()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
             raise StorageError(
-                f"cannot use state folder {self._state}: {err.strerror}; mend permissions or set recording.state_dir"
+                f"cannot use state folder {self.path}: {err.strerror}; mend permissions or set recording.state_dir"
             ) from err
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as err:
-            os.close(self._fd)
+            self._release()
             raise DeviceError(
-                f"state folder {self._state} is in use by a running edge-runtime; stop it (systemctl stop "
+                f"state folder {self.path} is in use by a running edge-runtime; stop it (systemctl stop "
                 "edge-runtime-run), or set recording.state_dir"
             ) from err
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        self._release()
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _keep_memory_low() -> None:

@@ -40,6 +40,8 @@ class Finding:
     fix: str = ""
 
 
+LOOK = "the sentence names the file or device to mend"
+
 Check = Callable[[Loaded], Iterator[Finding]]
 
 
@@ -49,10 +51,8 @@ def examine(loaded: Loaded) -> Iterator[dict[str, Any]]:
         try:
             for finding in check(loaded):
                 yield asdict(finding)
-        except EdgeError as err:
-            yield asdict(Finding(check.__name__.lstrip("_"), "fail", str(err)))
-        except OSError as err:
-            yield asdict(Finding(check.__name__.lstrip("_"), "fail", f"{err}"))
+        except (EdgeError, OSError) as err:
+            yield asdict(Finding(check.__name__.lstrip("_"), "fail", str(err), FIXES.get(check, LOOK)))
 
 
 def _python(_: Loaded) -> Iterator[Finding]:
@@ -164,6 +164,8 @@ def _controller(loaded: Loaded) -> Iterator[Finding]:
     if not cfg.port or not port.exists():
         fix = "check the cable; ls -l /dev/serial/by-id/ lists adapters"
         yield Finding("controller", "fail", f"port {cfg.port or '(none)'} does not exist", fix)
+    elif not port.is_char_device() or port == Path("/dev/null"):
+        yield Finding("controller", "fail", f"{port} is not a serial port", "set controller.port to a serial device")
     elif not os.access(port, os.R_OK | os.W_OK):
         fix = "usermod -aG dialout USER"
         yield Finding("controller", "fail", f"{port} may not be opened", fix)
@@ -210,7 +212,7 @@ def _journal(loaded: Loaded) -> Iterator[Finding]:
             connection.close()
     except sqlite3.Error as err:
         yield Finding(
-            "journal", "fail", f"{path}: {err}", "the daemon sets a damaged journal aside and begins a new one"
+            "journal", "fail", f"{path}: {err}", "mend the disk; a damaged file is set aside at the next start"
         )
         return
     if verdict == "ok":
@@ -250,6 +252,12 @@ def _machine(_: Loaded) -> Iterator[Finding]:
         )
 
 
+FIXES: Mapping[Check, str] = {
+    _runtime: "pip install ai-edge-litert",
+    _model: "edge-runtime models verify, then set model.name or install the bundle again",
+    _storage: "make room or mend the permissions of the state folder",
+    _journal: "mend the disk, then restart the daemon",
+}
 CHECKS: tuple[Check, ...] = (
     _python,
     _config,

@@ -50,6 +50,10 @@ class Box:
         return self.bundle.label
 
     @property
+    def controller_detail(self) -> str:
+        return self.line.rejecter.health().detail
+
+    @property
     def run_id(self) -> int | None:
         return self.journal.run_id
 

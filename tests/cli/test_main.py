@@ -84,6 +84,15 @@ def test_refusal_with_json_is_one_document():
     assert "did you mean 'camera.fps'" in json.loads(done.stdout)["error"]
 
 
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["run", "--parts", "0"], ["predict"], ["parts", "list", "--last", "-5"]]
+)
+def test_wrong_usage_with_json_is_one_document_too(words):
+    done = edge_runtime(*words, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]
+
+
 def test_config_show_tells_origin():
     done = edge_runtime("config", "show", "--json", "--config", "embedded", "--set", "camera.fps=12")
     document = json.loads(done.stdout)

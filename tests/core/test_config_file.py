@@ -45,6 +45,10 @@ def test_file_and_command_line_are_named_as_origin(tmp_path):
         ("[gate]\nx = 1\n", ["unknown key 'gate'"]),
         ("[camera\n", ["not valid TOML", "line 1"]),
         ("camera = 3\n", ["camera = 3"]),
+        (f"[camera]\nwidth = {'9' * 5000}\n", ["not valid TOML"]),
+        (f"[{'.'.join('a' * 5000)}]\nx = 1\n", ["nested too deeply"]),
+        ('[recording]\nstate_dir = "a\\u0000b"\n', ["recording.state_dir"]),
+        ("\ufeff[camera]\nfps = -1\n", ["camera.fps = -1"]),
     ],
 )
 def test_what_is_wrong_is_said_with_file_key_value_and_range(tmp_path, text, words):

@@ -111,6 +111,25 @@ def test_stage_that_keeps_raising_is_built_anew(bench):
     assert bench.built == 2
 
 
+def test_sink_that_raises_costs_its_item_and_not_the_worker():
+    bench = Bench()
+    put = bench.runner._sink
+
+    def sink(item, result):
+        if item == "bad":
+            raise OSError("no space")
+        put(item, result)
+
+    bench.runner._sink = sink
+    bench.runner.start()
+    for item in ("bad", "b"):
+        bench.queue.offer(item)
+    item, error = bench.next()
+    assert item == "bad" and isinstance(error, OSError)
+    assert bench.next() == ("b", "B")
+    bench.runner.stop()
+
+
 def test_too_many_hung_calls_are_a_failure_the_watchdog_sees(bench):
     for _ in range(MOST_ABANDONED + 1):
         bench.queue.offer("hang")

@@ -275,3 +275,15 @@ def test_closed_line_takes_no_further_parts(bench):
     b.line.close()
     b.trigger(1)
     assert b.line.ledger.counts().triggers == 0
+
+
+def test_one_stall_does_not_refuse_parts_for_ever(bench):
+    b = bench(deadline_ms=2000, stage_budget_ms=20_000)
+    b.line._model_ns = 1e12  # as after a suspend in the middle of an inference
+    causes = []
+    for part in range(1, 200):
+        b.frame(b.trigger(part))
+        causes.append(b.listener.decision().cause)
+        if causes[-1] is Cause.MODEL:
+            break
+    assert causes[0] is Cause.OVERLOAD and causes[-1] is Cause.MODEL

@@ -59,7 +59,13 @@ def test_padding_is_never_a_defect(make_bundle):
     assert prediction.regions == ()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (31, 33), (4000, 6000)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1)])
+def test_picture_that_shows_nothing_is_refused_not_accepted(make_bundle, shape):
+    with pytest.raises(ModelError, match="too small to be judged"):
+        open_vision_model(make_bundle("heatmap"))(np.full((*shape, 3), 200, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (31, 33), (8, 3000), (4000, 6000)])
 def test_every_size_of_picture_gets_an_answer(make_bundle, shape):
     for kind in ("heatmap", "classification"):
         prediction = open_vision_model(make_bundle(kind))(np.full((*shape, 3), 200, np.uint8))

@@ -46,6 +46,7 @@ class InputSpec(Part):
     )
     pad: Literal["replicate", "black", "grey"] = "black"
     roi: tuple[Unit, Unit, Unit, Unit] = (0.0, 0.0, 1.0, 1.0)  # x, y, w, h of the frame that the model looks at
+    light: Literal["as_is", "even"] = Field("as_is", description="even: local light and contrast are evened out first")
 
 
 class OutputSpec(Part):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import InputSpec
+from edge_runtime.features.light import even_light
 
 LINEAR_UP_TO = 1.75  # ratio over which linear skips pixels, see the table above
 SMALL_PIXELS = 256 * 256  # under it plain area costs less than 0.3 ms, and halving would drop odd rows and columns
@@ -95,8 +96,7 @@ class Prepare:
             self._plan = self._make_plan(image)
             self._frame_shape = image.shape
         plan = self._plan
-        picture = shrink(image[plan.crop], *plan.size)
-        pixels = _to_colour(picture, self.spec.colour)
+        pixels = self._look(image, plan)
         if plan.is_padded:
             pixels = self._pad(pixels, plan)
         return self._quantise(pixels, self._tensor).reshape(self._shape), plan.geometry
@@ -104,8 +104,13 @@ class Prepare:
     def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The same picture before it becomes numbers of the tensor: what the model sees, for training and for eyes."""
         plan = self._make_plan(image)
-        pixels = _to_colour(shrink(image[plan.crop], *plan.size), self.spec.colour)
+        pixels = self._look(image, plan)
         return (self._pad(pixels, plan) if plan.is_padded else pixels).copy()
+
+    def _look(self, image: NDArray[np.uint8], plan: _Plan) -> NDArray[np.uint8]:
+        seen = image[plan.crop]
+        pixels = _to_colour(shrink(seen, *plan.size), self.spec.colour)
+        return even_light(pixels, seen.shape[1] / seen.shape[0]) if self.spec.light == "even" else pixels
 
     def _make_plan(self, image: NDArray[np.uint8]) -> _Plan:
         is_picture = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)

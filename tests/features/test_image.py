@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import InputSpec
 from edge_runtime.features.image import Prepare, brightness, plan_input, sharpness, shrink
+from edge_runtime.features.light import even_light
 
 U8, I8, F32 = np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.float32)
 sizes = st.integers(1, 3000)
@@ -159,3 +160,16 @@ def test_brightness_and_sharpness_tell_light_and_focus():
     assert brightness(np.full((1, 1, 3), 7, np.uint8)) == 7
     assert sharpness(image) > 5 * sharpness(cv2.GaussianBlur(image, (0, 0), 2))
     assert sharpness(np.zeros((1, 1, 3), np.uint8)) == 0
+
+
+def test_even_light_is_seen_before_padding_and_only_when_asked_for():
+    falling = np.repeat(np.linspace(20, 220, 64, dtype=np.uint8)[None, :, None], 48, axis=0).repeat(3, axis=2)
+    seen = {
+        light: Prepare(InputSpec(width=64, height=64, light=light), (1, 64, 64, 3), np.dtype(np.uint8)).pixels(falling)
+        for light in ("as_is", "even")
+    }
+    rows = slice(8, 56)
+    assert np.array_equal(seen["as_is"][rows], falling)
+    assert np.array_equal(seen["even"][rows], even_light(falling, 64 / 48))
+    assert not seen["even"][:8].any()
+    assert not seen["even"][56:].any()

@@ -1,0 +1,33 @@
+"""The reference pages say what the code says: every command and every config key is in them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from edge_runtime.core.config import EdgeConfig
+from edge_runtime.core.config_file import leaves
+
+HOUSE = Path(__file__).parents[1]
+
+
+def test_pages_are_what_the_code_says():
+    tool = HOUSE / "tools" / "reference"
+    done = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_key_is_documented():
+    page = (HOUSE / "edge_runtime/core/STATION.md").read_text()
+    for key, _ in leaves(EdgeConfig()):
+        section, name = key.rsplit(".", 1)
+        assert f"## `[{section}]`" in page and f"| `{name}` |" in page, key
+
+
+def test_readme_shows_the_two_commands_and_links_that_exist():
+    text = (HOUSE / "README.md").read_text()
+    assert "tools/demo" in text and "tools/check" in text
+    for target in [part.split(")")[0] for part in text.split("](")[1:]]:
+        if "://" not in target and not target.startswith("#"):
+            assert (HOUSE / target.split("#")[0]).exists(), target

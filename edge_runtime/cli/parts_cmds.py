@@ -252,9 +252,14 @@ def _comparison(found: Replay) -> list[str]:
     lines = [
         f"run {found.run}, {found.model}: {found.identical} of {found.compared} decisions identical"
         f" ({found.parts} parts in the run)"
+        if found.compared or not found.lossy_compared
+        else f"run {found.run}, {found.model}: {found.parts} parts"
     ]
     if found.lossy_compared:
-        lines.append(f"  of {found.lossy_compared} pictures kept as JPEG: {found.lossy_identical} identical")
+        lines.append(
+            f"  pictures kept as JPEG: {found.lossy_same_verdict} of {found.lossy_compared} the same verdict, largest "
+            f"change of a score {found.lossy_score_change:.3f}"
+        )
     lines += [f"  not compared: {count} ({why})" for why, count in sorted(found.not_compared.items())]
     for difference in found.differences[:SHOWN_DIFFERENCES]:
         was, now = _said(difference.recorded), _said(difference.replayed)

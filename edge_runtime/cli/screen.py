@@ -6,6 +6,7 @@ Lines are rewritten in place and only the text sent: about 1.5 kB a second, so i
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import Any
 
@@ -15,11 +16,12 @@ from edge_runtime.cli.status_cmd import COLOURS, duration
 
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 MARKS = {"accept": ("●", "green"), "reject": ("✖", "red"), "unsure": ("▲", "yellow")}
 
 
-def draw(shot: dict[str, Any], before: dict[str, Any] | None, width: int, height: int) -> str:
-    """One screen. `before` is the snapshot a second ago, for rates."""
+def draw(shot: dict[str, Any], before: dict[str, Any] | None, width: int) -> list[str]:
+    """The lines of one screen. `before` is the snapshot a second ago, for rates."""
     lines = [
         _title(shot, width),
         "",
@@ -33,8 +35,25 @@ def draw(shot: dict[str, Any], before: dict[str, Any] | None, width: int, height
         "",
         *_recent(shot),
     ]
+    return [_fit(line, width) for line in lines]
+
+
+def redraw(lines: list[str], height: int) -> str:
+    """The bytes that put these lines over what stands on the screen."""
     body = "".join(f"{line}{CLEAR_LINE}\r\n" for line in lines[: height - 1])
     return f"{HOME}{body}{CLEAR_BELOW}"
+
+
+def _fit(line: str, width: int) -> str:
+    """The line cut to the screen's width: a wrapped one would push the title off the top."""
+    seen, kept = 0, []
+    for piece in _STYLE.split(line):
+        if _STYLE.fullmatch(piece):
+            kept.append(piece)
+        else:
+            kept.append(piece[: max(0, width - seen)])
+            seen += len(piece)
+    return "".join(kept)
 
 
 def _title(shot: dict[str, Any], width: int) -> str:

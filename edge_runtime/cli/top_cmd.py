@@ -40,14 +40,14 @@ def watch(look: Callable[[], dict[str, Any]], once: bool = False, is_over: Calla
 
     shot = look()
     if once:
-        width, height = screen.size()
-        sys.stdout.write("\n".join(screen.draw(shot, None, width, height).splitlines()) + "\n")
+        for line in screen.draw(shot, None, screen.size()[0]):
+            click.echo(line)  # without colours where nobody sees them
         return
     with _ScreenMode():
         before = None
         while not is_over():
             width, height = screen.size()
-            sys.stdout.write(screen.draw(shot, before, width, height))
+            sys.stdout.write(screen.redraw([*screen.draw(shot, before, width), "", " q ends"], height))
             sys.stdout.flush()
             if _quit_pressed(PERIOD_S):
                 return

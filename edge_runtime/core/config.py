@@ -107,7 +107,9 @@ class ControllerConfig(Section):
     watchdog_ms: int = Field(500, ge=50, le=10_000, description="silence of the box after which the controller trips")
 
     @model_validator(mode="after")
-    def _decide_before_fire(self) -> ControllerConfig:
+    def _fits_together(self) -> ControllerConfig:
+        if self.driver == "serial" and not self.port:
+            raise ValueError("driver 'serial' needs port; ls -l /dev/serial/by-id/ lists adapters")
         if self.decide_counts > self.fire_counts:
             raise ValueError(f"decide_counts {self.decide_counts} must not be above fire_counts {self.fire_counts}")
         return self

@@ -175,7 +175,7 @@ class Daemon:
 
     def _summary(self, box: Box) -> dict[str, Any]:
         truth = self._truth(box)
-        counted = {name: truth[name] for name in ("missed", "false", "stray")} if truth else None
+        counted = {name: truth[name] for name in ("missed", "false", "stray", "defects")} if truth else None
         world_parts = self._parts if box.sim and not self._asked_to_stop.is_set() and self._seconds is None else None
         return summary(
             line=box.line,

@@ -57,18 +57,23 @@ class Replay:
     identical: int = 0
     differences: list[Difference] = field(default_factory=list)
     lossy_compared: int = 0
-    lossy_identical: int = 0
+    lossy_same_verdict: int = 0
+    lossy_score_change: float = 0.0  # the largest
     not_compared: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
     @property
     def is_identical(self) -> bool:
-        return self.compared > 0 and not self.differences
+        """Every lossless picture gave the very same decision, every lossy one the same verdict, and there were some."""
+        some = self.compared + self.lossy_compared > 0
+        return some and not self.differences and self.lossy_same_verdict == self.lossy_compared
 
     def as_dict(self) -> dict[str, Any]:
         document = asdict(self)
         document["not_compared"] = dict(self.not_compared)
-        document["lossy"] = {"compared": document.pop("lossy_compared"), "identical": document.pop("lossy_identical")}
+        document["lossy"] = {
+            name: document.pop(f"lossy_{name}") for name in ("compared", "same_verdict", "score_change")
+        }
         return document
 
 
@@ -104,7 +109,9 @@ def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model
     is_same = recorded == replayed
     if not str(row.evidence).endswith(".png"):
         found.lossy_compared += 1
-        found.lossy_identical += is_same
+        found.lossy_same_verdict += recorded.verdict == replayed.verdict
+        if row.score is not None:
+            found.lossy_score_change = max(found.lossy_score_change, abs(prediction.score - row.score))
         return
     found.compared += 1
     found.identical += is_same
@@ -134,8 +141,8 @@ def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None) -> 
             reader, state, recorded["id"], open_vision_model(bundle, settings.model), chosen, bundle.label
         )
     if found.lossy_compared:
-        notes.append("pictures kept as JPEG may be decided otherwise: set recording.format to png for exact replays")
-    if not found.compared:
+        notes.append("JPEG pictures are compared by verdict; recording.format = png makes replays exact")
+    if not found.compared and not found.lossy_compared:
         notes.append("nothing to compare: record with recording.format = png and recording.good_share = 1.0")
     found.notes = notes
     return found

@@ -29,8 +29,6 @@ def remarks(cfg: EdgeConfig) -> list[str]:
         )
     if cfg.decision.safe_action == "accept":
         notes.append("decision.safe_action = 'accept' lets parts pass that nobody judged; reject is the safe choice")
-    if cfg.controller.driver == "serial" and not cfg.controller.port:
-        notes.append("controller.driver = 'serial' needs controller.port; `edge-runtime io serial` lists ports")
     if cfg.camera.driver in ("folder", "video") and not Path(cfg.camera.path).exists():
         notes.append(f"camera.path {cfg.camera.path!r} does not exist")
     if cfg.camera.driver == "sim" and cfg.controller.driver != "sim":

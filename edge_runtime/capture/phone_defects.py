@@ -30,7 +30,7 @@ from edge_runtime.capture.phone_ink import (
 
 FAINTEST = 8  # grey levels above the glass below which a mark is not called visible
 MOSTLY = 0.7  # share of a scratch that must be on the screen: what an edge cuts down to a dot nobody calls a scratch
-NICKS_SHARE = 0.3  # of all but hairlines: several short ones instead of one long one
+NICKS_SHARE = 0.2  # of all but hairlines: several short ones instead of one long one
 NICK_WIDTH = (3.0, 6.0)  # units; short ones are as wide as a blow is, whatever their brightness
 FINE = 3  # scratches are drawn this much larger and averaged down, so that 0.7 px wide ones keep their shape
 
@@ -74,7 +74,8 @@ def draw_scratch(rng: Rng, frame: U8, screen: U8, severity: str, unit: float) ->
     for path in paths:
         # A point at x in the frame lies at (x + 0.5) * FINE - 0.5 in the fine layer: coordinates name pixel centres.
         fine = (path - (x0, y0) + 0.5) * FINE - 0.5
-        values, widths = _hand_pressure(rng, len(path) - 1, contrast, width_px * FINE)
+        pressure = _blow if is_nicks else _hand_pressure
+        values, widths = pressure(rng, len(path) - 1, contrast, width_px * FINE)
         stroke(layer, fine, values, widths)
         if severity in ("medium", "deep"):
             _chip_edges(rng, layer, fine, values, width_px * FINE)
@@ -199,20 +200,14 @@ def _long_path(rng: Rng, spot: tuple[float, float], grade: _Grade, unit: float) 
 
 
 def _nicks(rng: Rng, spot: tuple[float, float], unit: float) -> list[Points]:
-    """A handful of short scratches that one blow left close together."""
+    """Short scratches that one blow left close together; the first one is the longest, and sometimes all there is."""
     heading = rng.uniform(0.0, 2.0 * math.pi)
-    starts = np.asarray(spot) + rng.normal(0.0, 45.0, (int(rng.integers(3, 7)), 2)) * unit
-    return [
-        curve(
-            rng,
-            (x, y),
-            heading + rng.normal(0.0, 0.25),
-            rng.uniform(16.0, 42.0) * unit,
-            rng.normal(0.0, 0.4),
-            3.0 * unit,
-        )
-        for x, y in starts.tolist()
-    ]
+    nicks = [curve(rng, spot, heading, rng.uniform(30.0, 48.0) * unit, rng.normal(0.0, 0.6), 3.0 * unit)]
+    for _ in range(int(rng.choice((0, 0, 1, 2, 3, 4)))):
+        x, y = np.asarray(spot) + rng.normal(0.0, 45.0, 2) * unit
+        turn, length = heading + rng.normal(0.0, 0.25), rng.uniform(12.0, 38.0) * unit
+        nicks.append(curve(rng, (x, y), turn, length, rng.normal(0.0, 0.5), 3.0 * unit))
+    return nicks
 
 
 def _hand_pressure(rng: Rng, n: int, contrast: float, width_px: float) -> tuple[Values, Values]:
@@ -223,6 +218,14 @@ def _hand_pressure(rng: Rng, n: int, contrast: float, width_px: float) -> tuple[
     pressure = np.interp(along, np.linspace(0.0, 1.0, 6), knots) * taper
     rough = 1.0 - rng.uniform(0.0, 0.3) * rng.random(n)
     return contrast * pressure * rough, width_px * (0.75 + 0.25 * pressure) * rng.uniform(0.85, 1.15, n)
+
+
+def _blow(rng: Rng, n: int, contrast: float, width_px: float) -> tuple[Values, Values]:
+    """Brightness and width along a nick: swollen somewhere, thin at the ends, some fainter than others."""
+    along = (np.arange(n) + 0.5) / n
+    swell = np.sin(math.pi * along ** math.exp(rng.normal(0.0, 0.5))) ** rng.uniform(0.4, 1.2)
+    strength = contrast * rng.uniform(0.75, 1.0) * rng.uniform(0.85, 1.0, n)
+    return strength * (0.35 + 0.65 * swell), width_px * (0.3 + 0.7 * swell)
 
 
 def _chip_edges(rng: Rng, layer: U8, path: Points, values: Values, width_px: float) -> None:

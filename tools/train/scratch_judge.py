@@ -21,7 +21,7 @@ Heat = Callable[[U8], NDArray[np.float32]]
 Floats = NDArray[np.float64]
 
 TOP_K = 3  # at 1 single noisy cells rule, from 6 on short scratches are lost: missed 0.4 % at 3, 1.3 % at 6
-STOP_SHARE = 0.012  # of good parts: the over-reject that accept_below is chosen for; a line may cost 3 %
+STOP_SHARE = 0.02  # of good parts: the over-reject that accept_below is chosen for; a line may cost 3 %
 SURE_SHARE = 0.003  # of good parts that would be called a scratch without doubt: chooses reject_at
 
 

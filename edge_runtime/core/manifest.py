@@ -49,6 +49,39 @@ class InputSpec(Part):
     light: Literal["as_is", "even"] = Field("as_is", description="even: local light and contrast are evened out first")
 
 
+class MelSpec(Part):
+    """A log-mel picture of sound: `features.mel` computes it, training and box alike.
+
+    Power spectrum of Hann windows, triangular mel filters (HTK scale) between `low_hz` and `high_hz`, natural
+    logarithm of the power plus `floor`. Full scale is 1.0.
+    """
+
+    window_ms: float = Field(25.0, gt=0, le=1000)
+    hop_ms: float = Field(10.0, gt=0, le=1000)
+    bands: int = Field(40, ge=4, le=256)
+    low_hz: float = Field(20.0, ge=0)
+    high_hz: float = Field(7600.0, gt=0)
+    floor: float = Field(1e-6, gt=0)
+
+
+class AudioInput(Part):
+    """How sound becomes the model's input. Padding and loudness are the same in training and on the box.
+
+    front_end: `log_mel` feeds `mel`; `speech_embedding` feeds what the bundle's own front-end files make of the clip;
+    `micro` feeds the 40 features per 10 ms of the TFLite Micro audio front end to a streaming model.
+    """
+
+    rate_hz: int = Field(16_000, ge=8_000, le=96_000)
+    clip_ms: int = Field(1500, ge=30, le=60_000, description="length of sound that one prediction looks at")
+    pad_ms: Literal[100, 300, 500] = Field(300, description="silence kept around speech")
+    loudness_dbfs: float | None = Field(
+        -20.0, le=0.0, description="RMS of the speech after normalising; none: as it is"
+    )
+    front_end: Literal["log_mel", "speech_embedding", "micro"] = "log_mel"
+    mel: MelSpec | None = None
+    context_frames: int = Field(1, ge=1, le=200, description="mel frames side by side in one input row")
+
+
 class OutputSpec(Part):
     """How output tensors become scores. Quantisation is always read from the model file itself.
 
@@ -100,6 +133,7 @@ class Manifest(Part):
     runtime: str = ""  # the TFLite runtime and version whose golden outputs these are
     training_data: Sha256 | None = None  # digest of the recipe or of the data set the model was made from
     input: InputSpec | None = None
+    audio: AudioInput | None = None
     output: OutputSpec | None = None
     thresholds: Thresholds = Thresholds()
     reference: Reference = Reference()

@@ -90,6 +90,27 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """One block of sound from a microphone."""
+
+    seq: int  # counts up from 0 by one; a hole is an overrun
+    captured_ns: int  # of the first sample
+    rate_hz: int
+    pcm: NDArray[np.int16]  # shape (n,), mono, read-only
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Speech from its first to its last sound, with the padding of silence around it."""
+
+    start_ns: int  # of the first sample of `pcm`
+    end_ns: int
+    rate_hz: int
+    pcm: NDArray[np.int16]  # shape (n,), mono, read-only; padding included
+    padded_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What one model says about one picture. `score` is 0..1 and larger means more defective."""
 

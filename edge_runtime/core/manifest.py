@@ -74,9 +74,7 @@ class AudioInput(Part):
     rate_hz: int = Field(16_000, ge=8_000, le=96_000)
     clip_ms: int = Field(1500, ge=30, le=60_000, description="length of sound that one prediction looks at")
     pad_ms: Literal[100, 300, 500] = Field(300, description="silence kept around speech")
-    loudness_dbfs: float | None = Field(
-        -20.0, le=0.0, description="RMS of the speech after normalising; none: as it is"
-    )
+    loudness_dbfs: float | None = Field(-20.0, le=0.0, description="RMS of speech once normalised; none: as it is")
     front_end: Literal["log_mel", "speech_embedding", "micro"] = "log_mel"
     mel: MelSpec | None = None
     context_frames: int = Field(1, ge=1, le=200, description="mel frames side by side in one input row")

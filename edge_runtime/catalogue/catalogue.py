@@ -1,0 +1,282 @@
+"""The station's catalogue: parts, defects and work instructions, searched by code, by name and by what is said of them.
+
+One SQLite file with an FTS5 index in the state folder, filled from a CSV file that people edit in a spreadsheet::
+
+    code,kind,name,aliases,instruction,picture
+    A742,part,display glass 6.1 inch,"front glass; screen","Wipe with IPA, turn 180 degrees, lay it on again.",
+
+A search tries the code first, because that is what an operator spells; a code that is one symbol off is still offered,
+with less confidence. Then the words, ranked by BM25 (Robertson and Zaragoza, 2009) as SQLite computes it.
+
+Standard library only: the page, the command line and the voice line all ask here.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.catalogue.spoken import as_code, as_words
+from edge_runtime.core.errors import ConfigError, StorageError
+
+DATABASE = "catalogue.db"
+SHIPPED = Path(__file__).parent / "demo.csv"
+COLUMNS = ("code", "kind", "name", "aliases", "instruction", "picture")
+REQUIRED = ("code", "name")
+KINDS = ("part", "defect", "instruction")
+MOST_ROWS, MOST_CHARACTERS = 200_000, 10_000  # a catalogue, not a library
+CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
+BUSY_WAIT_S = 2.0
+WEIGHTS = (0.0, 0.0, 8.0, 6.0, 1.0)  # of the columns below in BM25: a name says more than a sentence in an instruction
+NEAR_CODES = 3
+LEAST_CONFIDENCE = 0.25  # of a code that is off; two of four symbols wrong is a guess
+
+_SCHEMA = """
+    CREATE TABLE item (
+        id INTEGER PRIMARY KEY,
+        code TEXT NOT NULL UNIQUE COLLATE NOCASE,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        aliases TEXT NOT NULL,
+        instruction TEXT NOT NULL,
+        picture TEXT NOT NULL
+    );
+    CREATE VIRTUAL TABLE words USING fts5 (
+        code UNINDEXED, kind UNINDEXED, name, aliases, instruction,
+        content = 'item', content_rowid = 'id', tokenize = 'porter unicode61', prefix = '2 3'
+    );
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    code: str
+    kind: str
+    name: str
+    aliases: str
+    instruction: str
+    picture: str  # file beside the catalogue, or empty
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result. `score` is 0..1: 1 is the very code, less a near one, or the share of the asked words it holds."""
+
+    item: Item
+    score: float
+    why: str  # "code", "code, 1 symbol off", "words"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self.item), "score": round(self.score, 3), "why": self.why, "said": as_words(self.item.code)}
+
+
+class Catalogue:
+    """One open catalogue. Use it in the thread that made it; close it, or use `with`."""
+
+    def __init__(self, path: Path) -> None:
+        """path: the database file; made, and filled with the shipped sample, when it is not there.
+
+        Raises StorageError when it cannot be opened.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=BUSY_WAIT_S, isolation_level=None)
+            self._prepare()
+        except (sqlite3.Error, OSError) as err:
+            raise StorageError(
+                f"cannot open the catalogue {path}: {err}; remove it and import the CSV file again "
+                "(edge-runtime search --import FILE.csv)"
+            ) from err
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM item").fetchone()[0])
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def search(self, text: str, limit: int = 5) -> list[Hit]:
+        """What matches a typed or spoken text, the best first. Any text is fine; nothing found is an empty list."""
+        spelled = as_code(text)
+        code = spelled or (text.strip() if CODE.fullmatch(text.strip()) else None)
+        hits = self._by_code(code) if code else []
+        if not (spelled and hits):  # the words of a spelled code are no words to look for
+            known = {hit.item.code for hit in hits}
+            hits += [hit for hit in self._by_words(text, limit) if hit.item.code not in known]
+        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    def item(self, code: str) -> Item | None:
+        row = self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM item WHERE code = ?", (code,)).fetchone()
+        return Item(*row) if row else None
+
+    def items(self) -> Iterator[Item]:
+        """All of them, by code."""
+        for row in self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM item ORDER BY code"):
+            yield Item(*row)
+
+    def _by_code(self, code: str) -> list[Hit]:
+        exact = self.item(code)
+        if exact:
+            return [Hit(exact, 1.0, "code")]
+        asked = code.upper()
+        lengths = (len(asked) - 1, len(asked) + 1)
+        near = []
+        for (other,) in self._db.execute("SELECT code FROM item WHERE length(code) BETWEEN ? AND ?", lengths):
+            off = _distance(asked, str(other).upper())
+            confidence = 1.0 - off / max(len(asked), len(other)) - 0.1
+            if off <= max(1, len(asked) // 3) and confidence >= LEAST_CONFIDENCE:
+                near.append((confidence, str(other), off))
+        found = sorted(near, key=lambda row: (-row[0], row[1]))[:NEAR_CODES]
+        return [
+            Hit(item, confidence, f"code, {off} symbol{'s' if off > 1 else ''} off")
+            for confidence, other, off in found
+            if (item := self.item(other))
+        ]
+
+    def _by_words(self, text: str, limit: int) -> list[Hit]:
+        words = re.findall(r"\w+", text.lower())[:32]
+        if not words:
+            return []
+        terms = [f'"{word}"' + ("*" if len(word) > 2 else "") for word in words]
+        rows = self._db.execute(
+            f"SELECT item.id, {', '.join(f'item.{name}' for name in COLUMNS)} FROM words "
+            "JOIN item ON item.id = words.rowid "
+            f"WHERE words MATCH ? ORDER BY bm25(words, {', '.join(map(str, WEIGHTS))}) LIMIT ?",
+            (" OR ".join(terms), 4 * limit),
+        ).fetchall()
+        held = self._held(terms, [row[0] for row in rows])
+        hits = [Hit(Item(*row[1:]), 0.95 * held[row[0]] / len(terms), "words") for row in rows]
+        return sorted(hits, key=lambda hit: -hit.score)  # a stable sort: BM25 decides among equals
+
+    def _held(self, terms: Sequence[str], ids: Sequence[int]) -> Counter[int]:
+        """How many of the asked words each of these items holds, as the index understands words."""
+        held: Counter[int] = Counter()
+        marks = ", ".join("?" * len(ids))
+        for term in terms:
+            query = f"SELECT rowid FROM words WHERE words MATCH ? AND rowid IN ({marks})"
+            held.update(row[0] for row in self._db.execute(query, (term, *ids)))
+        return held
+
+    # -- filling ------------------------------------------------------------------------------------------------------
+
+    def import_csv(self, path: Path) -> int:
+        """Replace everything by the rows of a file, whole or not at all; the number of rows.
+
+        Raises ConfigError with file, line and the fix when a row is wrong.
+        """
+        items = read_csv(path)
+        try:
+            self._fill(items)
+        except sqlite3.Error as err:
+            raise StorageError(f"cannot write the catalogue {self.path}: {err}") from err
+        return len(items)
+
+    def _prepare(self) -> None:
+        if not self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'item'").fetchone():
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            self._fill(read_csv(SHIPPED))
+
+    def _fill(self, items: Sequence[Item]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute("DELETE FROM item")
+            self._db.executemany(
+                f"INSERT INTO item ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)",
+                [tuple(getattr(item, name) for name in COLUMNS) for item in items],
+            )
+            self._db.execute("INSERT INTO words (words) VALUES ('rebuild')")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+
+def read_csv(path: Path) -> list[Item]:
+    """The rows of a catalogue file: UTF-8, a header line, comma or semicolon. Raises ConfigError with the line."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as err:
+        raise ConfigError(f"cannot read {path}: {err.strerror}") from err
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path}: not UTF-8 at byte {err.start}; save it as CSV UTF-8") from err
+    lines = text.splitlines()
+    delimiter = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
+    rows = csv.DictReader(lines, delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip().lower() for name in rows.fieldnames or ()]
+        _check_header(path, header)
+        rows.fieldnames = header
+        items = [
+            _item(path, rows.line_num, row)
+            for row in rows
+            if any(isinstance(v, str) and v.strip() for v in row.values())
+        ]
+    except csv.Error as err:
+        raise ConfigError(f"{path}, line {rows.line_num}: {err}; check the quotes") from err
+    return _distinct(path, items)
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED if name not in header]
+    unknown = [name for name in header if name not in COLUMNS]
+    if missing or unknown:
+        what = f"no column {', '.join(missing)}" if missing else f"unknown column {', '.join(unknown)}"
+        raise ConfigError(f"{path}: {what}; the first line names columns: {','.join(COLUMNS)}")
+
+
+def _item(path: Path, line: int, row: dict[str, Any]) -> Item:
+    if None in row or None in row.values():
+        raise ConfigError(
+            f"{path}, line {line}: another number of fields than the header; put text with commas in quotes"
+        )
+    fields = {name: (row.get(name) or "").strip() for name in COLUMNS}
+    fields["kind"] = fields["kind"].lower() or KINDS[0]
+    too_long = next((name for name, value in fields.items() if len(value) > MOST_CHARACTERS), None)
+    if not CODE.fullmatch(fields["code"]):
+        raise ConfigError(
+            f"{path}, line {line}: code '{fields['code']}' must be letters, digits and dashes, 32 at most"
+        )
+    if not fields["name"]:
+        raise ConfigError(f"{path}, line {line}: {fields['code']} has no name")
+    if fields["kind"] not in KINDS:
+        raise ConfigError(f"{path}, line {line}: kind '{fields['kind']}' is none of {', '.join(KINDS)}")
+    if too_long:
+        raise ConfigError(f"{path}, line {line}: {too_long} has more than {MOST_CHARACTERS} characters")
+    return Item(**fields)
+
+
+def _distinct(path: Path, items: list[Item]) -> list[Item]:
+    if not items:
+        raise ConfigError(f"{path}: no rows; the catalogue stays as it is")
+    if len(items) > MOST_ROWS:
+        raise ConfigError(f"{path}: {len(items)} rows, at most {MOST_ROWS}")
+    seen: set[str] = set()
+    for item in items:
+        if item.code.upper() in seen:
+            raise ConfigError(f"{path}: code {item.code} stands there twice")
+        seen.add(item.code.upper())
+    return items
+
+
+def _distance(a: str, b: str) -> int:
+    """Levenshtein's distance: symbols to change, add or drop."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
+    return row[-1]

@@ -1,0 +1,106 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.catalogue.catalogue import SHIPPED, Catalogue, read_csv
+from edge_runtime.core.errors import ConfigError, StorageError
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    with Catalogue(tmp_path_factory.mktemp("catalogue") / "catalogue.db") as made:
+        yield made
+
+
+def first(catalogue, text):
+    hits = catalogue.search(text)
+    return hits[0].item.code if hits else None
+
+
+def test_a_new_catalogue_holds_the_shipped_sample(catalogue):
+    assert len(catalogue) == len(read_csv(SHIPPED))
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("code alpha seven four two", "A742"),
+        ("a742", "A742"),
+        ("oil", "D02"),
+        ("smears of grease", "D02"),
+        ("scratched", "D01"),
+        ("bin full", "W11"),
+        ("where is the compressor", "W12"),
+    ],
+)
+def test_what_people_ask_is_found_first(catalogue, text, code):
+    assert first(catalogue, text) == code
+
+
+def test_a_code_one_symbol_off_is_offered_with_less_confidence(catalogue):
+    hits = catalogue.search("alpha seven five two")
+    assert hits[0].item.code == "A742"
+    assert hits[0].score < 0.8
+    assert "1 symbol off" in hits[0].why
+
+
+def test_the_very_code_stands_alone_and_certain(catalogue):
+    hits = catalogue.search("bravo one one eight")
+    assert [(hit.item.code, hit.score) for hit in hits] == [("B118", 1.0)]
+
+
+def test_nothing_found_is_an_empty_list(catalogue):
+    assert catalogue.search("zebra") == []
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=150, deadline=None)
+def test_any_text_can_be_asked(catalogue, text):
+    assert all(0.0 <= hit.score <= 1.0 for hit in catalogue.search(text))
+
+
+def test_import_replaces_everything_and_survives_a_restart(tmp_path):
+    (tmp_path / "new.csv").write_text("code;name\nZ1;zeta bolt\n")
+    with Catalogue(tmp_path / "catalogue.db") as catalogue:
+        assert catalogue.import_csv(tmp_path / "new.csv") == 1
+    with Catalogue(tmp_path / "catalogue.db") as again:
+        assert [item.name for item in again.items()] == ["zeta bolt"]
+        assert first(again, "bolt") == "Z1"
+        assert again.search("oil") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("code,title\nA1,x\n", "no column name"),
+        ("code,name,colour\nA1,x,red\n", "unknown column colour"),
+        ("code,name\nA 1,x\n", "line 2: code 'A 1'"),
+        ("code,name\nA1,\n", "A1 has no name"),
+        ("code,name\nA1,x\na1,y\n", "stands there twice"),
+        ("code,name\nA1,x,y\n", "another number of fields"),
+        ("code,name,kind\nA1,x,toy\n", "kind 'toy'"),
+        ("code,name\n", "no rows"),
+        ("", "no column code"),
+        ('code,name\nA1,"open\n', "check the quotes"),
+    ],
+)
+def test_a_wrong_file_is_refused_and_nothing_is_lost(tmp_path, text, says):
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text(text)
+    with Catalogue(tmp_path / "catalogue.db") as catalogue:
+        before = len(catalogue)
+        with pytest.raises(ConfigError, match=says):
+            catalogue.import_csv(wrong)
+        assert len(catalogue) == before
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"code,name\nA1,\xff\xfe\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        read_csv(tmp_path / "x.csv")
+
+
+def test_a_damaged_database_is_told_with_the_fix(tmp_path):
+    (tmp_path / "catalogue.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(StorageError, match="import the CSV file again"):
+        Catalogue(tmp_path / "catalogue.db")

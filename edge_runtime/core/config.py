@@ -27,6 +27,14 @@ class SafeAction(StrEnum):
     ACCEPT = "accept"
 
 
+class Automation(StrEnum):
+    """Who decides. A part that waits for a person gets the safe action when the deadline passes first."""
+
+    FULL = "full"  # the model; what people say is kept as a label
+    PARTIAL = "partial"  # the model where it is sure, a person where it is not
+    HUMAN_ONLY = "human_only"  # a person; what the model says is recorded beside it
+
+
 class StationConfig(Section):
     name: Name = Field("demo-box", description="name of this box in records and telemetry")
     site: Name = Field("demo-site", description="site (ISA-95) the box stands on")
@@ -136,6 +144,9 @@ class DecisionConfig(Section):
     )
     reject_at: Share | None = Field(None, description="score from which a part is rejected; empty: the bundle's own")
     deadline_ms: float = Field(300.0, gt=0, le=60_000, description="photo-eye to verdict; after it the part is unsure")
+    automation: Automation = Field(
+        Automation.FULL, description="who decides: full (the model), partial (a person where it is unsure), human_only"
+    )
     safe_action: SafeAction = Field(SafeAction.REJECT, description="what happens to unsure parts, and to silence")
     queue_parts: int = Field(
         8, ge=1, le=1000, description="parts that may wait for the model before overload is declared"

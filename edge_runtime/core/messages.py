@@ -47,6 +47,18 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Command(StrEnum):
+    """What an operator may say. The values are the words."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    RESCAN = "rescan"
+    PAUSE = "pause"
+    NEXT = "next"
+    CANCEL = "cancel"
+    STOP_LINE = "stop line"
+
+
 class PartKey(NamedTuple):
     """Identity of one part: the controller counts parts from its own start, so the id alone is not enough."""
 
@@ -145,6 +157,41 @@ class GateReport:
     outcome: Outcome
     encoder: int
     at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class HumanLabel:
+    """What a person said about one part. It never moves the gate by itself."""
+
+    key: PartKey
+    label: str  # "accept", "reject", "rescan"
+    at_ns: int
+    by: str  # "voice", "page", "cli"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRequest:
+    """One thing an operator asked of the box, from the wake word or the key to what came of it.
+
+    outcome: `done` (a command was carried out), `noted` (kept as a label, it moves nothing), `refused`, `cancelled`,
+    `answered` (search results were shown), `empty` (nothing was found), `unheard` (speech that is neither command nor
+    code), `silent` (nobody spoke).
+    """
+
+    source: str  # "wake", "button", "typed"
+    opened_ns: int  # the wake word, the key
+    start_ns: int | None  # of the speech; None where nobody spoke or it was typed
+    end_ns: int | None
+    transcript: str
+    confidence: float  # 0..1; 1 for typed text
+    command: Command | None
+    results: tuple[str, ...]  # codes, the best first
+    redo: int  # requests just before this one that came to nothing
+    choice: str | None  # the code that was taken
+    outcome: str
+    reason: str
+    origin: str  # which recogniser: "commands-embed@1", "remote:asr@edge-gpu", "" for typed text
+    audio: str = ""  # file of the clip, relative to the state folder; empty: none was kept
 
 
 @dataclass(frozen=True, slots=True)

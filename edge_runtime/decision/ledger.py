@@ -26,6 +26,7 @@ class Row:
     stage: Cause = Cause.NO_FRAME  # the cause to give if the deadline passes now
     decision: Decision | None = None
     outcome: Outcome | None = None
+    waits_for_person: bool = False  # then the deadline is the person's, and nothing was late
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,15 @@ class Ledger:
             row.captured_ns = captured_ns if captured_ns is not None else row.captured_ns
             return True
 
+    def hold(self, key: PartKey) -> bool:
+        """The model has spoken, now a person may, until the deadline. False if decided or unknown."""
+        with self._lock:
+            row = self._rows.get(key)
+            if row is None or row.decision is not None:
+                return False
+            row.stage, row.waits_for_person = Cause.MODEL, True
+            return True
+
     def decide(self, decision: Decision) -> bool:
         """Enter a decision. The first one stands: False for every later one, and for parts nobody triggered."""
         with self._lock:
@@ -89,7 +99,7 @@ class Ledger:
             row.decision = decision
             self._verdicts[decision.verdict] += 1
             self._causes[decision.cause] += 1
-            self._late += decision.decided_ns > row.deadline_ns
+            self._late += decision.decided_ns > row.deadline_ns and not row.waits_for_person
             self._finish_if_done(row)
             return True
 

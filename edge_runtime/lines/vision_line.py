@@ -4,6 +4,7 @@
     camera ----frame-----> paired with its trigger     (camera thread)
     queue ---------------> model -> policy -> decision (worker thread, replaced when it hangs)
     deadline ------------> unsure decision             (keeper thread)
+    person --------------> verdict, where the station lets one decide (decision.automation)
     decision ------------> verdict on the wire, taps   (whichever thread decided first)
 
 Whoever decides first decides; the ledger makes every later decision a no-op. Nothing waits for the taps.
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 from edge_runtime.capture.camera import Camera
 from edge_runtime.capture.pairing import Pairing
 from edge_runtime.core.clock import MS, SECOND, Clock
-from edge_runtime.core.config import CameraConfig, DecisionConfig
+from edge_runtime.core.config import Automation, CameraConfig, DecisionConfig
 from edge_runtime.core.errors import DeviceError, ModelError
 from edge_runtime.core.messages import (
     Cause,
@@ -29,7 +30,9 @@ from edge_runtime.core.messages import (
     Event,
     Frame,
     GateReport,
+    HumanLabel,
     Outcome,
+    PartKey,
     Prediction,
     Trigger,
     Verdict,
@@ -75,6 +78,7 @@ class Tap(Protocol):
     def triggered(self, trigger: Trigger) -> None: ...
     def decided(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> None: ...
     def ended(self, report: GateReport) -> None: ...
+    def labelled(self, label: HumanLabel) -> None: ...
     def happened(self, event: Event) -> None: ...
 
 
@@ -84,6 +88,15 @@ class Job:
 
     trigger: Trigger
     frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One part that waits for a person, with what the model said."""
+
+    job: Job
+    prediction: Prediction
+    reason: str
 
 
 class VisionLine:
@@ -107,6 +120,9 @@ class VisionLine:
         self.camera = camera
         self.model_label = model_label
         self._policy = policy
+        self._automation = decision_cfg.automation
+        self._held: dict[PartKey, Held] = {}  # in the order they passed the eye; guarded by its own lock
+        self._held_lock = threading.Lock()
         self._taps = taps
         self._clock = clock
         self._deadline_ns = round(decision_cfg.deadline_ms * MS)
@@ -298,23 +314,26 @@ class VisionLine:
     def _judge(self, job: Job, prediction: Prediction | None) -> None:
         if prediction is None:
             return
-        verdict, reason = self._policy.judge(prediction)
-        self._settle(
-            Decision(
-                key=job.trigger.key,
-                verdict=verdict,
-                cause=Cause.MODEL,
-                reason=reason,
-                score=prediction.score,
-                trigger_ns=job.trigger.at_ns,
-                captured_ns=job.frame.captured_ns,
-                decided_ns=self._clock(),
-                model=prediction.model,
-            ),
-            job.frame,
-            prediction,
-        )
         self.invoke.add(prediction.timings_ms.get("invoke", 0.0))
+        verdict, reason = self._policy.judge(prediction)
+        if self._asks_person(verdict):
+            self._hold(Held(job, prediction, reason))
+        else:
+            self._decide(job, prediction, verdict, Cause.MODEL, reason)
+
+    def _decide(self, job: Job, prediction: Prediction, verdict: Verdict, cause: Cause, reason: str) -> bool:
+        decision = Decision(
+            key=job.trigger.key,
+            verdict=verdict,
+            cause=cause,
+            reason=reason,
+            score=prediction.score,
+            trigger_ns=job.trigger.at_ns,
+            captured_ns=job.frame.captured_ns,
+            decided_ns=self._clock(),
+            model=prediction.model,
+        )
+        return self._settle(decision, job.frame, prediction)
 
     def _blame_engine(self, job: Job, error: Exception) -> None:
         self.on_event(Event("engine.fault", self._clock(), {"error": str(error), "part": job.trigger.key.part_id}))
@@ -322,6 +341,45 @@ class VisionLine:
 
     def _overload(self, job: Job, why: str) -> None:
         self._unsure(job.trigger, job.frame, Cause.OVERLOAD, f"overload: {why}")
+
+    # -- a person, where the station lets one decide (voice line, control socket) -----------------------------------
+
+    def _asks_person(self, verdict: Verdict) -> bool:
+        if self._automation is Automation.PARTIAL:
+            return verdict is Verdict.UNSURE
+        return self._automation is Automation.HUMAN_ONLY
+
+    def _hold(self, held: Held) -> None:
+        crowded_out = None
+        with self._held_lock:
+            if self.ledger.hold(held.job.trigger.key):
+                self._held[held.job.trigger.key] = held
+            if len(self._held) > self._queue.capacity:  # each holds its picture
+                crowded_out = next(iter(self._held.values()))
+        if crowded_out is not None:
+            why = f"{crowded_out.reason}; {self._queue.capacity} parts wait for a person already"
+            self._decide(crowded_out.job, crowded_out.prediction, Verdict.UNSURE, Cause.OVERLOAD, why)
+
+    def waiting_for_person(self) -> list[Held]:
+        """Parts that a person may decide now, the one nearest to the gate first."""
+        with self._held_lock:
+            return list(self._held.values())
+
+    def decide_by_person(self, verdict: Verdict, by: str, key: PartKey | None = None) -> PartKey | None:
+        """A person's verdict for a waiting part, the oldest where no key is given. None when none waits (any more)."""
+        for held in self.waiting_for_person():
+            part = held.job.trigger.key
+            if key not in (None, part):
+                continue
+            if self._decide(held.job, held.prediction, verdict, Cause.HUMAN, f"{by}; {held.reason}"):
+                self.label(HumanLabel(part, verdict.value, self._clock(), by))
+                return part
+        return None
+
+    def label(self, label: HumanLabel) -> None:
+        """Note what a person said about a part. It moves nothing."""
+        for tap in self._taps:
+            tap.labelled(label)
 
     # -- deadline: nobody decided in time (keeper thread) ----------------------------------------------------------
 
@@ -344,7 +402,11 @@ class VisionLine:
 
     def _give_up(self, row: Row, cause: Cause, why: str) -> None:
         self._pairing.forget(row.trigger.key)
-        self._unsure(row.trigger, None, cause, why, row.captured_ns)
+        held = self._held.get(row.trigger.key)
+        if held is not None:
+            self._decide(held.job, held.prediction, Verdict.UNSURE, Cause.MODEL, f"{held.reason}; no person decided")
+        else:
+            self._unsure(row.trigger, None, cause, why, row.captured_ns)
 
     def _end_forgotten(self, now_ns: int) -> None:
         for key in self.ledger.forgotten(now_ns):
@@ -371,9 +433,11 @@ class VisionLine:
             None,
         )
 
-    def _settle(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> None:
+    def _settle(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> bool:
         if not self.ledger.decide(decision):
-            return
+            return False
+        with self._held_lock:
+            self._held.pop(decision.key, None)
         self.rejecter.write(decision)
         self.trigger_to_verdict.add((decision.decided_ns - decision.trigger_ns) / 1e6)
         if decision.captured_ns is not None:
@@ -381,6 +445,7 @@ class VisionLine:
         self.recent.append(decision)
         for tap in self._taps:
             tap.decided(decision, frame, prediction)
+        return True
 
     # -- gate: what the far side did (bridge thread) ---------------------------------------------------------------
 
@@ -418,6 +483,7 @@ class VisionLine:
             "controller": self.rejecter.report(),
             "queue": len(self._queue),
             "on_belt": self.ledger.open_parts,
+            "waiting_for_person": len(self._held),
             "scheduling": {**self.scheduling, "model": self.runner.scheduling},
         }
 

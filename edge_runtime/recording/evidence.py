@@ -25,7 +25,17 @@ import simplejpeg
 
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.config import RecordingConfig
-from edge_runtime.core.messages import Decision, Event, Frame, GateReport, PartKey, Prediction, Trigger, Verdict
+from edge_runtime.core.messages import (
+    Decision,
+    Event,
+    Frame,
+    GateReport,
+    HumanLabel,
+    PartKey,
+    Prediction,
+    Trigger,
+    Verdict,
+)
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
 from edge_runtime.recording.shelf import QuotaFull, Shelf
@@ -94,6 +104,7 @@ class Evidence:
 
     def triggered(self, trigger: Trigger) -> None: ...
     def ended(self, report: GateReport) -> None: ...
+    def labelled(self, label: HumanLabel) -> None: ...
     def happened(self, event: Event) -> None: ...
 
     def decided(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> None:

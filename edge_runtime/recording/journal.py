@@ -23,7 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
-from edge_runtime.core.messages import Decision, Event, Frame, GateReport, PartKey, Prediction, Trigger
+from edge_runtime.core.messages import (
+    Decision,
+    Event,
+    Frame,
+    GateReport,
+    HumanLabel,
+    OperatorRequest,
+    PartKey,
+    Prediction,
+    Trigger,
+)
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
 from edge_runtime.recording.inbox import Inbox, Lost
@@ -104,6 +114,12 @@ class Journal:
 
     def happened(self, event: Event) -> None:
         self._inbox.put(event, "event")
+
+    def labelled(self, label: HumanLabel) -> None:
+        self._inbox.put(label, "label")
+
+    def requested(self, request: OperatorRequest) -> None:
+        self._inbox.put(request, "request")
 
     def kept(self, key: PartKey, file: str) -> None:
         """A picture of the part is on the disk; `file` is relative to the state folder."""

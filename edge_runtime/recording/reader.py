@@ -226,6 +226,39 @@ class JournalReader:
             event["detail"], event["time"] = json.loads(event["detail"]), iso_utc(event["at_utc_ns"])
         return events
 
+    def requests(self, last: int = 20, run: int | None = None) -> list[dict[str, Any]]:
+        """The last so many requests of operators, the newest last."""
+        clause, values = ("", []) if run is None else (" WHERE run = ?", [run])
+        requests = self._dicts(f"SELECT * FROM request{clause} ORDER BY id DESC LIMIT ?", [*values, last])[::-1]
+        for request in requests:
+            request["results"], request["time"] = json.loads(request["results"]), iso_utc(request["opened_utc_ns"])
+        return requests
+
+    def request_figures(self, since_utc_ns: int = 0) -> dict[str, Any]:
+        """The output metrics of the voice application, counted from its rows.
+
+        `requests`, how many of each outcome, and as shares of all requests (of those with speech or text, for the
+        null results): `null_results` (nothing found or not understood), `redo` (asked again after nothing came of it),
+        `typed` (typed instead of spoken), `chosen` (of those answered: a result was taken). None without requests.
+        """
+        rows = self._dicts(
+            "SELECT outcome, count(*) AS count, sum(redo > 0) AS redo, sum(source = 'typed') AS typed,"
+            " sum(choice IS NOT NULL) AS chosen FROM request WHERE opened_utc_ns >= ? GROUP BY outcome",
+            [since_utc_ns],
+        )
+        outcomes = {row["outcome"]: row["count"] for row in rows}
+        total = sum(outcomes.values())
+        asked = total - outcomes.get("silent", 0)
+        null = outcomes.get("empty", 0) + outcomes.get("unheard", 0)
+        return {
+            "requests": total,
+            "outcomes": outcomes,
+            "null_results": _share(null, asked),
+            "redo": _share(sum(row["redo"] for row in rows), total),
+            "typed": _share(sum(row["typed"] for row in rows), total),
+            "chosen": _share(sum(row["chosen"] for row in rows), outcomes.get("answered", 0)),
+        }
+
     def losses(self) -> list[dict[str, Any]]:
         """What the journal knows to be missing."""
         return self._dicts("SELECT * FROM loss ORDER BY id", [])
@@ -256,6 +289,10 @@ class JournalReader:
             yield
         except sqlite3.Error as err:
             raise StorageError(f"cannot read the journal {self.path}: {err}") from err
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
 
 
 def iso_utc(utc_ns: int) -> str:

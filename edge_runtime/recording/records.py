@@ -21,7 +21,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
-from edge_runtime.core.messages import Decision, Event, GateReport, PartKey, Region, Trigger
+from edge_runtime.core.messages import (
+    Decision,
+    Event,
+    GateReport,
+    HumanLabel,
+    OperatorRequest,
+    PartKey,
+    Region,
+    Trigger,
+)
 from edge_runtime.recording.inbox import Lost
 from edge_runtime.recording.wall_clock import WallClock, machine_boot
 
@@ -64,11 +73,13 @@ class Kept:
     file: str
 
 
-Record = Trigger | Decided | GateReport | Event | Kept
+Record = Trigger | Decided | GateReport | HumanLabel | OperatorRequest | Event | Kept
 KINDS: Mapping[type, str] = {
     Trigger: "trigger",
     Decided: "decision",
     GateReport: "outcome",
+    HumanLabel: "label",
+    OperatorRequest: "request",
     Event: "event",
     Kept: "evidence",
 }
@@ -220,6 +231,10 @@ class RecordWriter:
                 self._outcome(record)
             case Event():
                 self._event(record)
+            case HumanLabel():
+                self._db.execute("UPDATE part SET label = ? WHERE id = ?", (record.label, self._row(record.key)))
+            case OperatorRequest():
+                self._request(record)
             case Kept():
                 row = self._row(record.key)
                 self._db.execute("UPDATE part SET evidence = ? WHERE id = ?", (record.file, row))
@@ -296,6 +311,32 @@ class RecordWriter:
             ),
         )
 
+    def _request(self, request: OperatorRequest) -> None:
+        self._db.execute(
+            "INSERT INTO request (run, source, opened_ns, opened_utc_ns, time_quality, start_ns, end_ns, transcript,"
+            " confidence, command, results, redo, choice, outcome, reason, origin, audio)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._run,
+                request.source,
+                request.opened_ns,
+                self._wall.utc(request.opened_ns),
+                self._wall.quality,
+                request.start_ns,
+                request.end_ns,
+                request.transcript,
+                float(request.confidence),
+                request.command.value if request.command else None,
+                json.dumps(request.results, ensure_ascii=False),
+                request.redo,
+                request.choice,
+                request.outcome,
+                request.reason,
+                request.origin,
+                request.audio,
+            ),
+        )
+
     def _lose(self, what: str, why: str, lost: Lost) -> None:
         """Note how many records of one kind are missing, and between when and when."""
         self._db.execute(
@@ -328,7 +369,12 @@ class RecordWriter:
         """Delete a first few rows that are older. Dates from before the box knew the time are taken by their order."""
         deleted = 0
         with self._transaction():
-            for table, time in (("part", "trigger_utc_ns"), ("event", "at_utc_ns"), ("loss", "last_utc_ns")):
+            for table, time in (
+                ("part", "trigger_utc_ns"),
+                ("event", "at_utc_ns"),
+                ("loss", "last_utc_ns"),
+                ("request", "opened_utc_ns"),
+            ):
                 newest = self._db.execute(
                     f"SELECT id FROM {table} WHERE {time} >= ? AND {time} < ? ORDER BY {time} DESC LIMIT 1",
                     (PLAUSIBLE_UTC_NS, before_utc_ns),

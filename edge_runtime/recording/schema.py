@@ -93,6 +93,29 @@ MIGRATIONS = (
                part.timings_ms, part.regions, part.evidence, part.label
         FROM part JOIN run ON run.id = part.run LEFT JOIN model ON model.id = part.model;
     """,
+    """
+    CREATE TABLE request (                    -- what operators asked, by voice, key or keyboard
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run INTEGER NOT NULL,
+        source TEXT NOT NULL,                 -- wake | button | typed
+        opened_ns INTEGER NOT NULL,
+        opened_utc_ns INTEGER NOT NULL,
+        time_quality TEXT NOT NULL,
+        start_ns INTEGER,                     -- of the speech; NULL: nobody spoke, or it was typed
+        end_ns INTEGER,
+        transcript TEXT NOT NULL,
+        confidence REAL NOT NULL,
+        command TEXT,
+        results TEXT NOT NULL,                -- JSON: codes, the best first
+        redo INTEGER NOT NULL,                -- requests just before it that came to nothing
+        choice TEXT,                          -- the code that was taken
+        outcome TEXT NOT NULL,                -- see core.messages.OperatorRequest
+        reason TEXT NOT NULL,
+        origin TEXT NOT NULL,                 -- which recogniser
+        audio TEXT NOT NULL                   -- clip, relative to the state folder; empty: none was kept
+    );
+    CREATE INDEX request_by_time ON request (opened_utc_ns);
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -27,7 +27,7 @@ from edge_runtime.capture.world import LEAD_S, Belt, draw
 from edge_runtime.core.clock import SECOND, monotonic_ns
 from edge_runtime.core.config import ControllerConfig, EdgeConfig, RecordingConfig
 from edge_runtime.core.errors import DeviceError
-from edge_runtime.core.messages import Decision, Event, Frame, GateReport, PartKey, Prediction, Trigger
+from edge_runtime.core.messages import Decision, Event, Frame, GateReport, HumanLabel, PartKey, Prediction, Trigger
 from edge_runtime.flow.components import Health, State
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.modelstore.bundle import Bundle
@@ -189,6 +189,7 @@ class Stopwatch:
 
     def triggered(self, trigger: Trigger) -> None: ...
     def ended(self, report: GateReport) -> None: ...
+    def labelled(self, label: HumanLabel) -> None: ...
     def happened(self, event: Event) -> None: ...
 
     def decided(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> None:

@@ -87,6 +87,7 @@ class Listener:
         self.decisions: queue.Queue = queue.Queue()
         self.events: queue.Queue = queue.Queue()
         self.triggers = 0
+        self.labels = []
 
     def triggered(self, trigger):
         self.triggers += 1
@@ -95,6 +96,9 @@ class Listener:
         self.decisions.put(decision)
 
     def ended(self, report): ...
+    def labelled(self, label):
+        self.labels.append((label.key.part_id, label.label, label.by))
+
     def happened(self, event):
         self.events.put(event.kind)
 
@@ -287,3 +291,63 @@ def test_one_stall_does_not_refuse_parts_for_ever(bench):
         if causes[-1] is Cause.MODEL:
             break
     assert causes[0] is Cause.OVERLOAD and causes[-1] is Cause.MODEL
+
+
+def held(bench_, count):
+    """Wait until so many parts wait for a person."""
+    for _ in range(2000):
+        if len(bench_.line.waiting_for_person()) == count:
+            return bench_.line.waiting_for_person()
+        threading.Event().wait(0.005)
+    raise AssertionError(f"{len(bench_.line.waiting_for_person())} parts wait, not {count}")
+
+
+def test_with_partial_automation_a_person_decides_what_the_model_is_unsure_of(bench):
+    line = bench(automation="partial")
+    line.score = 0.5
+    key = line.trigger(1)
+    line.frame(key)
+    held(line, 1)
+    assert line.gate.written == []
+    assert line.line.decide_by_person(Verdict.ACCEPT, "voice") == key
+    decision = line.listener.decision()
+    assert (decision.verdict, decision.cause, decision.score) == (Verdict.ACCEPT, Cause.HUMAN, 0.5)
+    assert line.listener.labels == [(1, "accept", "voice")]
+
+
+def test_with_partial_automation_the_model_decides_where_it_is_sure(bench):
+    line = bench(automation="partial")
+    line.frame(line.trigger(1))
+    assert line.listener.decision().cause is Cause.MODEL
+
+
+def test_a_part_that_nobody_decides_is_unsure_at_the_deadline_and_not_late(bench):
+    line = bench(automation="human_only", deadline_ms=100)
+    key = line.trigger(1)
+    line.frame(key)
+    decision = line.listener.decision()
+    assert (decision.verdict, decision.cause) == (Verdict.UNSURE, Cause.MODEL)
+    assert "no person decided" in decision.reason
+    assert line.line.ledger.counts().late == 0
+    assert line.line.decide_by_person(Verdict.ACCEPT, "voice") is None
+
+
+def test_with_full_automation_nothing_waits_for_a_person(bench):
+    line = bench()
+    line.score = 0.5
+    line.frame(line.trigger(1))
+    assert line.listener.decision().verdict is Verdict.UNSURE
+    assert line.line.decide_by_person(Verdict.ACCEPT, "voice") is None
+
+
+def test_parts_that_wait_for_a_person_are_bounded_and_the_oldest_goes_first(bench):
+    line = bench(automation="human_only", queue_parts=2)
+    keys = [line.trigger(part) for part in (1, 2, 3)]
+    for count, key in enumerate(keys, 1):
+        line.frame(key)
+        if count < 3:
+            held(line, count)
+    decision = line.listener.decision()
+    assert (decision.key, decision.verdict, decision.cause) == (keys[0], Verdict.UNSURE, Cause.OVERLOAD)
+    assert line.line.decide_by_person(Verdict.REJECT, "page", keys[2]) == keys[2]
+    assert [one.job.trigger.key for one in line.line.waiting_for_person()] == [keys[1]]

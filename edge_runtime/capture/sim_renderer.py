@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Truth = tuple[bool, str, str]  # defect, kind, severity
 POLL_STILL_S = 0.002  # while a camera waits for the belt to start: the first part is LEAD_S away
-POLL_S = 0.25
+POLL_S = 0.05  # how late a hold of the belt is noticed when no picture is asked for
+HELD_START_NS = 2**62  # told as the belt's start while it is held: no part comes to the eye
 SEND_TIMEOUT_S = 5.0  # a camera that takes no bytes for so long is hung: let it go, so that another can connect
 LATE_MIN_NS = 20_000_000
 HORIZON_PARTS = 1000
@@ -86,7 +87,7 @@ class _FrameServer:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._client: socket.socket | None = None
         self._credits = 0
-        self._client_knows_start = False
+        self._client_start_ns = 0  # as the camera was told last
         self._next = 0
         self._ready: tuple[int, U8] | None = None
         self._truths: dict[int, Truth] = {}
@@ -104,7 +105,7 @@ class _FrameServer:
         self._draw_next()
         while True:
             worked = self._serve_client()
-            waiting_for_start = self._client is not None and not self._client_knows_start
+            waiting_for_start = self._client is not None and self._client_start_ns in (0, HELD_START_NS)
             timeout_s = 0.0 if worked else POLL_STILL_S if waiting_for_start else POLL_S
             self._listen(timeout_s)
 
@@ -128,9 +129,10 @@ class _FrameServer:
         if self._client is None:
             return False
         try:
-            if not self._client_knows_start and self._belt.switch.start_ns:
-                self._client.sendall(Header(Kind.START, at_ns=self._belt.switch.start_ns).pack())
-                self._client_knows_start = True
+            start_ns = HELD_START_NS if self._belt.switch.held_since_ns else self._belt.switch.start_ns
+            if start_ns != self._client_start_ns:  # it began to move, is held, or goes on
+                self._client.sendall(Header(Kind.START, at_ns=start_ns).pack())
+                self._client_start_ns = start_ns
             if self._ready is None:
                 return self._draw_next()
             return self._send_ready(self._client)
@@ -141,7 +143,7 @@ class _FrameServer:
     def _welcome(self, client: socket.socket) -> None:
         self._hang_up()
         client.settimeout(SEND_TIMEOUT_S)
-        self._client, self._credits, self._client_knows_start = client, 0, False
+        self._client, self._credits, self._client_start_ns = client, 0, 0
         first = self._first_in_time(late_ns=0)
         if self._ready is None or self._ready[0] != first:
             self._ready, self._next = None, first

@@ -21,7 +21,7 @@ CREDIT = b"+"
 
 class Kind(IntEnum):
     HELLO = 1  # at_ns: 0; part: the first part that can still be seen
-    START = 2  # at_ns: when the belt began to move
+    START = 2  # at_ns: when the belt began to move; again after a hold, and far in the future while it lasts
     FRAME = 3  # at_ns: photo-eye moment, counted from START; followed by width * height * 3 bytes RGB
 
 

@@ -28,10 +28,13 @@ JITTER = 0.2  # of the pitch, either way: two parts are never closer than 60 % o
 
 
 class BeltSwitch:
-    """When the belt began to move and its feeder ended, seen by every process handed it at its birth ("spawn")."""
+    """When the belt began to move, its feeder ended or a hold began; seen by every process handed it ("spawn").
+
+    A hold that ends moves the start forward by its length: everything counted from the start goes on where it stopped.
+    """
 
     def __init__(self) -> None:
-        self._ns = get_context("spawn").RawArray(c_int64, 2)
+        self._ns = get_context("spawn").RawArray(c_int64, 3)
 
     @property
     def start_ns(self) -> int:
@@ -43,6 +46,11 @@ class BeltSwitch:
         """From here on no new parts come; 0 while they do."""
         return self._ns[1]
 
+    @property
+    def held_since_ns(self) -> int:
+        """The belt stands here until the hold ends; 0 while it moves."""
+        return self._ns[2]
+
     def begin(self, now_ns: int) -> None:
         """Start the belt; later calls change nothing."""
         if self._ns[0] == 0:
@@ -52,6 +60,17 @@ class BeltSwitch:
         """Lay no more parts on the belt, which goes on moving; later calls change nothing."""
         if self._ns[1] == 0:
             self._ns[1] = now_ns
+
+    def hold(self, now_ns: int) -> None:
+        """Stop the belt where it is. For one process, the controller's; repeats change nothing."""
+        if self._ns[0] and not self._ns[2]:
+            self._ns[2] = now_ns
+
+    def resume(self, now_ns: int) -> None:
+        """Let a held belt go on. A reader between the two stores sees it a little back, never ahead."""
+        if self._ns[2]:
+            self._ns[0] += now_ns - self._ns[2]
+            self._ns[2] = 0
 
 
 def wire_count(count: int) -> int:
@@ -94,8 +113,12 @@ class Belt:
 
     def encoder_at(self, now_ns: int) -> int:
         """Counts at a moment, unwrapped."""
-        moving_ns = max(0, now_ns - self.switch.start_ns) if self.switch.start_ns else 0
+        moving_ns = max(0, self._moved_until(now_ns) - self.switch.start_ns) if self.switch.start_ns else 0
         return self.first_count + moving_ns * self.counts_per_s // SECOND_NS
+
+    def _moved_until(self, now_ns: int) -> int:
+        """`now_ns`, or the moment at which the belt was held."""
+        return min(now_ns, self.switch.held_since_ns or now_ns)
 
     def has_part(self, index: int) -> bool:
         if index < 0 or (self.parts is not None and index >= self.parts):
@@ -132,7 +155,8 @@ class Belt:
             return 0
         moved = self.encoder_at(now_ns) - self.first_count - LEAD_S * self.counts_per_s
         index = max(0, int(moved / self.pitch_counts) - 2)
-        while self.switch.start_ns + self.eye_offset_ns(index) <= now_ns:
+        until_ns = self._moved_until(now_ns)
+        while self.switch.start_ns + self.eye_offset_ns(index) <= until_ns:
             index += 1
         return index
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.capture.world import Belt, World, draw, wire_count
+from edge_runtime.capture.world import SECOND_NS, Belt, World, draw, wire_count
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.config import WorldConfig
 
@@ -134,3 +134,25 @@ def test_world_is_light_enough_for_the_controllers_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_held_belt_goes_on_where_it_stopped():
+    belt = Belt(seed=3, parts_per_s=10.0, counts_per_s=2000)
+    belt.begin(SECOND_NS)
+    belt.switch.hold(3 * SECOND_NS)
+    at_hold = belt.encoder_at(3 * SECOND_NS)
+    assert belt.encoder_at(60 * SECOND_NS) == at_hold
+    assert belt.index_at(60 * SECOND_NS) == belt.index_at(3 * SECOND_NS)
+    before = belt.index_at(3 * SECOND_NS)
+    belt.switch.resume(63 * SECOND_NS)
+    assert belt.encoder_at(63 * SECOND_NS) == at_hold
+    assert belt.encoder_at(64 * SECOND_NS) == at_hold + 2000
+    assert belt.index_at(64 * SECOND_NS) > before
+    assert belt.eye_ns(before) > 63 * SECOND_NS
+
+
+def test_a_belt_that_never_moved_cannot_be_held():
+    belt = Belt()
+    belt.switch.hold(5)
+    belt.begin(10)
+    assert belt.encoder_at(10 + SECOND_NS) == belt.first_count + belt.counts_per_s

@@ -178,11 +178,168 @@ class RecordingConfig(Section):
     keep_days_journal: int = Field(365, ge=1, le=3650, description="days to keep rows of the journal")
 
 
+class SyncConfig(Section):
+    """The uplink. A credential is a path; a bare name is looked for in systemd's CREDENTIALS_DIRECTORY."""
+
+    enabled: bool = Field(False, description="deliver records over MQTT; `edge-runtime sync` does it")
+    host: Text = Field("127.0.0.1", description="name or address of the MQTT broker")
+    port: int = Field(1883, ge=1, le=65_535, description="port of the MQTT broker; 8883 is usual with TLS")
+    protocol: Literal["auto", "5", "3.1.1"] = Field(
+        "auto", description="MQTT version; auto tries 5 and falls back to 3.1.1"
+    )
+    client_id: Text = Field("", description="MQTT client id for records; empty: edge- and the name of the station")
+    keepalive_s: int = Field(30, ge=5, le=3600, description="silence after which the link is proven with a ping")
+    username: Text = Field("", description="MQTT user name; empty where the certificate says who the box is")
+    password_file: Text = Field("", description="file with the MQTT password")
+    tls: bool = Field(False, description="speak TLS 1.3 to the broker")
+    ca_file: Text = Field("", description="certificates of the authority that signed the broker's; empty: the system's")
+    cert_file: Text = Field("", description="this box's certificate, for mutual TLS")
+    key_file: Text = Field("", description="private key of this box's certificate")
+    window: int = Field(100, ge=1, le=10_000, description="records under way without an acknowledgement, at most")
+    ack: Literal["puback", "consumer"] = Field(
+        "puback", description="when a record is delivered: broker has it, or the consumer's acknowledgement names it"
+    )
+    ack_timeout_s: float = Field(20.0, gt=0, le=600, description="wait for an acknowledgement before reconnecting")
+    resend_after_s: float = Field(
+        60.0, gt=0, le=86_400, description="with ack consumer: wait for its acknowledgement before records go again"
+    )
+    reconnect_max_s: float = Field(60.0, gt=0, le=3600, description="longest wait between attempts to connect")
+    quota_mb: int = Field(1000, ge=5, description="space for records that wait; past it they stay in the journal")
+    metrics_every_s: float = Field(60.0, ge=0, le=86_400, description="between health and metrics records; 0: none")
+    evidence: Literal["off", "mqtt", "http"] = Field("off", description="how pictures of parts are uploaded")
+    evidence_url: Text = Field("", description="http: folder the pictures are PUT into, https://host/path")
+    evidence_verdicts: tuple[Literal["accept", "reject", "unsure"], ...] = Field(
+        ("reject", "unsure"), description="verdicts whose pictures are uploaded without being asked for"
+    )
+    evidence_kb_s: float = Field(200.0, gt=0, le=1_000_000, description="most kilobytes of pictures a second")
+    evidence_hours: str = Field(
+        "",
+        pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$",
+        description="local time in which pictures are sent, such as 22:00-05:00; empty: at any time",
+    )
+    metered: bool = Field(False, description="the uplink is paid by volume: pictures go only when asked for")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SyncConfig:
+        if self.evidence == "http" and not self.evidence_url.startswith(("http://", "https://")):
+            raise ValueError(f"evidence 'http' needs evidence_url, https://host/path, not {self.evidence_url!r}")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        if self.cert_file and not self.tls:
+            raise ValueError("cert_file is of use with TLS only: set tls = true")
+        return self
+
+
+class SoundConfig(Section):
+    """The sound of the machine, against what it learnt is normal. Advice and a metric; `data learn-sound` teaches it."""
+
+    model: Text = Field("", description="bundle of kind sound_anomaly, as NAME or NAME@VERSION; empty: nobody listens")
+    alarm_at: Share = Field(0.5, description="smoothed score from which the machine sounds abnormal")
+    normal_below: Share = Field(0.4, description="smoothed score under which it sounds normal again")
+    smooth_s: float = Field(10.0, ge=0, le=3600, description="time constant of the smoothing in seconds; 0: none")
+    alarm_after_s: float = Field(30.0, ge=0, le=86_400, description="abnormal for so long before advice is given")
+    normal_after_s: float = Field(
+        30.0, ge=0, le=86_400, description="how long it must sound normal before that is told"
+    )
+    refractory_s: float = Field(600.0, ge=0, le=86_400, description="pause after an alarm has gone before the next one")
+    reject: bool = Field(False, description="ask for parts to be rejected while the machine sounds abnormal")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SoundConfig:
+        if self.normal_below > self.alarm_at:
+            raise ValueError(f"normal_below {self.normal_below} is above alarm_at {self.alarm_at}")
+        return self
+
+
 class ServiceConfig(Section):
     socket: Text = Field("", description="control socket; empty: control.sock in RUNTIME_DIRECTORY or the state folder")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe line that is logged"
     )
+
+
+class SoundBadDays(Section):
+    """Faults of the simulated microphone."""
+
+    fault: Literal["", "silence", "clipping", "free_run", "hang", "disconnect"] = Field(
+        "", description="what goes wrong: digital silence, overdriven input, sound too fast, no sound, device gone"
+    )
+    at_s: float = Field(5.0, ge=0, le=86_400, description="seconds of sound after which it goes wrong")
+    for_s: float = Field(5.0, gt=0, le=86_400, description="seconds until the microphone works again")
+
+
+class SimSoundConfig(Section):
+    """What the simulated microphone hears: words of a folder, or spoken-like bursts, over noise."""
+
+    seed: int = Field(1, ge=0, le=2**31 - 1, description="all simulated sound follows from it")
+    words_per_min: float = Field(20.0, ge=0, le=120, description="words or bursts per minute; 0 is noise alone")
+    speech_dbfs: float = Field(-20.0, ge=-60, le=-3, description="loudness of speech relative to full scale")
+    noise: Literal["white", "hum", "clanks"] = Field(
+        "white", description="steady hiss, mains hum with its harmonics, or hum with blows of metal"
+    )
+    noise_dbfs: float = Field(-60.0, ge=-90, le=-3, description="loudness of the noise relative to full scale")
+    bad_days: SoundBadDays = Field(SoundBadDays(), description="faults to live through")
+
+
+class MicrophoneConfig(Section):
+    """The station's ear. Whatever happens to it, the camera line never waits for it."""
+
+    driver: Literal["off", "sim", "wav", "pyaudio"] = Field("off", description="which microphone driver is used")
+    name: Name = Field("mic0", description="name of the microphone in records")
+    device: Text = Field(
+        "", description="pyaudio: part of the device's name, as `io microphones` lists it; empty: the system's default"
+    )
+    rate_hz: Literal[8000, 16_000, 32_000, 48_000] = Field(16_000, description="samples per second of what is heard")
+    frame_ms: Literal[10, 20, 30] = Field(30, description="length of one chunk in milliseconds")
+    file: Text = Field("", description="wav, and words for sim: a WAV file, or a folder of them in order of name")
+    paced: bool = Field(True, description="wav: in real time; false hands sound out as fast as it is read")
+    loops: bool = Field(True, description="wav: start again at the end")
+    gap_ms: int = Field(500, ge=0, le=60_000, description="wav: silence after each file in milliseconds")
+    silent_after_s: float = Field(
+        4.0, ge=0, le=600, description="digital silence or a stuck value for so long is a fault; 0 never"
+    )
+    retry_max_s: float = Field(10.0, ge=0.1, le=600, description="longest wait before a lost device is opened again")
+    sim: SimSoundConfig = Field(SimSoundConfig(), description="what the simulated microphone hears")
+
+
+class RemoteSpeechConfig(Section):
+    """A speech server in the house. The box's own model answers when this one is not back in time."""
+
+    url: Text = Field(
+        "", description="tcp://HOST:PORT speaks Wyoming, http://HOST:PORT the Open Inference Protocol; empty: none"
+    )
+    model: Text = Field("asr", description="name of the model on the server")
+    share_ms: float = Field(400.0, gt=0, le=10_000, description="time the server has to answer")
+    may_leave: bool = Field(False, description="privacy: raw sound of operators may leave the box")
+
+    @model_validator(mode="after")
+    def _allowed(self) -> RemoteSpeechConfig:
+        if self.url and not self.url.startswith(("tcp://", "http://", "https://")):
+            raise ValueError(f"url {self.url!r} must begin with tcp:// (Wyoming) or http:// (Open Inference Protocol)")
+        if self.url and not self.may_leave:
+            raise ValueError("a speech server hears operators: set may_leave = true, or clear url")
+        return self
+
+
+class VoiceConfig(Section):
+    """The operator's voice. Listens when the microphone has a driver; commands count only inside a window."""
+
+    model: Text = Field("commands-embed", description="keyword bundle, as NAME or NAME@VERSION")
+    wake: Text = Field("hey_jarvis", description="wake word: a name of pymicro-wakeword; empty: the talk key only")
+    wake_at: Share = Field(0.9, description="mean probability from which the wake word counts")
+    window_s: float = Field(3.0, ge=1, le=30, description="time to begin speaking after the wake word or the key")
+    cancel_s: float = Field(1.5, ge=0, le=10, description="moment in which a command can be taken back")
+    show_s: float = Field(30.0, ge=1, le=600, description="how long search results stay on the screen")
+    speaker: Text = Field("", description="ALSA device that beeps, such as plughw:1; empty: silent")
+    talk_gpio: Text = Field(
+        "", pattern=r"^([A-Za-z0-9_./-]+:\d+)?$", description="talk key on a GPIO line, as CHIP:LINE; empty: none"
+    )
+    keep_audio: bool = Field(False, description="privacy: keep the sound of requests (the words alone are always kept)")
+    keep_days_audio: int = Field(7, ge=1, le=365, description="days to keep that sound")
+    grammar: Literal["auto", "off"] = Field(
+        "auto", description="auto: words of the catalogue are understood where pocketsphinx is installed"
+    )
+    remote: RemoteSpeechConfig = Field(RemoteSpeechConfig(), description="a speech server in the house")
 
 
 class EdgeConfig(Section):
@@ -193,6 +350,10 @@ class EdgeConfig(Section):
     controller: ControllerConfig = Field(ControllerConfig(), description="who holds the verdicts and fires the gate")
     model: ModelConfig = Field(ModelConfig(), description="what judges the pictures")
     decision: DecisionConfig = Field(DecisionConfig(), description="how scores become verdicts, and by when")
+    voice: VoiceConfig = Field(VoiceConfig(), description="what operators may say, and how they are heard")
     recording: RecordingConfig = Field(RecordingConfig(), description="what is kept, where and how long")
+    sync: SyncConfig = Field(SyncConfig(), description="the uplink: records and pictures to an MQTT broker")
+    sound: SoundConfig = Field(SoundConfig(), description="how the machine is listened to")
     service: ServiceConfig = Field(ServiceConfig(), description="how the daemon is reached")
     world: WorldConfig = Field(WorldConfig(), description="the simulated line")
+    microphone: MicrophoneConfig = Field(MicrophoneConfig(), description="where sound comes from")

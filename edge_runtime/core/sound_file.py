@@ -1,0 +1,232 @@
+"""Sound files as the models want them: one channel, float32 with full scale 1.0, at the rate asked for.
+
+WAV is read here (8, 16, 24 and 32 bit, and 32 bit float), straight from the file's pages, so that a shift of eight
+hours needs no more memory than one block. Everything else that libsndfile knows (FLAC, OGG) goes through `soundfile`
+where the extra `sound` is installed. Of several channels the first is taken: microphones of an array hear different
+things, and their mean is what none of them hears.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.core.errors import EdgeError
+
+F32 = NDArray[np.float32]
+
+SUFFIXES = (".wav", ".flac", ".ogg")
+LEAST_RATE, MOST_RATE = 4_000, 384_000
+MOST_CHANNELS = 64
+BLOCK_S = 30.0
+CLIPPED_AT = 0.999  # of full scale
+ZERO_CROSSINGS = 24  # of the windowed sinc on each side: 80 dB of stop band, 0.2 % of the time of the log-mel after it
+PASS_BAND = 0.94  # of the lower Nyquist frequency
+
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+
+
+class SoundError(EdgeError):
+    """This file is no sound that can be judged: look at the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A whole file. clipped: share of samples at full scale."""
+
+    pcm: F32
+    rate_hz: int
+    channels: int  # of the file; `pcm` is the first
+    clipped: float
+
+    @property
+    def seconds(self) -> float:
+        return len(self.pcm) / self.rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class _Wav:
+    rate_hz: int
+    channels: int
+    bits: int
+    is_float: bool
+    start: int  # of the samples in the file
+    frames: int
+
+
+def read_sound(path: str | Path, rate_hz: int, most_s: float = 3600.0) -> Sound:
+    """The file as one array at `rate_hz`. Raises SoundError; a file longer than `most_s` is refused."""
+    channels, blocks = open_sound(path, rate_hz)
+    parts, seconds = [np.empty(0, np.float32)], 0.0
+    for block in blocks:
+        parts.append(block)
+        seconds += len(block) / rate_hz
+        if seconds > most_s:
+            raise SoundError(f"{path}: longer than {most_s:.0f} s; cut it into pieces")
+    pcm = np.concatenate(parts)
+    return Sound(pcm, rate_hz, channels, clipped_share(pcm))
+
+
+def open_sound(path: str | Path, rate_hz: int) -> tuple[int, Iterator[F32]]:
+    """Number of channels of the file, and its first channel in blocks of about BLOCK_S at `rate_hz`. Raises SoundError.
+
+    Each block is resampled by itself: at its ends half a millisecond fades.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise SoundError("a folder; name the files in it" if path.is_dir() else "no such file")
+        if path.stat().st_size == 0:
+            raise SoundError("is empty")
+        with path.open("rb") as file:
+            mark = file.read(12)
+        if mark[:4] == b"RIFF" and mark[8:12] == b"WAVE":
+            wav = _wav_header(path)
+            return wav.channels, _wav_blocks(path, wav, rate_hz)
+        return _library_blocks(path, mark, rate_hz)
+    except SoundError as err:
+        raise SoundError(f"{path}: {err}") from err
+    except OSError as err:
+        raise SoundError(f"{path}: cannot be read ({err.strerror or err})") from err
+
+
+def clipped_share(pcm: F32) -> float:
+    """Share of samples at full scale."""
+    return float(np.mean(np.abs(pcm) >= CLIPPED_AT)) if pcm.size else 0.0
+
+
+def resample(pcm: F32, from_hz: int, to_hz: int) -> F32:
+    """The same sound at another rate: a windowed sinc for each of the phases of the two rates' ratio."""
+    if from_hz == to_hz or pcm.size == 0:
+        return pcm
+    common = gcd(from_hz, to_hz)
+    up, down = to_hz // common, from_hz // common
+    table = _phases(up, down)
+    half = table.shape[1] // 2
+    padded = np.pad(pcm, (half - 1, half + 1))
+    around = np.lib.stride_tricks.sliding_window_view(padded, table.shape[1])
+    count = -(-len(pcm) * up // down)
+    result = np.empty(count, np.float32)
+    for start in range(0, count, 16_384):
+        at = np.arange(start, min(start + 16_384, count), dtype=np.int64) * down
+        result[start : start + len(at)] = np.einsum("nt,nt->n", around[at // up], table[at % up])
+    return result
+
+
+@lru_cache(maxsize=8)
+def _phases(up: int, down: int) -> F32:
+    """Taps for each phase, (up, taps): Kaiser-windowed sinc below the lower of the two Nyquist frequencies."""
+    if up > 4096:
+        raise SoundError(f"its rate is to the wanted one as {down} to {up}; resample it to 16000 Hz first")
+    cutoff = PASS_BAND * min(1.0, up / down)
+    half = int(np.ceil(ZERO_CROSSINGS / cutoff))
+    distance = np.arange(-half + 1, half + 1)[None, :] - (np.arange(up) / up)[:, None]
+    window = np.i0(8.0 * np.sqrt(np.clip(1.0 - (distance / half) ** 2, 0.0, 1.0))) / np.i0(8.0)
+    taps = cutoff * np.sinc(cutoff * distance) * window
+    return np.asarray(taps / taps.sum(axis=1, keepdims=True), np.float32)
+
+
+def _wav_header(path: Path) -> _Wav:
+    """Walk the chunks. A data chunk that is longer than the file (a recorder that was cut off) ends with the file."""
+    size = path.stat().st_size
+    layout: tuple[int, int, int, int] | None = None
+    with path.open("rb") as file:
+        at = 12
+        while at + 8 <= size:
+            file.seek(at)
+            name, length = struct.unpack("<4sI", file.read(8))
+            if name == b"fmt ":
+                layout = _wav_format(file.read(min(length, 40)))
+            if name == b"data":
+                if layout is None:
+                    raise SoundError("damaged WAV: samples before their format")
+                tag, channels, rate, bits = layout
+                frames = min(length, size - at - 8) // (channels * bits // 8)
+                if frames == 0:
+                    raise SoundError("a WAV without samples")
+                return _Wav(rate, channels, bits, tag == _FLOAT, at + 8, frames)
+            at += 8 + length + length % 2
+    raise SoundError("damaged WAV: no samples in it")
+
+
+def _wav_format(content: bytes) -> tuple[int, int, int, int]:
+    """(tag, channels, rate, bits) of the `fmt ` chunk."""
+    if len(content) < 16:
+        raise SoundError("damaged WAV: its format is cut off")
+    tag, channels, rate, _, align, bits = struct.unpack("<HHIIHH", content[:16])
+    if tag == _EXTENSIBLE and len(content) >= 26:
+        tag = struct.unpack("<H", content[24:26])[0]
+    if (tag, bits) not in ((_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32)):
+        raise SoundError(f"WAV of format {tag} with {bits} bits; save it as 16 bit PCM")
+    if not 1 <= channels <= MOST_CHANNELS or align != channels * bits // 8:
+        raise SoundError(f"damaged WAV: {channels} channels, {align} bytes each moment")
+    _check_rate(rate)
+    return tag, channels, rate, bits
+
+
+def _check_rate(rate_hz: int) -> None:
+    if not LEAST_RATE <= rate_hz <= MOST_RATE:
+        raise SoundError(f"a rate of {rate_hz} Hz; {LEAST_RATE} to {MOST_RATE} Hz are read")
+
+
+def _wav_blocks(path: Path, wav: _Wav, rate_hz: int) -> Iterator[F32]:
+    width = wav.bits // 8
+    frames_each = int(BLOCK_S * wav.rate_hz)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+        for first in range(0, wav.frames, frames_each):
+            count = min(frames_each, wav.frames - first)
+            start = wav.start + first * wav.channels * width
+            content = np.frombuffer(pages[start : start + count * wav.channels * width], np.uint8)
+            mono = np.ascontiguousarray(content.reshape(count, wav.channels, width)[:, 0])
+            yield resample(_finite(_samples(mono, wav), path), wav.rate_hz, rate_hz)
+
+
+def _samples(mono: NDArray[np.uint8], wav: _Wav) -> F32:
+    """Bytes of one channel, (n, bytes each), as float32 with full scale 1.0."""
+    if wav.is_float:
+        return mono.view("<f4")[:, 0].astype(np.float32)
+    if wav.bits == 8:  # the only unsigned one
+        return (mono[:, 0].astype(np.float32) - 128.0) / np.float32(128.0)
+    wide = np.zeros((len(mono), 4), np.uint8)
+    wide[:, 4 - mono.shape[1] :] = mono
+    return (wide.view("<i4")[:, 0] / 2.0**31).astype(np.float32)
+
+
+def _finite(pcm: F32, path: Path) -> F32:
+    if not np.isfinite(pcm).all():
+        raise SoundError(f"{path}: holds samples that are no numbers (NaN or infinite)")
+    return pcm
+
+
+def _library_blocks(path: Path, mark: bytes, rate_hz: int) -> tuple[int, Iterator[F32]]:
+    if mark[:4] not in (b"fLaC", b"OggS"):
+        raise SoundError("not a sound file that is known (WAV, FLAC, OGG)")
+    try:
+        import soundfile
+    except (ImportError, OSError) as err:
+        raise SoundError(
+            "FLAC and OGG need the extra `sound`: pip install 'edge-runtime[sound]', or save it as WAV"
+        ) from err
+    try:
+        about = soundfile.info(str(path))
+    except (soundfile.SoundFileError, RuntimeError) as err:
+        raise SoundError(f"damaged, or not a sound file ({err})") from err
+    _check_rate(about.samplerate)
+
+    def blocks() -> Iterator[F32]:
+        try:
+            each = int(BLOCK_S * about.samplerate)
+            for block in soundfile.blocks(str(path), blocksize=each, dtype="float32", always_2d=True):
+                yield resample(_finite(np.ascontiguousarray(block[:, 0]), path), about.samplerate, rate_hz)
+        except (soundfile.SoundFileError, RuntimeError) as err:
+            raise SoundError(f"{path}: damaged ({err})") from err
+
+    return int(about.channels), blocks()

@@ -42,6 +42,7 @@ class _Worker(Generic[In, Out]):
         self.since_ns = 0
         self.progress_ns = 0
         self.abandoned = False
+        self.retired = False  # a successor has taken over between two items
         self.ready = threading.Event()
         self.failure: Exception | None = None
         self.thread: threading.Thread | None = None
@@ -76,6 +77,7 @@ class StageRunner(Generic[In, Out]):
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._worker: _Worker[In, Out] | None = None
+        self._retiring: list[_Worker[In, Out]] = []  # replaced by `swap`, with an item in work
         self._hung: list[threading.Thread] = []
         self.done = 0
         self.faults = 0
@@ -90,6 +92,47 @@ class StageRunner(Generic[In, Out]):
         if worker.failure:
             raise worker.failure
 
+    def swap(self, make_stage: Callable[[], Callable[[In], Out]]) -> None:
+        """Put another stage to work between two items. It is built beside the old one, which works on until then.
+
+        Raises what `make_stage` raises, and nothing has changed; EdgeError after START_TIMEOUT_S.
+        """
+        successor: _Worker[In, Out] = _Worker()
+        successor.progress_ns = self._clock()
+        built: list[Callable[[In], Out]] = []
+        go = threading.Event()
+
+        def run() -> None:
+            try:
+                built.append(make_stage())
+            except Exception as err:
+                successor.failure = err
+            successor.ready.set()
+            go.wait()
+            if built and not successor.retired:
+                self._work(successor, built[0])
+
+        successor.thread = threading.Thread(target=run, name=self.name, daemon=True)
+        successor.thread.start()
+        try:
+            if not successor.ready.wait(START_TIMEOUT_S):
+                raise EdgeError(
+                    f"{self.name}: the new stage is not ready after {START_TIMEOUT_S:.0f} s; the old one stays"
+                )
+            if successor.failure:
+                raise successor.failure
+        except BaseException:
+            successor.retired = True
+            go.set()
+            raise
+        with self._lock:
+            old, self._worker, self._make_stage = self._worker, successor, make_stage
+            successor.progress_ns = self._clock()
+            if old is not None:
+                old.retired = True
+                self._retiring.append(old)
+        go.set()
+
     def stop(self) -> None:
         """Finish the item in work, then end. A hung worker is left behind."""
         self._stop.set()
@@ -100,7 +143,7 @@ class StageRunner(Generic[In, Out]):
     @property
     def is_idle(self) -> bool:
         worker = self._worker
-        return len(self._queue) == 0 and (worker is None or worker.item is None)
+        return len(self._queue) == 0 and all(one.item is None for one in (worker, *self._retiring) if one)
 
     def health(self) -> Health:
         worker = self._worker
@@ -130,10 +173,15 @@ class StageRunner(Generic[In, Out]):
             log.error("worker died runner=%s: replaced", self.name)
             self._replace()
             return
+        self._retiring = [one for one in self._retiring if one.item is not None]
+        for one in (self._worker, *self._retiring):
+            if one is not None and self._abandon_if_hung(one, now_ns) and one is self._worker:
+                self._replace()
+
+    def _abandon_if_hung(self, worker: _Worker[In, Out], now_ns: int) -> bool:
         with self._lock:
-            worker = self._worker
-            if worker is None or worker.item is None or now_ns - worker.since_ns <= self._budget_ns:
-                return
+            if worker.abandoned or worker.item is None or now_ns - worker.since_ns <= self._budget_ns:
+                return False
             item, worker.abandoned = worker.item, True
         if worker.thread:
             self._hung.append(worker.thread)
@@ -141,7 +189,8 @@ class StageRunner(Generic[In, Out]):
         late_ms = (now_ns - worker.since_ns) / 1e6
         log.error("stage.hung runner=%s after_ms=%.0f: replaced", self.name, late_ms)
         self._count_fault(item, Hung(f"no answer for {late_ms:.0f} ms"))
-        self._replace()
+        worker.item = None
+        return True
 
     def _is_dead(self) -> bool:
         """A worker ends by `stop` or by handing over to its successor, never otherwise."""
@@ -166,9 +215,13 @@ class StageRunner(Generic[In, Out]):
 
     def _run(self, worker: _Worker[In, Out]) -> None:
         stage = self._build(worker)
+        if stage:
+            self._work(worker, stage)
+
+    def _work(self, worker: _Worker[In, Out], stage: Callable[[In], Out]) -> None:
         self.scheduling = run_promptly(self._budget_ns)
         faults_in_a_row = 0
-        while stage and not self._stop.is_set():
+        while not worker.retired and not self._stop.is_set():
             worker.progress_ns = self._clock()
             item = self._queue.take(IDLE_WAIT_S)
             if item is None:
@@ -197,7 +250,7 @@ class StageRunner(Generic[In, Out]):
             faults_in_a_row += 1
             log.error("stage.fault runner=%s error=%s", self.name, error)
             self._count_fault(item, error)
-            if faults_in_a_row >= FAULTS_IN_A_ROW:
+            if faults_in_a_row >= FAULTS_IN_A_ROW and not worker.retired:
                 self._replace()
                 return
 

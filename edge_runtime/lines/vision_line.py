@@ -64,6 +64,7 @@ class Rejecter(Component, Protocol):
 
     def write(self, decision: Decision) -> None: ...
     def arm(self) -> bool: ...
+    def hold(self, wanted: bool) -> None: ...
 
 
 OpenRejecter = Callable[
@@ -119,7 +120,6 @@ class VisionLine:
     ) -> None:
         self.camera = camera
         self.model_label = model_label
-        self._policy = policy
         self._automation = decision_cfg.automation
         self._held: dict[PartKey, Held] = {}  # in the order they passed the eye; guarded by its own lock
         self._held_lock = threading.Lock()
@@ -135,10 +135,10 @@ class VisionLine:
         self._pairing = Pairing(pairs_by, camera_cfg, clock)
         self.ledger = Ledger(self._deadline_ns, OUTCOME_WAIT_NS)
         self._queue: Bounded[Job] = Bounded(decision_cfg.queue_parts)
-        self.runner: StageRunner[Job, Prediction | None] = StageRunner(
+        self.runner: StageRunner[Job, tuple[Prediction, Policy] | None] = StageRunner(
             "model",
             self._queue,
-            lambda: self._inspector(open_model()),
+            lambda: self._inspector(open_model(), policy),
             self._judge,
             self._blame_engine,
             self._budget_ns,
@@ -293,8 +293,21 @@ class VisionLine:
 
     # -- model and policy: the frame becomes a verdict (worker thread) ---------------------------------------------
 
-    def _inspector(self, model: Model) -> Callable[[Job], Prediction | None]:
-        def inspect(job: Job) -> Prediction | None:
+    def swap_model(self, open_model: Callable[[], Model], policy: Policy, label: str) -> None:
+        """Load another model beside the running one, then switch between two parts. Raises EdgeError: nothing changed.
+
+        Takes as long as loading and warming up; call it from a thread that may wait.
+        """
+        before = self.model_label
+        self.runner.swap(lambda: self._inspector(open_model(), policy))
+        self.model_label = label
+        self._model_ns = 0.0
+        self.on_event(Event("model.swapped", self._clock(), {"before": before, "now": label}))
+
+    def _inspector(self, model: Model, policy: Policy) -> Callable[[Job], tuple[Prediction, Policy] | None]:
+        """The model and the thresholds that belong to it: a part is never judged by the one and the other's."""
+
+        def inspect(job: Job) -> tuple[Prediction, Policy] | None:
             now = self._clock()
             if now + self._model_ns > job.trigger.at_ns + self._deadline_ns:
                 self._overload(job, "no time left for the model")  # late work would make the next part late too
@@ -307,15 +320,16 @@ class VisionLine:
                 raise ModelError(f"score {prediction.score} is not between 0 and 1")
             took_ns = min(self._clock() - now, self._budget_ns)  # more is a stall or a hung call, not the model's pace
             self._model_ns += ESTIMATE_GAIN * (took_ns - self._model_ns)
-            return prediction
+            return prediction, policy
 
         return inspect
 
-    def _judge(self, job: Job, prediction: Prediction | None) -> None:
-        if prediction is None:
+    def _judge(self, job: Job, answer: tuple[Prediction, Policy] | None) -> None:
+        if answer is None:
             return
+        prediction, policy = answer
         self.invoke.add(prediction.timings_ms.get("invoke", 0.0))
-        verdict, reason = self._policy.judge(prediction)
+        verdict, reason = policy.judge(prediction)
         if self._asks_person(verdict):
             self._hold(Held(job, prediction, reason))
         else:
@@ -359,6 +373,16 @@ class VisionLine:
         if crowded_out is not None:
             why = f"{crowded_out.reason}; {self._queue.capacity} parts wait for a person already"
             self._decide(crowded_out.job, crowded_out.prediction, Verdict.UNSURE, Cause.OVERLOAD, why)
+
+    @property
+    def automation(self) -> Automation:
+        return self._automation
+
+    def set_automation(self, degree: Automation) -> None:
+        """Who decides from the next part on; parts that wait for a person go on waiting."""
+        before, self._automation = self._automation, degree
+        if degree is not before:
+            self.on_event(Event("automation.set", self._clock(), {"before": before.value, "now": degree.value}))
 
     def waiting_for_person(self) -> list[Held]:
         """Parts that a person may decide now, the one nearest to the gate first."""

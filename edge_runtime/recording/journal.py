@@ -77,6 +77,7 @@ class Journal:
         self._keep_ns = keep_days * DAY_NS
         self._inbox: Inbox[Record] = Inbox(backlog, GROUP_ROWS, clock)
         self._writer: RecordWriter | None = None
+        self._more_models: dict[str, str] = {}
         self._is_open = False
         self._file: tuple[int, int] | None = None  # device and inode of the open database
         self._lock_fd: int | None = None
@@ -120,6 +121,12 @@ class Journal:
 
     def requested(self, request: OperatorRequest) -> None:
         self._inbox.put(request, "request")
+
+    def learn_model(self, label: str, digest: str) -> None:
+        """A model that was not there when the run began: its digest belongs to its parts."""
+        self._more_models[label] = digest
+        if self._writer:
+            self._writer.learn_model(label, digest)
 
     def kept(self, key: PartKey, file: str) -> None:
         """A picture of the part is on the disk; `file` is relative to the state folder."""
@@ -268,6 +275,8 @@ class Journal:
     def _begin(self, connection: sqlite3.Connection) -> RecordWriter:
         writer = RecordWriter(connection, self._wall)
         writer.begin(self._info, self._started_ns)
+        for label, digest in self._more_models.items():
+            writer.learn_model(label, digest)
         if writer.recovered:
             log.warning("journal.recovered parts=%d had no verdict when the box stopped", writer.recovered)
         return writer

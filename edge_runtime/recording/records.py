@@ -116,6 +116,11 @@ class RecordWriter:
     def close(self) -> None:
         self._db.close()
 
+    def learn_model(self, label: str, digest: str) -> None:
+        """Another model came to work in this run."""
+        self._digests[label] = digest
+        self._models.pop(label, None)
+
     # -- runs ---------------------------------------------------------------------------------------------------------
 
     def begin(self, info: RunInfo, started_ns: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from edge_runtime.core.clock import MS, monotonic_ns
 from edge_runtime.core.config import CameraConfig, DecisionConfig
-from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.errors import DeviceError, ModelError
 from edge_runtime.core.messages import Cause, Frame, GateReport, Outcome, PartKey, Prediction, Trigger, Verdict
 from edge_runtime.decision.policy import Policy
 from edge_runtime.flow.components import Health, State
@@ -351,3 +351,30 @@ def test_parts_that_wait_for_a_person_are_bounded_and_the_oldest_goes_first(benc
     assert (decision.key, decision.verdict, decision.cause) == (keys[0], Verdict.UNSURE, Cause.OVERLOAD)
     assert line.line.decide_by_person(Verdict.REJECT, "page", keys[2]) == keys[2]
     assert [one.job.trigger.key for one in line.line.waiting_for_person()] == [keys[1]]
+
+
+def test_a_model_is_swapped_between_two_parts_with_its_own_thresholds(bench):
+    line = bench()
+    line.frame(line.trigger(1))
+    assert line.listener.decision().model == "m@1"
+    line.line.swap_model(lambda: lambda image: Prediction("m@2", 0.5, {}), Policy(0.6, 0.8), "m@2")
+    line.frame(line.trigger(2))
+    decisions = [line.listener.decision()]
+    if decisions[0].model == "m@1":  # the old worker had its hand on the queue already
+        line.frame(line.trigger(3))
+        decisions.append(line.listener.decision())
+    assert (decisions[-1].model, decisions[-1].verdict) == ("m@2", Verdict.ACCEPT)
+    assert line.line.model_label == "m@2"
+
+
+def test_a_model_that_cannot_be_opened_changes_nothing(bench):
+    line = bench()
+
+    def broken():
+        raise ModelError("truncated")
+
+    with pytest.raises(ModelError, match="truncated"):
+        line.line.swap_model(broken, Policy(0.4, 0.6), "m@2")
+    line.frame(line.trigger(1))
+    assert line.listener.decision().model == "m@1"
+    assert line.line.model_label == "m@1"

@@ -34,8 +34,10 @@ COMMANDS = {
     "config": ("config_cmds", "config", "Check, show and explain the station file."),
     "io": ("io_cmds", "io", "Find and test devices."),
     "parts": ("parts_cmds", "parts", "The ledger: what passed, what was decided, why."),
-    "models": ("models_cmds", "models", "Model bundles: list, verify, probe, teach."),
-    "predict": ("predict_cmd", "predict", "Judge picture files."),
+    "models": ("models_cmds", "models", "Model bundles: list, verify, teach, switch versions."),
+    "predict": ("predict_cmd", "predict", "Judge picture and sound files."),
+    "data": ("data_cmds", "data", "The data loop: learn from what the box recorded."),
+    "search": ("search_cmd", "search", "Find parts, defects and work instructions."),
     "bench": ("bench_cmd", "bench", "Measure this box against its own floor."),
 }
 

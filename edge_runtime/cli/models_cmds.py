@@ -1,8 +1,9 @@
-"""`models list | show | verify | probe | teach`: which models there are, whether they are whole, and making one."""
+"""`models ...`: which models there are, whether they are whole, making one, and which version runs."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
     from edge_runtime.modelstore.store import ModelStore
 
 
+SWITCH_WITHIN_S = 60.0  # a model is loaded in a child, tested on its golden pictures, loaded again and warmed up
+
+
 @click.group()
 def models() -> None:
-    """Model bundles: list, show, verify, probe, teach."""
+    """Model bundles: list, verify, teach; stage, promote and roll back versions."""
 
 
 @models.command("list")
@@ -130,6 +134,76 @@ def teach(session: Session, folder: Path, name: str, over_reject: float, as_json
     for key, value in about.items():
         click.echo(f"{key:<16} {_shortened(value)}")
     click.echo(f"\nnow: edge-runtime predict FILE... --model {name}", err=True)
+
+
+@models.command()
+@click.argument("source", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def install(session: Session, source: Path, as_json: bool) -> None:
+    """Copy a bundle (folder or .tar) into this box's store, whole or not at all. It does not run before `promote`."""
+    bundle = _store(session).install(source)
+    about = {"model": bundle.label, "digest": bundle.digest, "folder": str(bundle.folder)}
+    click.echo(json.dumps(about, indent=1) if as_json else f"installed {bundle.label} in {bundle.folder}")
+
+
+@models.command()
+@click.argument("name", metavar="NAME[@VERSION]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def stage(session: Session, name: str, as_json: bool) -> None:
+    """Make an installed bundle the candidate for its name; `promote` puts it to work."""
+    from edge_runtime.modelstore.slots import Slots
+
+    slot = Slots(_store(session)).stage(name)
+    _tell_slot(name.partition("@")[0], asdict(slot), as_json)
+
+
+@models.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def promote(session: Session, yes: bool, as_json: bool) -> None:
+    """Put the candidate to work, between two parts when the box is running. The one before stays for `rollback`."""
+    _switch(session, "promote", yes, as_json)
+
+
+@models.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def rollback(session: Session, yes: bool, as_json: bool) -> None:
+    """Go back to the version that ran before, between two parts when the box is running."""
+    _switch(session, "rollback", yes, as_json)
+
+
+def _switch(session: Session, verb: str, yes: bool, as_json: bool) -> None:
+    from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.modelstore.slots import Slots
+    from edge_runtime.service.control import ask, is_answering
+
+    store = _store(session)
+    slots = Slots(store)
+    running = store.find(slots.reference(session.config.model.name))
+    slot = slots.of(running.name)
+    then = slot.candidate if verb == "promote" else slot.previous
+    if not yes and then is not None:
+        click.confirm(f"{verb}: {running.label} gives way to {running.name}@{then}?", abort=True, err=True)
+    path = control_path(session)
+    if is_answering(path):
+        ask(path, "model", SWITCH_WITHIN_S, verb=verb, by="cli")
+    elif verb == "promote":
+        slots.promote(running.name, running.version)
+    else:
+        slots.rollback(running.name, running.version)
+    _tell_slot(running.name, asdict(slots.of(running.name)), as_json)
+
+
+def _tell_slot(name: str, slot: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"model": name, **slot}, indent=1))
+    else:
+        click.echo(f"{name}: " + "  ".join(f"{key} {value or '-'}" for key, value in slot.items()))
 
 
 def _store(session: Session) -> ModelStore:

@@ -98,7 +98,7 @@ class Dialog:
         self.mode = Mode.IDLE
         self.says = ""  # the line on the screen
         self.shown: tuple[str, ...] = ()  # codes on the screen
-        self._automation = automation
+        self.automation = automation
         self._times = times or DialogTimes()
         self._request: OperatorRequest | None = None
         self._until_ns = 0
@@ -215,7 +215,7 @@ class Dialog:
         assert self._request is not None
         command = self._request.command
         assert command is not None
-        as_label = command in VERDICTS and self._automation is Automation.FULL
+        as_label = command in VERDICTS and self.automation is Automation.FULL
         self.says = f"{command.value}: noted, the model decides here" if as_label else command.value
         reason = "decision.automation is full: kept as a label" if as_label else ""
         return [Act(command, as_label), Beep(Sound.DONE), *self._end("noted" if as_label else "done", reason)]

@@ -20,6 +20,7 @@ from edge_runtime.core.paths import socket_path, state_dir
 from edge_runtime.flow.components import Health, State
 from edge_runtime.service.control import ControlServer, is_answering
 from edge_runtime.service.notify import Notifier
+from edge_runtime.service.requests import box_requests
 from edge_runtime.service.snapshot import overall, snapshot, summary
 from edge_runtime.service.wiring import Box, open_box
 
@@ -58,7 +59,8 @@ class Daemon:
         with _Signals(self._asked_to_stop), _OnlyOne(state_dir(self._loaded.config)) as folder:
             box = self._box = open_box(self._loaded, self._parts, self._clock)
             control = ControlServer(
-                socket_path(self._loaded.config), {"status": lambda _: self._snapshot(), "stop": self._stop_asked}
+                socket_path(self._loaded.config),
+                {"status": lambda _: self._snapshot(), "stop": self._stop_asked, **box_requests(box)},
             )
             try:
                 self._open_control(control)
@@ -160,6 +162,9 @@ class Daemon:
             "config_digest": self._loaded.digest,
             "run": box.run_id,
             "parts_asked": self._parts,
+            "automation": box.line.automation.value,
+            "held_by": box.desk.held_by,
+            "voice": dict(box.voice.report()) if box.voice else None,
         }
         return snapshot(
             line=box.line,

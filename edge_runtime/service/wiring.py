@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime import __version__
+from edge_runtime.actuation.beeper import Beeper
 from edge_runtime.actuation.rejecter import Rejecter
 from edge_runtime.capture.camera import open_camera
 from edge_runtime.core.clock import Clock
-from edge_runtime.core.config import DecisionConfig, EdgeConfig
+from edge_runtime.core.config import Automation, DecisionConfig, EdgeConfig
 from edge_runtime.core.config_file import Loaded
-from edge_runtime.core.errors import StorageError
+from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.core.manifest import Thresholds
 from edge_runtime.core.messages import PartKey
 from edge_runtime.core.paths import state_dir
@@ -21,15 +22,19 @@ from edge_runtime.decision.policy import Policy
 from edge_runtime.flow.components import Component, Health
 from edge_runtime.inference.bad_days import BadDay
 from edge_runtime.inference.engine import pick_runtime
+from edge_runtime.lines.golden import check_golden
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle
+from edge_runtime.modelstore.slots import Slots
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
+from edge_runtime.service.operator_desk import OperatorDesk
 from edge_runtime.service.sim_line import SimLine
+from edge_runtime.service.voice_wiring import NoVoice, Voice, open_voice
 
 JOURNAL = "journal.db"
 
@@ -38,11 +43,14 @@ JOURNAL = "journal.db"
 class Box:
     """One station, wired. Start recording first, the line last; stop in the order of flow."""
 
+    cfg: EdgeConfig
     line: VisionLine
     journal: Journal
     evidence: Evidence | None
     sim: SimLine | None
     bundle: Bundle
+    desk: OperatorDesk
+    voice: Voice | NoVoice | None
     _started: list[Component] = field(default_factory=list)
 
     @property
@@ -52,6 +60,33 @@ class Box:
     @property
     def controller_detail(self) -> str:
         return self.line.rejecter.health().detail
+
+    def switch_model(self, verb: str) -> str:
+        """`promote` the candidate or `rollback` to the previous version, without losing a part; what runs now.
+
+        The new model is loaded, checked and warmed beside the running one; when that fails nothing has changed. Only
+        then is the choice written down, so that a restart finds what was proven. Raises EdgeError.
+        """
+        name, running = self.bundle.manifest.name, self.bundle.manifest.version
+        store = open_store(self.cfg)
+        slots = Slots(store)
+        slot = slots.of(name)
+        version = slot.candidate if verb == "promote" else slot.previous
+        if version is not None:
+            bundle = store.resolve(f"{name}@{version}")
+            self._swap(bundle)
+        (slots.promote if verb == "promote" else slots.rollback)(name, running)
+        return self.bundle.label
+
+    def _swap(self, bundle: Bundle) -> None:
+        cfg = self.cfg
+        self.journal.learn_model(bundle.label, bundle.digest)
+        tested = check_golden(bundle, cfg.model)
+        if tested.problem:
+            raise ModelError(f"{bundle.label} fails its own test and stays out: {tested.problem}")
+        thresholds = policy(cfg.decision, bundle.manifest.thresholds)
+        self.line.swap_model(lambda: open_vision_model(bundle, cfg.model), thresholds, bundle.label)
+        self.bundle = bundle
 
     @property
     def run_id(self) -> int | None:
@@ -63,9 +98,19 @@ class Box:
             component.start()
             self._started.append(component)
         self.line.start()
+        if self.voice:
+            self.voice.start()
+
+    def set_automation(self, degree: Automation) -> None:
+        """Who decides from now on, until the next start, which takes the station file's word."""
+        self.line.set_automation(degree)
+        if self.voice and self.voice.line:
+            self.voice.line.set_automation(degree)
 
     def stop(self) -> None:
-        """Line, then the simulated line, then recording. Safe at any point of the start."""
+        """Voice, line, then the simulated line, then recording. Safe at any point of the start."""
+        if self.voice:
+            self.voice.stop()
         self.line.stop()
         if self.sim:
             self.sim.stop()
@@ -80,13 +125,15 @@ class Box:
         recording = {"journal": self.journal.health()}
         if self.evidence:
             recording["evidence"] = self.evidence.health()
-        return {**self.line.healths(), **recording}
+        voice = {"voice": self.voice.health()} if self.voice else {}
+        return {**self.line.healths(), **voice, **recording}
 
     def reports(self) -> Mapping[str, Any]:
         recording = {"journal": dict(self.journal.report())}
         if self.evidence:
             recording["evidence"] = dict(self.evidence.report())
-        return {**self.line.report(), **recording}
+        voice = {"voice": dict(self.voice.report())} if self.voice else {}
+        return {**self.line.report(), **voice, **recording, "operator": dict(self.desk.report())}
 
 
 def open_box(loaded: Loaded, parts: int | None, clock: Clock) -> Box:
@@ -115,7 +162,8 @@ def _open_sim(cfg: EdgeConfig, parts: int | None) -> SimLine | None:
 
 def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box:
     cfg = loaded.config
-    bundle = open_store(cfg).resolve(cfg.model.name)
+    store = open_store(cfg)
+    bundle = store.resolve(Slots(store).reference(cfg.model.name))
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
     evidence = Evidence(state, cfg.recording, clock=clock, kept=journal.kept) if cfg.recording.evidence else None
     world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
@@ -140,7 +188,17 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         taps=[journal, *([evidence] if evidence else [])],
         clock=clock,
     )
-    return Box(line, journal, evidence, sim, bundle)
+    desk = OperatorDesk(line, line.rejecter.hold, clock)
+    voice = open_voice(
+        cfg,
+        state,
+        store,
+        carry_out=desk.carry_out,
+        play=Beeper(cfg.voice.speaker).play,
+        taps=[journal],
+        clock=clock,
+    )
+    return Box(cfg, line, journal, evidence, sim, bundle, desk, voice)
 
 
 def _controller_port(cfg: EdgeConfig, sim: SimLine | None) -> str:

@@ -1,0 +1,75 @@
+"""What a running box can be asked over its control socket, and by whom: `status`, `top`, the page, `sync`, the keys.
+
+Every request is `{"do": NAME, ...}`; every handler answers JSON types or raises EdgeError with a sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from edge_runtime.core.config import Automation
+from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.lines.voice_line import VoiceLine
+from edge_runtime.service.control import Handler
+from edge_runtime.service.wiring import Box
+
+log = logging.getLogger(__name__)
+
+DEGREES = (Automation.HUMAN_ONLY, Automation.PARTIAL, Automation.FULL)  # upwards
+MOST_TEXT = 200  # characters of a search
+
+
+def box_requests(box: Box) -> Mapping[str, Handler]:
+    """name -> handler."""
+    return {
+        "model": lambda words: _model(box, words),
+        "automation": lambda words: _automation(box, words),
+        "resume": lambda words: {"resumed": box.desk.resume(_word(words, "by", "cli"))},
+        "listen": lambda _: {"says": _voice(box).push()},
+        "cancel": lambda _: {"says": _voice(box).cancel()},
+        "search": lambda words: {"results": _voice(box).ask(_word(words, "text")[:MOST_TEXT])},
+        "choose": lambda words: {"says": _voice(box).choose(_word(words, "code"))},
+    }
+
+
+def _model(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
+    verb = _word(words, "verb")
+    if verb not in ("promote", "rollback"):
+        raise UsageError(f"verb {verb!r} is none of promote, rollback")
+    before = box.model_label
+    now = box.switch_model(verb)
+    log.warning("model.%s before=%s now=%s by=%s", verb, before, now, _word(words, "by", "cli"))
+    return {"before": before, "now": now}
+
+
+def _automation(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
+    """`only_down`: whoever asks from afar may give work to people, not take it from them."""
+    try:
+        degree = Automation(_word(words, "degree"))
+    except ValueError as err:
+        raise UsageError(f"{err}; degrees are {', '.join(one.value for one in DEGREES)}") from err
+    before = box.line.automation
+    if words.get("only_down") and DEGREES.index(degree) > DEGREES.index(before):
+        raise UsageError(
+            f"from afar automation goes downwards only: it is {before.value}, not to become {degree.value}"
+        )
+    box.set_automation(degree)
+    return {"before": before.value, "now": degree.value}
+
+
+def _voice(box: Box) -> VoiceLine:
+    voice = box.voice
+    if voice is None:
+        raise DeviceError("this station has no microphone; set microphone.driver")
+    if voice.line is None:
+        raise DeviceError(voice.health().detail)
+    return voice.line
+
+
+def _word(words: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = words.get(name, default)
+    if not isinstance(value, str):
+        raise UsageError(f"the request needs {name!r} as text")
+    return value

@@ -1,0 +1,147 @@
+"""What a running box does on request, asked of the real daemon on the simulated line."""
+
+from __future__ import annotations
+
+import json
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.core.errors import DeviceError
+from edge_runtime.modelstore.bundle import load_bundle, seal_bundle
+from edge_runtime.modelstore.store import shipped_models
+from edge_runtime.recording.reader import JournalReader
+from edge_runtime.service.control import ask
+
+LIMIT_S = 90.0
+
+
+class Running:
+    """One daemon in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.socket = folder, folder / "c.sock"
+        self.settings = [
+            word
+            for key, value in {
+                "recording.state_dir": folder,
+                "service.socket": self.socket,
+                "recording.evidence": "false",
+                "controller.decide_counts": 2800,
+                "controller.fire_counts": 3000,
+                "decision.deadline_ms": 1200,
+                "decision.stage_budget_ms": 400,
+            }.items()
+            for word in ("--set", f"{key}={value}")
+        ]
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "edge_runtime", "--config", "embedded", *self.settings, *words]
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command("run", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while True:
+            ready, _, _ = select.select([self.process.stderr], [], [], LIMIT_S)
+            line = self.process.stderr.readline() if ready else ""
+            assert line, "the daemon did not get ready"
+            if "ready station=" in line:
+                return
+
+    def cli(self, *words: str) -> dict:
+        done = subprocess.run(
+            self.command(*words, "--json"), capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+        return json.loads(done.stdout)
+
+    def until(self, is_true) -> dict:
+        """Look at the status until it is as wanted."""
+        give_up = time.monotonic() + LIMIT_S
+        while time.monotonic() < give_up:
+            shot = ask(self.socket, "status", LIMIT_S)
+            if is_true(shot):
+                return shot
+            select.select([], [], [], 0.02)
+        raise AssertionError(f"never came true: {shot['recent'][-1:]}")
+
+    def end(self) -> dict:
+        self.process.send_signal(signal.SIGTERM)
+        out, _ = self.process.communicate(timeout=LIMIT_S)
+        return json.loads(out)
+
+
+@pytest.fixture
+def box(tmp_path):
+    running = Running(tmp_path)
+    yield running
+    process = getattr(running, "process", None)
+    if process is not None and process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+def second_version(folder: Path) -> Path:
+    """The shipped scratch model under another version."""
+    copy = folder / "copy"
+    shutil.copytree(shipped_models() / "scratch" / "1", copy)
+    bundle = load_bundle(copy)
+    seal_bundle(copy, bundle.manifest.model_copy(update={"version": "2"}))
+    return copy
+
+
+def test_a_model_is_promoted_and_rolled_back_on_a_running_line_without_losing_a_part(box, tmp_path):
+    assert box.cli("models", "install", str(second_version(tmp_path)))["model"] == "scratch@2"
+    box.settings += ["--set", "model.name=scratch@1"]
+    box.start()
+    box.until(lambda shot: shot["parts"] >= 3)
+    assert box.cli("models", "stage", "scratch@2")["candidate"] == "2"
+    switched = box.cli("models", "promote", "--yes")
+    assert (switched["active"], switched["previous"]) == ("2", "1")
+    shot = box.until(lambda shot: shot["model"] == "scratch@2")
+    seen = shot["parts"]
+    box.until(lambda shot: shot["parts"] >= seen + 5)
+    assert box.cli("models", "rollback", "--yes")["active"] == "1"
+    box.until(lambda shot: shot["model"] == "scratch@1" and shot["parts"] >= seen + 12)
+    summary = box.end()
+    assert summary["unaccounted"] == 0
+    with JournalReader(box.folder / "journal.db") as reader:
+        models = {(row.model, bool(row.model_digest)) for row in reader.parts() if row.cause == "model"}
+    assert models == {("scratch@1", True), ("scratch@2", True)}
+
+
+def test_a_candidate_that_fails_its_own_test_stays_out(box, tmp_path):
+    copy = second_version(tmp_path)
+    golden = copy / "golden" / "expected.json"
+    wrong = {name: {"score": 0.5} for name in json.loads(golden.read_text())}
+    golden.write_text(json.dumps(wrong))
+    seal_bundle(copy, load_bundle(copy, verify=False).manifest)
+    box.cli("models", "install", str(copy))
+    box.settings += ["--set", "model.name=scratch@1"]
+    box.start()
+    box.cli("models", "stage", "scratch@2")
+    assert "stays out" in box.cli("models", "promote", "--yes")["error"]
+    assert ask(box.socket, "status", LIMIT_S)["model"] == "scratch@1"
+    assert box.end()["unaccounted"] == 0
+
+
+def test_automation_from_afar_goes_downwards_only(box):
+    box.start()
+    assert ask(box.socket, "automation", degree="partial", only_down=True) == {"before": "full", "now": "partial"}
+    with pytest.raises(DeviceError, match="downwards only"):
+        ask(box.socket, "automation", degree="full", only_down=True)
+    assert ask(box.socket, "automation", degree="full")["now"] == "full"
+    with pytest.raises(DeviceError, match="human_only, partial, full"):
+        ask(box.socket, "automation", degree="none")
+    with pytest.raises(DeviceError, match="no microphone"):
+        ask(box.socket, "listen")
+    assert ask(box.socket, "resume") == {"resumed": False}
+    with pytest.raises(DeviceError, match="needs 'verb'"):
+        ask(box.socket, "model")
+    assert box.end()["unaccounted"] == 0

@@ -1,4 +1,4 @@
-"""`predict FILE...`: judge picture files."""
+"""`predict FILE...`: judge picture and sound files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _COLOURS = {"accept": "green", "reject": "red", "unsure": "yellow"}
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def predict(session: Session, files: tuple[str, ...], reference: str, as_json: bool) -> None:
-    """Judge picture files (JPEG, PNG, BMP). Exit code 1 when one of them could not be judged."""
+    """Judge picture files (JPEG, PNG, BMP) or, with a sound model, recordings (WAV, FLAC, OGG).
+
+    Exit code 1 when one of them could not be judged.
+    """
     from edge_runtime.service.predict import Predictor
 
     predictor = Predictor(session.config, reference)

@@ -113,6 +113,12 @@ class ControllerConfig(Section):
         description="counts behind the gate in which the reject sensor must see the part; 0: no sensor",
     )
     watchdog_ms: int = Field(500, ge=50, le=10_000, description="silence of the box after which the controller trips")
+    debounce_counts: int = Field(
+        0, ge=0, le=2**15, description="the photo-eye breaking again closer than this to a part is the same part"
+    )
+    inputs: tuple[Literal["bin_full", "air_low"], ...] = Field(
+        (), description="inputs that are wired to the controller; a fault of one trips it and keeps it disarmed"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> ControllerConfig:
@@ -231,7 +237,7 @@ class SyncConfig(Section):
 
 
 class SoundConfig(Section):
-    """The sound of the machine, against what it learnt is normal. Advice and a metric; `data learn-sound` teaches it."""
+    """The sound of the machine, against what it learnt is normal. Advice and a metric; see `data learn-sound`."""
 
     model: Text = Field("", description="bundle of kind sound_anomaly, as NAME or NAME@VERSION; empty: nobody listens")
     alarm_at: Share = Field(0.5, description="smoothed score from which the machine sounds abnormal")

@@ -74,7 +74,7 @@ class AudioInput(Part):
     rate_hz: int = Field(16_000, ge=8_000, le=96_000)
     clip_ms: int = Field(1500, ge=30, le=60_000, description="length of sound that one prediction looks at")
     pad_ms: Literal[100, 300, 500] = Field(300, description="silence kept around speech")
-    loudness_dbfs: float | None = Field(-20.0, le=0.0, description="RMS of speech once normalised; none: as it is")
+    loudness_dbfs: float | None = Field(None, le=0.0, description="RMS of speech once normalised; none: as it is")
     front_end: Literal["log_mel", "speech_embedding", "micro"] = "log_mel"
     mel: MelSpec | None = None
     context_frames: int = Field(1, ge=1, le=200, description="mel frames side by side in one input row")
@@ -84,7 +84,7 @@ class OutputSpec(Part):
     """How output tensors become scores. Quantisation is always read from the model file itself.
 
     calibration: (a, b) of score = 1 / (1 + exp(-(a * raw + b))), where raw is the mean of the `top_k` hottest cells
-    (heatmap); None leaves the raw value.
+    (heatmap); None leaves the raw value. Of kind keyword: logits times a, and b added to that of the label `_other`.
     """
 
     labels: tuple[str, ...] = Field(min_length=1)

@@ -21,6 +21,7 @@ from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import Kind
 from edge_runtime.core.picture import PictureError, decode_picture
 from edge_runtime.inference.sandbox import Child, Limits
+from edge_runtime.lines.sound_golden import ask_golden_sound
 from edge_runtime.lines.vision_model import PICTURE_KINDS, FeatureModel, open_engine, open_vision_model
 from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
 
@@ -55,7 +56,9 @@ def add_golden(bundle: Bundle, pictures: Mapping[str, NDArray[np.uint8]]) -> Bun
 
 
 def ask_golden(bundle: Bundle, names: list[str], cfg: ModelConfig | None = None) -> tuple[dict[str, Numbers], str]:
-    """What the model says about these pictures of `golden/`, and the runtime that said it. In this process."""
+    """What the model says about these files of `golden/`, and the runtime that said it. In this process."""
+    if bundle.manifest.kind is Kind.SOUND_ANOMALY:
+        return ask_golden_sound(bundle, names, cfg)
     if bundle.manifest.kind is Kind.FEATURES:
         features = FeatureModel(bundle, open_engine(bundle, cfg))
         runtime = features.engine.runtime.label
@@ -78,7 +81,7 @@ def check_golden(bundle: Bundle, cfg: ModelConfig | None = None, limits: Limits 
 
     A bundle without golden pictures is only loaded. Never raises because of the model.
     """
-    if bundle.manifest.kind not in (*PICTURE_KINDS, Kind.FEATURES):
+    if bundle.manifest.kind not in (*PICTURE_KINDS, Kind.FEATURES, Kind.SOUND_ANOMALY):
         return GoldenReport(0, 0.0, "", f"golden samples of kind {bundle.manifest.kind} are not pictures")
     cfg = cfg or ModelConfig()
     try:

@@ -2,7 +2,7 @@
 
     manifest.toml   what the model is, what it eats and says, thresholds, and the SHA-256 of every other file
     model.tflite    the network; for kind `anomaly` the frozen backbone
-    memory.npz      kind `anomaly` only: what was learnt from good parts
+    memory.npz      kinds `anomaly`, `sound_anomaly`: what was learnt from good parts, or normal sound
     labels.txt      one label a line, the same as `output.labels`
     CARD.md         what it was made from, what it is good and bad at
     golden/         pictures and the predictions that were made of them
@@ -154,7 +154,7 @@ def version_key(version: str) -> tuple[tuple[int, int | str], ...]:
 def _check_claims(folder: Path, manifest: Manifest) -> None:
     for name in manifest.files:
         _safe_name(name, f"{folder}: manifest.toml lists {name!r}")
-    needed = [MODEL, MEMORY] if manifest.kind is Kind.ANOMALY else [MODEL]
+    needed = [MODEL, MEMORY] if manifest.kind in (Kind.ANOMALY, Kind.SOUND_ANOMALY) else [MODEL]
     missing = [name for name in needed if name not in manifest.files]
     if missing:
         raise ModelError(f"{folder}: a bundle of kind {manifest.kind} needs {_names(missing)}, not in manifest.toml")

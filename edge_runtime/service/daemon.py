@@ -158,6 +158,7 @@ class Daemon:
             "site": station.site,
             "line": station.line,
             "model": box.model_label,
+            "model_digest": box.bundle.digest,
             "config": self._loaded.origin,
             "config_digest": self._loaded.digest,
             "run": box.run_id,

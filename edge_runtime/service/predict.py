@@ -1,4 +1,8 @@
-"""Picture files judged one by one, outside the line: what `predict` prints, and what scripts read."""
+"""Files judged one by one, outside the line: what `predict` prints, and what scripts read.
+
+The bundle's kind says which files it judges: `Reader` turns a file into a prediction and says what its regions mean.
+A kind of sound or speech is one more reader in READERS.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,19 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edge_runtime.core.config import EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, UsageError
-from edge_runtime.core.messages import Prediction
+from edge_runtime.core.manifest import Kind
+from edge_runtime.core.messages import Prediction, Region
 from edge_runtime.core.picture import PictureError, decode_picture
+from edge_runtime.core.sound_file import SoundError
 from edge_runtime.decision.policy import Policy
 from edge_runtime.inference.probe import probe
-from edge_runtime.lines.vision_model import VisionModel, open_vision_model
+from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.store import open_bundle
 from edge_runtime.service.wiring import open_store, policy
@@ -38,9 +44,10 @@ class Predictor:
             if "/" in wanted:
                 _vouch(bundle, cfg.model)
             with native_noise_hidden():
-                self.model: VisionModel = open_vision_model(bundle, cfg.model)
+                self._read = READERS.get(bundle.manifest.kind, PictureReader)(bundle, cfg.model)
         except ModelError as err:
             raise UsageError(f"model {wanted!r} cannot be used: {err}") from err
+        self.label = bundle.label
         thresholds = bundle.manifest.thresholds
         is_stations = bundle.manifest.name == cfg.model.name.partition("@")[0]
         self.policy = (
@@ -49,30 +56,80 @@ class Predictor:
 
     def file(self, path: str | Path) -> dict[str, Any]:
         """One entry of `predict --json`. A file that cannot be judged gives `verdict` null and `error`."""
-        entry: dict[str, Any] = {"file": str(path), "model": self.model.label}
-        started = time.perf_counter()
+        entry: dict[str, Any] = {"file": str(path), "model": self.label}
         try:
-            image = decode_picture(_read(Path(path)))
-            read_ms = (time.perf_counter() - started) * 1e3
-            prediction = self.model(image)
-        except (PictureError, ModelError) as err:
+            prediction, regions, read_ms = self._read(Path(path))
+        except (PictureError, SoundError, ModelError) as err:
             nothing: dict[str, Any] = {"verdict": None, "score": None, "scores": {}, "regions": [], "timings_ms": {}}
             return entry | nothing | {"error": str(err)}
-        return entry | self._said(prediction, read_ms)
+        return entry | self._said(prediction, regions, read_ms)
 
-    def _said(self, prediction: Prediction, read_ms: float) -> dict[str, Any]:
+    def _said(self, prediction: Prediction, regions: list[dict[str, Any]], read_ms: float) -> dict[str, Any]:
         verdict, reason = self.policy.judge(prediction)
         return {
             "verdict": str(verdict),
             "score": round(prediction.score, 6),
             "scores": {label: round(score, 6) for label, score in prediction.scores.items()},
-            "regions": [
-                {key: round(getattr(region, key), 5) for key in ("x", "y", "w", "h", "score")} | {"label": region.label}
-                for region in prediction.regions
-            ],
+            "regions": regions,
             "timings_ms": _rounded({"read": read_ms, **prediction.timings_ms}),
             "reason": reason,
         }
+
+
+class Reader(Protocol):
+    def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
+        """The prediction, its regions as JSON, and how long reading took in ms. Raises PictureError, SoundError or
+        ModelError."""
+
+
+class PictureReader:
+    """Regions are x, y, w, h as fractions of the picture."""
+
+    def __init__(self, bundle: Bundle, cfg: ModelConfig) -> None:
+        self._model = open_vision_model(bundle, cfg)
+
+    def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
+        started = time.perf_counter()
+        image = decode_picture(_read(path))
+        read_ms = (time.perf_counter() - started) * 1e3
+        prediction = self._model(image)
+        regions = [
+            {key: round(getattr(region, key), 5) for key in ("x", "y", "w", "h", "score")} | {"label": region.label}
+            for region in prediction.regions
+        ]
+        return prediction, regions, read_ms
+
+
+class MachineSoundReader:
+    """Regions are spans of time in seconds, with the frequencies in Hz that stood out in them."""
+
+    def __init__(self, bundle: Bundle, cfg: ModelConfig) -> None:
+        from edge_runtime.lines.sound_model import open_sound_model
+
+        self._model = open_sound_model(bundle, cfg)
+
+    def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
+        from edge_runtime.core.sound_file import read_sound
+
+        started = time.perf_counter()
+        sound = read_sound(path, self._model.audio.rate_hz)
+        read_ms = (time.perf_counter() - started) * 1e3
+        prediction = self._model(sound.pcm, sound.rate_hz)
+        return prediction, [self._span(region, sound.seconds) for region in prediction.regions], read_ms
+
+    def _span(self, region: Region, seconds: float) -> dict[str, Any]:
+        low_hz, high_hz = self._model.frequencies(region)
+        return {
+            "start_s": round(region.x * seconds, 2),
+            "end_s": round((region.x + region.w) * seconds, 2),
+            "low_hz": round(low_hz),
+            "high_hz": round(high_hz),
+            "score": round(region.score, 5),
+            "label": region.label,
+        }
+
+
+READERS: Mapping[Kind, Callable[[Bundle, ModelConfig], Reader]] = {Kind.SOUND_ANOMALY: MachineSoundReader}
 
 
 def _vouch(bundle: Bundle, cfg: ModelConfig) -> None:

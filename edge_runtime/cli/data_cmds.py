@@ -1,0 +1,77 @@
+"""`data learn-sound`: what the box can learn from its own recordings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+
+
+@click.group()
+def data() -> None:
+    """The data loop: learn-sound."""
+
+
+@data.command("learn-sound")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--name", required=True, help="Name of the model to be made.")
+@click.option("--window-s", type=click.FloatRange(2.0, 60.0), default=10.0, show_default=True,
+              help="Seconds of sound that one judgement looks at.")  # fmt: skip
+@click.option("--over-alarm", type=click.FloatRange(0.001, 0.5), default=0.01, show_default=True,
+              help="Share of normal windows that may be over the limit.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def learn_sound(session: Session, folder: Path, name: str, window_s: float, over_alarm: float, as_json: bool) -> None:
+    """Learn what a machine sounds like from recordings (WAV, FLAC, OGG) of a normal shift in DIR.
+
+    DIR may hold the folders normal/ and abnormal/ instead; the latter is only judged, and reported.
+    """
+    from edge_runtime.service.learn_sound import learn_sound as learn
+    from edge_runtime.service.wiring import open_store
+
+    with _progress() as progress:
+        report = learn(
+            folder, name, open_store(session.config), session.config,
+            window_s=window_s, over_alarm=over_alarm, progress=progress,
+        )  # fmt: skip
+    about = report.as_json()
+    if as_json:
+        click.echo(json.dumps(about, indent=1))
+        return
+    for key, value in about.items():
+        click.echo(f"{key:<24} {_shown(value)}")
+    click.echo(f"\nnow: edge-runtime predict FILE.wav --model {name}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on a terminal's stderr; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=of)
+            bar.update(tasks[what], completed=done + 1)
+
+        yield show
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -10,7 +10,9 @@ The broker's access list says who may publish there; beside it stands a second p
              box knows. Instead of a nonce it carries `counter`, which must be larger than any before from this key: a
              replay is refused for ever, also after a restart. `expires` (UTC, ISO 8601) is looked at where the box
              knows the time.
-`nonce`      the one-time word that the box last told in its `state`. It is used up by the attempt.
+`nonce`      the one-time word that the box last told on `cmd/nonce`. It is used up by the attempt.
+
+A Sparkplug host cannot prove anything: it may do what UNSIGNED names, where the station allows it at all.
 
 What is refused changes nothing but the audit; refusals are answered too, once the sender has proven who it is. To a
 stranger the box says nothing. Everything is judged here, without I/O but the counters and the audit.
@@ -91,6 +93,8 @@ ALLOWED: Mapping[str, Mapping[str, Argument]] = {
     "evidence": {"part": Argument(like=r"[0-9a-fA-F]{4}-[0-9]{1,10}")},
 }
 
+UNSIGNED = ("automation", "rollback")  # what makes the box more careful, not less
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -152,9 +156,27 @@ class CommandBook:
 
     def newest(self, last: int = 20) -> list[dict[str, Any]]:
         """The last so many lines, the newest last."""
-        cursor = self._db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (last,))
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor][::-1]
+        return _newest(self._db, last)
+
+
+def read_audit(path: Path, last: int) -> list[dict[str, Any]]:
+    """The same, beside a running uplink. Raises StorageError when it cannot be read."""
+    if not path.is_file():
+        return []
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_WAIT_S)
+        try:
+            return _newest(db, last)
+        finally:
+            db.close()
+    except sqlite3.Error as err:
+        raise StorageError(f"cannot read {path}: {err}") from err
+
+
+def _newest(db: sqlite3.Connection, last: int) -> list[dict[str, Any]]:
+    cursor = db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (last,))
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor][::-1]
 
 
 @dataclass
@@ -162,6 +184,7 @@ class Commands:
     """Bytes from the wire in, an answer out. See the module.
 
     utc: the time, or None where the box does not know it. handlers: one for each of ALLOWED; a missing one is refused.
+    tell: given each line of the audit, for the records.
     """
 
     box: str
@@ -170,6 +193,7 @@ class Commands:
     book: CommandBook
     handlers: Mapping[str, Handler]
     utc: Callable[[], datetime | None] = lambda: datetime.now(UTC)
+    tell: Callable[[Mapping[str, str]], None] = lambda row: None
     nonce: str = field(default_factory=lambda: secrets.token_hex(16))
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -182,6 +206,13 @@ class Commands:
         except (Refused, StorageError) as err:
             return self._refuse(err)
         return self._obey(order)
+
+    def receive_unsigned(self, do: str, args: Mapping[str, str], key: str) -> dict[str, Any] | None:
+        """The same for a command that came through Sparkplug, without a proof. key: its sender in the audit."""
+        wanted = ALLOWED[do] if do in UNSIGNED else {"": Argument()}
+        if set(args) != set(wanted) or not all(argument.fits(args[name]) for name, argument in wanted.items()):
+            return self._refuse(Refused("not allowed without a proof, or not in this form", key=key, do=do))
+        return self._obey(Order("", do, args, key))
 
     def _judge(self, data: bytes) -> Order:
         if len(data) > MOST_BYTES:
@@ -280,17 +311,17 @@ class Commands:
     def _note(self, command: str, key: str, do: str, args: Mapping[str, str], result: str, reason: str) -> None:
         self.counts[result] += 1
         log.warning("command.%s id=%s key=%s do=%s %s", result, command, key, do, reason)
-        self.book.note(
-            {
-                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "command": command,
-                "key": key,
-                "do": do,
-                "args": json.dumps(dict(args)),
-                "result": result,
-                "reason": reason,
-            }
-        )
+        row = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "command": command,
+            "key": key,
+            "do": do,
+            "args": json.dumps(dict(args)),
+            "result": result,
+            "reason": reason,
+        }
+        self.book.note(row)
+        self.tell(row)
 
 
 def _object(data: bytes) -> Mapping[str, Any]:

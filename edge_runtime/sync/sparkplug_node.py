@@ -175,6 +175,13 @@ class SparkplugNode:
         self.phase = Phase.STOPPED
         return [*actions, Disconnect()] if has_link else []
 
+    def rebirth(self, now: Moment) -> list[Action]:
+        """Be born anew, as a host asks for when it missed something. Not more often than REBIRTH_REST_NS."""
+        if self.phase is not Phase.BORN:
+            return []
+        self._wants_rebirth = True
+        return self.tick(now)
+
     # -- what is measured --------------------------------------------------------------------------------------------
 
     def sample(self, sample: Sample, now: Moment) -> list[Action]:
@@ -242,16 +249,10 @@ class SparkplugNode:
         if value is None or metric.datatype not in (None, tag.datatype):
             return [_refused(where, f"not a {tag.datatype.name}")]
         if device is None and tag.name == REBIRTH:
-            return self._asked_for_rebirth(now) if value is True else []
+            return self.rebirth(now) if value is True else []
         if device is None and tag.name == NEXT_SERVER:
             return self._leave(now, "asked to go to the next server", next_server=True) if value is True else []
         return [Command(device, tag.name, value, metric.timestamp_ms)]
-
-    def _asked_for_rebirth(self, now: Moment) -> list[Action]:
-        if self.phase is not Phase.BORN:
-            return []
-        self._wants_rebirth = True
-        return self.tick(now)
 
     def _look_for_host(self, now: Moment) -> list[Action]:
         """STATE may come before the last SUBACK does: what it said is kept until the node has to know."""

@@ -144,6 +144,7 @@ class SparkplugRunner:
         self._clock, self._wall = clock, wall
         self._thread: threading.Thread | None = None
         self._must_stop = threading.Event()
+        self._must_rebirth = threading.Event()
         self._next_sample_ns = 0
         self._progress_ns: int | None = None
         self._trouble = ""
@@ -164,6 +165,11 @@ class SparkplugRunner:
         if thread.is_alive():
             log.warning("sparkplug.stop thread still busy after %.0f s", STOP_WAIT_S)
 
+    def rebirth(self) -> None:
+        """Publish every birth again. From any thread."""
+        self._must_rebirth.set()
+        self._link.wake()
+
     def health(self) -> Health:
         if self._thread is None:
             return Health(State.STOPPED)
@@ -182,6 +188,9 @@ class SparkplugRunner:
         now = self._now()
         self._progress_ns = now.ns
         self._do(self.node.tick(now))
+        if self._must_rebirth.is_set():
+            self._must_rebirth.clear()
+            self._do(self.node.rebirth(now))
         if now.ns < self._next_sample_ns:
             return
         self._next_sample_ns = now.ns + self._period_ns

@@ -1,0 +1,130 @@
+"""Pictures by HTTP PUT, on a thread of their own: `PUT <url>/<file>`.
+
+A picture of up to 1 MiB goes whole, so that any WebDAV folder will do. A larger one goes in ranges (`Content-Range`)
+and the server answers 308 with `Range: bytes=0-N` for what it has, as resumable uploads usually do; 409 or 416 begin
+anew.
+"""
+
+from __future__ import annotations
+
+import http.client
+import queue
+import re
+import ssl
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+from edge_runtime.sync.evidence_upload import Refused, Upload
+
+HTTP_CHUNK = 1024 * 1024
+ANSWER_WAIT_S = 15.0
+_NEVER = (413, 415, 422)  # too large, wrong kind, not understood: asking again gives the same answer
+_ANEW = (409, 416)  # what it has is not what we think
+_HAS = re.compile(r"bytes=0-(\d+)$")
+
+
+class _Job(NamedTuple):
+    upload: Upload
+    chunk: bytes
+
+
+class HttpCarrier:
+    """One piece at a time. context: asked for TLS settings at each connection; wake: called with an answer."""
+
+    via = "http"
+
+    def __init__(
+        self,
+        url: str,
+        box: str,
+        context: Callable[[], ssl.SSLContext | None] = lambda: None,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._url = urlsplit(url.rstrip("/"))
+        self._box = box
+        self._context = context
+        self._wake = wake
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[_Job, int | Exception]] = queue.SimpleQueue()
+        self._job: _Job | None = None  # whose answer is waited for
+        self._thread: threading.Thread | None = None
+
+    def chunk_bytes(self) -> int:
+        return HTTP_CHUNK
+
+    def send(self, upload: Upload, chunk: bytes) -> bool:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="evidence-upload", daemon=True)
+            self._thread.start()
+        self._job = _Job(upload, chunk)
+        self._jobs.put(self._job)
+        return True
+
+    def result(self) -> int | None:
+        while not self._answers.empty():
+            job, answer = self._answers.get()
+            if job is not self._job:
+                continue  # nobody waits for this one any more
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        return None
+
+    def stop(self) -> None:
+        """Does not wait for a piece on its way: the server has it or has it not, and says so next time."""
+        thread, self._thread = self._thread, None
+        if thread:
+            self._jobs.put(None)
+            thread.join(0.5)
+
+    def _loop(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._answers.put((job, self._put(job)))
+            except (OSError, Refused) as err:
+                self._answers.put((job, err))
+            except (http.client.HTTPException, ValueError) as err:
+                self._answers.put((job, ConnectionError(f"the server's answer makes no sense: {err!r}")))
+            self._wake()
+
+    def _put(self, job: _Job) -> int:
+        upload, end = job.upload, job.upload.acked + len(job.chunk)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "X-Edge-Box": self._box,
+            "X-Edge-Part": upload.part,
+            "X-Edge-SHA256": upload.sha256,
+        }
+        if len(job.chunk) < upload.size:
+            headers["Content-Range"] = f"bytes {upload.acked}-{end - 1}/{upload.size}"
+        connection = self._connect()
+        try:
+            path = f"{self._url.path}/{quote(self._box)}/{quote(upload.file)}"
+            connection.request("PUT", path, body=job.chunk, headers=headers)
+            answer = connection.getresponse()
+            answer.read(4096)
+            return self._understand(answer, end)
+        finally:
+            connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=ANSWER_WAIT_S, context=self._context())
+        return http.client.HTTPConnection(host, port, timeout=ANSWER_WAIT_S)
+
+    @staticmethod
+    def _understand(answer: http.client.HTTPResponse, end: int) -> int:
+        """Bytes of the file that the server has."""
+        if answer.status == 308:
+            has = _HAS.match(answer.headers.get("Range", ""))
+            return int(has.group(1)) + 1 if has else 0
+        if 200 <= answer.status < 300:
+            return end
+        if answer.status in _ANEW:
+            return 0
+        if answer.status in _NEVER:
+            raise Refused(f"the server answers {answer.status} {answer.reason}")
+        raise ConnectionError(f"the server answers {answer.status} {answer.reason}: check sync.evidence_url and rights")

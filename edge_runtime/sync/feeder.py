@@ -1,0 +1,336 @@
+"""From the journal into the outbox: every statement about a part once, in one transaction with how far it was read.
+
+A part is one row of the journal that fills up over a few seconds. It is looked at until its outcome is known; each
+change becomes a record (decision, decision revised, outcome) and rows that may still change are remembered in the
+outbox together with what was told of them. A part that `OPEN_PARTS` younger ones have passed gets the outcome
+`unknown`: counts of decisions and outcomes add up in the cloud, too.
+
+New parts come first. When there are many (this process was away, or the quota held it back) they are noted as a range
+and read in slices as the outbox empties, so that what happens now never queues behind last week.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edge_runtime.core.clock import SECOND
+from edge_runtime.recording.wall_clock import WallClock
+from edge_runtime.sync.feeder_journal import JournalTail, Row
+from edge_runtime.sync.outbox import Outbox
+from edge_runtime.sync.outbox_mark import read_mark
+from edge_runtime.sync.records import (
+    LATER,
+    LIVE,
+    Draft,
+    decision_record,
+    drop_record,
+    event_record,
+    loss_record,
+    outcome_record,
+    own_event,
+    part_name,
+    run_record,
+)
+
+log = logging.getLogger(__name__)
+
+SLICE = 500  # rows of a table that are read at a time: about 30 ms
+JUMP_FROM = 2000  # parts from which the older ones are left for later
+BEHIND_BELOW = 4000  # records waiting, above which nothing old is added
+OPEN_PARTS = 1024  # between photo-eye and gate are some 20, a controller's ring holds at most 256
+LINGER_NS = 10 * SECOND  # a finished part's picture may be written this much later
+TABLES = ("run", "event", "loss", "part")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was said of a part so far. revision: of its decision, -1 before the first."""
+
+    revision: int = -1
+    verdict: str = ""
+    outcome: str = "unknown"
+    picture: bool = False
+
+    def text(self) -> str:
+        return json.dumps([self.revision, self.verdict, self.outcome, self.picture])
+
+    @staticmethod
+    def of(text: str) -> Told:
+        return Told(*json.loads(text))
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one turn found, before it is committed."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    pictures: list[tuple[str, str, str]] = field(default_factory=list)  # file, part, verdict
+    positions: dict[str, int] = field(default_factory=dict)
+    opened: dict[int, Told] = field(default_factory=dict)
+    closed: set[int] = field(default_factory=set)
+    runs_opened: set[int] = field(default_factory=set)
+    runs_closed: set[int] = field(default_factory=set)
+    behind: list[tuple[int, int]] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.drafts or self.pictures or self.positions or self.opened or self.closed or self.runs_closed)
+
+
+class Feeder:
+    """Used by the thread that owns the outbox. pictures_of: verdicts whose pictures are to be uploaded."""
+
+    def __init__(
+        self, outbox: Outbox, tail: JournalTail, wall: WallClock, pictures_of: Collection[str] = frozenset()
+    ) -> None:
+        self._outbox = outbox
+        self._tail = tail
+        self._wall = wall
+        self._pictures_of = frozenset(pictures_of)
+        self._journal: str | None = None
+        self._positions: dict[str, int] = {}
+        self._open: dict[int, Told] = {}
+        self._open_runs: set[int] = set()
+        self._behind: list[tuple[int, int]] = []
+        self._finished_ns: dict[int, int] = {}
+        self._looked_ns = 0
+        self._has_more = True  # rows wait that the last look did not reach
+        self._found_more = False
+        self.records = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it is worth looking again at once."""
+        return self._has_more
+
+    @property
+    def rows_behind(self) -> int:
+        """Parts of the journal that are read when there is time."""
+        return sum(last - first + 1 for first, last in self._behind)
+
+    def outbox_renewed(self) -> None:
+        """Another file lies under the outbox: read from it where to go on."""
+        self._journal = None
+
+    def look(self, *, may_catch_up: bool) -> _Batch | None:
+        """What is new, to be given to `commit`; None when nothing is. Raises StorageError when it cannot be read."""
+        has_news = self._tail.has_news()
+        if self._journal != self._tail.identity:
+            self._adopt()
+        is_time = self._wall.monotonic() - self._looked_ns >= LINGER_NS // 2
+        if not (has_news or self._has_more or is_time or (may_catch_up and self._behind)):
+            return None
+        batch = _Batch()
+        self._has_more, self._found_more = True, False  # until it is committed: a full disk must not make us forget
+        if has_news or is_time:
+            self._looked_ns = self._wall.monotonic()
+        self._read_runs(batch)
+        self._read_new(batch, "event")
+        self._read_new(batch, "loss")
+        self._read_parts(batch)
+        self._read_open(batch)
+        if may_catch_up and self._behind and not self._found_more:
+            self._read_behind(batch)
+        if batch:
+            return batch
+        self._has_more = self._found_more
+        return None
+
+    def commit(self, batch: _Batch) -> None:
+        """Inside a transaction of the outbox; `committed` must follow."""
+        db = self._outbox.db
+        self._outbox.add(batch.drafts)
+        db.executemany("INSERT OR IGNORE INTO upload (file, part, verdict) VALUES (?, ?, ?)", batch.pictures)
+        db.executemany("INSERT OR REPLACE INTO position (name, row) VALUES (?, ?)", batch.positions.items())
+        closed = [("part", row) for row in batch.closed] + [("run", row) for row in batch.runs_closed]
+        db.executemany("DELETE FROM open_row WHERE name = ? AND row = ?", closed)
+        opened = [("part", row, told.text()) for row, told in batch.opened.items()]
+        opened += [("run", row, "") for row in batch.runs_opened]
+        db.executemany("INSERT OR REPLACE INTO open_row (name, row, told) VALUES (?, ?, ?)", opened)
+        if batch.behind is not None:
+            db.execute("DELETE FROM behind")
+            db.executemany("INSERT INTO behind (first, last) VALUES (?, ?)", batch.behind)
+
+    def committed(self, batch: _Batch) -> None:
+        self._positions |= batch.positions
+        for row in batch.closed:
+            self._open.pop(row, None)
+            self._finished_ns.pop(row, None)
+        self._open |= batch.opened
+        self._open_runs = (self._open_runs | batch.runs_opened) - batch.runs_closed
+        if batch.behind is not None:
+            self._behind = batch.behind
+        self.records += len(batch.drafts)
+        self._has_more = self._found_more
+
+    # -- where to go on -----------------------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Find the place in this journal: from the outbox, else from the mark beside it, else its beginning."""
+        outbox, identity = self._outbox, self._tail.identity
+        if outbox.journal() != identity:
+            self._begin(outbox.journal(), identity)
+        outbox.form = replace(outbox.form, journal=identity)
+        self._positions = dict.fromkeys(TABLES, 0) | outbox.positions()
+        rows = outbox.db.execute("SELECT name, row, told FROM open_row").fetchall()
+        self._open = {row: Told.of(told) for name, row, told in rows if name == "part"}
+        self._open_runs = {row for name, row, _ in rows if name == "run"}
+        self._behind = outbox.db.execute("SELECT first, last FROM behind ORDER BY first").fetchall()
+        self._finished_ns.clear()
+        self._journal, self._has_more = identity, True
+
+    def _begin(self, before: str, identity: str) -> None:
+        mark = read_mark(self._outbox.path)
+        known = mark.delivered if mark and mark.journal == identity and not before else {}
+        log.info("feeder.journal journal=%s before=%s from_part=%d", identity, before or "none", known.get("part", 0))
+        self._outbox.form = replace(self._outbox.form, journal=identity)
+        db = self._outbox.db
+        with self._outbox.transaction():
+            for table in ("position", "behind", "open_row"):
+                db.execute(f"DELETE FROM {table}")
+            rows = [(name, known.get(name, 0)) for name in TABLES]
+            db.executemany("INSERT INTO position (name, row) VALUES (?, ?)", rows)
+            db.execute("UPDATE meta SET journal = ?", (identity,))
+            if before:
+                detail = {"before": before, "now": identity}
+                self._outbox.add([own_event("sync.journal_replaced", detail, self._wall)])
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _read_new(self, batch: _Batch, table: str) -> None:
+        position = self._positions[table]
+        rows = self._tail.after(table, position, SLICE)
+        self._note_gap(batch, table, position, rows)
+        for row in rows:
+            batch.drafts.append(event_record(row, LIVE) if table == "event" else loss_record(row, self._wall, LIVE))
+        if rows:
+            batch.positions[table] = rows[-1]["id"]
+            self._found_more |= len(rows) == SLICE
+
+    def _read_runs(self, batch: _Batch) -> None:
+        ended = [row["id"] for row in self._tail.run_states(sorted(self._open_runs)) if row["ended"] != "open"]
+        for row in self._tail.runs(ended):
+            batch.drafts.append(run_record(row, self._wall, LIVE))
+            batch.runs_closed.add(row["id"])
+        rows = self._tail.after("run", self._positions["run"], SLICE)
+        for row in rows:
+            started = {**row, "ended": "open", "stopped_utc_ns": None}
+            batch.drafts.append(run_record(started, self._wall, LIVE))
+            if row["ended"] == "open":
+                batch.runs_opened.add(row["id"])
+            else:
+                batch.drafts.append(run_record(row, self._wall, LIVE))
+        if rows:
+            batch.positions["run"] = rows[-1]["id"]
+
+    def _read_parts(self, batch: _Batch) -> None:
+        position, newest = self._positions["part"], self._tail.newest("part")
+        if newest <= position:
+            return
+        if newest - position > JUMP_FROM:
+            first = max(position + 1, self._tail.oldest("part"))
+            self._note_gap(batch, "part", position, [{"id": first}])
+            last = newest - SLICE
+            batch.behind = [*self._behind, (first, last)]
+            batch.positions["part"] = last
+            self._found_more = True
+            log.info("feeder.behind parts=%d are read when there is time", last - first + 1)
+            return
+        rows = self._tail.parts(position + 1, newest, SLICE)
+        self._note_gap(batch, "part", position, rows)
+        for row in rows:
+            self._tell(batch, row, Told(), LIVE, newest)
+        if rows:
+            batch.positions["part"] = rows[-1]["id"]
+            self._found_more |= len(rows) == SLICE
+
+    def _read_behind(self, batch: _Batch) -> None:
+        first, last = self._behind[0]
+        rows = self._tail.parts(first, last, SLICE)
+        newest = self._positions["part"]
+        self._note_gap(batch, "part", first - 1, rows or [{"id": last + 1}])
+        for row in rows:
+            self._tell(batch, row, Told(), LATER, newest)
+        rest = [(rows[-1]["id"] + 1, last)] if len(rows) == SLICE and rows[-1]["id"] < last else []
+        batch.behind = [*rest, *self._behind[1:]]
+        batch.positions.setdefault("part", newest)  # so that a slice without records is a batch, too
+
+    def _read_open(self, batch: _Batch) -> None:
+        """What became of parts that were not finished."""
+        if not self._open:
+            return
+        newest, now = batch.positions.get("part", self._positions["part"]), self._wall.monotonic()
+        states = {row["id"]: row for row in self._tail.part_states(sorted(self._open))}
+        changed = []
+        for number, told in self._open.items():
+            state = states.get(number)
+            if state is None:
+                batch.closed.add(number)  # retention took it
+            elif self._is_due(number, state, told, newest, now):
+                changed.append(number)
+        for row in self._tail.whole_parts(changed):
+            self._tell(batch, row, self._open[row["id"]], LIVE, newest)
+
+    def _is_due(self, number: int, state: Row, told: Told, newest: int, now: int) -> bool:
+        """Whether there is something to say about this part, or no longer anything to wait for."""
+        if (
+            _signature(state) != told.verdict
+            or state["outcome"] != told.outcome
+            or bool(state["evidence"]) != told.picture
+        ):
+            return True
+        if _is_finished(state):
+            return now - self._finished_ns.setdefault(number, now) >= LINGER_NS
+        return number < newest - OPEN_PARTS and state["verdict"] is not None
+
+    def _tell(self, batch: _Batch, row: Row, told: Told, lane: int, newest: int) -> None:
+        """Say of this part what was not said yet, and decide whether to keep an eye on it."""
+        number, now = row["id"], self._wall.monotonic()
+        said = told
+        if row["verdict"] is not None and _signature(row) != told.verdict:
+            said = replace(said, revision=said.revision + 1, verdict=_signature(row))
+            batch.drafts.append(decision_record(row, said.revision, lane))
+        is_old = number < newest - OPEN_PARTS and row["verdict"] is not None
+        if row["outcome"] != told.outcome or (is_old and row["outcome"] == "unknown"):
+            said = replace(said, outcome=row["outcome"])
+            batch.drafts.append(outcome_record(row, lane))
+        if row["evidence"] and not told.picture:
+            said = replace(said, picture=True)
+            if row["verdict"] in self._pictures_of:
+                batch.pictures.append((row["evidence"], part_name(row["boot_id"], row["part_id"]), row["verdict"]))
+        has_lingered = now - self._finished_ns.get(number, now) >= LINGER_NS
+        waits_for_picture = bool(self._pictures_of) and lane == LIVE and not (said.picture or has_lingered)
+        is_over = _is_finished(row) and not waits_for_picture
+        if is_old or is_over:
+            batch.closed.add(number)
+            batch.opened.pop(number, None)
+        elif said != told or number not in self._open:
+            batch.opened[number] = said
+
+    def _note_gap(self, batch: _Batch, table: str, position: int, rows: list[Row]) -> None:
+        """Retention deleted rows before they were read: that is a loss, and is said."""
+        if not rows or position == 0 or rows[0]["id"] <= position + 1 or self._tail.oldest(table) <= position + 1:
+            return
+        count = rows[0]["id"] - position - 1
+        log.error("feeder.gap table=%s rows=%d were deleted by retention before they were delivered", table, count)
+        batch.drafts.append(drop_record(self._wall, table, "journal_retention", count))
+
+    def report(self) -> Mapping[str, Any]:
+        return {
+            "journal": self._journal or "",
+            "positions": dict(self._positions),
+            "open_parts": len(self._open),
+            "rows_behind": self.rows_behind,
+            "records": self.records,
+        }
+
+
+def _signature(row: Row) -> str:
+    return "" if row["verdict"] is None else f"{row['verdict']}|{row['cause']}|{row['recovered']}"
+
+
+def _is_finished(row: Row) -> bool:
+    return row["verdict"] is not None and row["outcome"] != "unknown"

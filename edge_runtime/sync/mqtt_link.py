@@ -1,0 +1,372 @@
+"""One connection to an MQTT broker, kept up: the only file that knows the MQTT library.
+
+Passive: its owner's thread calls `turn` and everything happens inside. No thread of the library's own, because its
+`loop_stop` never returns while a publish is unacknowledged. What else paho 2 does not do, and this file does:
+
+- A new client for each connection. paho keeps unacknowledged messages over a reconnect and sends all of them at once,
+  beyond any window; here they stay with the owner, who is told that the link is new and decides anew.
+- The window is min(configured, Receive Maximum of the CONNACK), which paho never reads.
+- A publish that is not acknowledged within `ack_timeout_s` ends the connection; paho waits for ever.
+- Attempts to connect are spaced with jitter, and only an acknowledgement or a link that held resets the spacing.
+
+MQTT 5 is preferred because a broker says there what it refused; a 3.1.1 broker acknowledges what it throws away.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
+from edge_runtime.flow.components import Health, State
+from edge_runtime.sync.backoff import Backoff
+from edge_runtime.sync.mqtt_link_settings import (
+    CONNECT_WAIT_S,
+    LinkSettings,
+    Message,
+    TlsFiles,
+    explain_refusal,
+    read_password,
+    tls_context,
+)
+from edge_runtime.sync.window import Window
+
+__all__ = ["LinkSettings", "Message", "MqttLink", "TlsFiles"]
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_WAIT_S = 10.0  # from TCP to CONNACK and SUBACK
+HELD_NS = 30 * SECOND  # a link that was up so long was worth connecting for
+_REFUSED = 0x80  # reason codes from here on are errors (MQTT 5, 2.4)
+_UNSUPPORTED_VERSION = 0x84
+_VERSIONS = {"5": mqtt.MQTTv5, "3.1.1": mqtt.MQTTv311}
+
+
+class MqttLink:
+    """Connects by itself, again and again. Used by one thread, except `wake`, `health` and `report`.
+
+    will: asked at every CONNECT, so that it may carry a number of its own.
+    subscriptions: (filter, qos), made anew on each connection before `on_up`.
+    on_up, on_down(why), on_acked(token), on_message: called from inside `turn`; what they raise comes out of `turn`.
+    """
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        *,
+        will: Callable[[], Message | None] = lambda: None,
+        subscriptions: Sequence[tuple[str, int]] = (),
+        on_up: Callable[[], object] = lambda: None,
+        on_down: Callable[[str], object] = lambda why: None,
+        on_acked: Callable[[int], object] = lambda token: None,
+        on_message: Callable[[Message], object] = lambda message: None,
+        clock: Clock = monotonic_ns,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.settings = settings
+        self._will, self._subscriptions = will, subscriptions
+        self._on_up, self._on_down, self._on_acked, self._on_message = on_up, on_down, on_acked, on_message
+        self._clock = clock
+        self._backoff = Backoff(settings.reconnect_max_s, rng=rng)
+        self._window = Window(settings.window)
+        self._version = "5" if settings.protocol == "auto" else settings.protocol
+        self._client: mqtt.Client | None = None
+        self._is_up = False
+        self._since_ns = clock()  # when the present state began
+        self._next_attempt_ns = clock()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lost = ""  # why the connection that is being used is no good any more
+        self._was_answered = self._switch_version = self._announce = False
+        self._acked: list[int | None] = []
+        self._received: deque[Message] = deque()
+        self._subscribed: set[int | None] = set()
+        self.trouble = "not connected yet"
+        self.max_packet: int | None = None  # largest packet the broker takes; None where it does not say
+        self.connects = self.losses = self.published = self.acknowledged = self.refused = 0
+
+    # -- for the owner ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        """Connected and subscribed."""
+        return self._is_up
+
+    @property
+    def room(self) -> int:
+        """How many further publishes of QoS 1 may be made now."""
+        return self._window.room if self._is_up else 0
+
+    @property
+    def under_way(self) -> int:
+        return len(self._window)
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, token: int | None = None
+    ) -> bool:
+        """Send one message; `on_acked(token)` follows for QoS 1. False: not sent, no link or no room in the window."""
+        if not self._is_up or self._client is None or self._lost or (qos and not self._window.room):
+            return False
+        info = self._client.publish(topic, payload, qos, retain)
+        if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._lost = self._lost or f"sending failed: {mqtt.error_string(info.rc)}"
+            return False  # QoS 1: it may have gone out, and goes again under the same number
+        if qos:
+            self._window.sent(info.mid, token, self._clock())
+        self.published += 1
+        return True
+
+    def turn(self, timeout_s: float) -> None:
+        """Do what there is to do, waiting at most `timeout_s` for it; connecting may take CONNECT_WAIT_S more."""
+        now = self._clock()
+        if self._client is None:
+            wait_s = (self._next_attempt_ns - now) / SECOND
+            if wait_s > 0:
+                self._wait(min(timeout_s, wait_s))
+            else:
+                self._connect()
+            return
+        if not self._lost:
+            self._move(timeout_s)
+        self._hand_over()
+        why = self._lost or self._overdue()
+        if why:
+            self._drop(why)
+
+    def renew(self, why: str) -> None:
+        """Give this connection up: what is under way in it means nothing any more. From the owner's thread."""
+        if self._client is not None:
+            self._lost = self._lost or why
+
+    def wake(self) -> None:
+        """End the waiting of `turn` now. From any thread."""
+        try:
+            os.eventfd_write(self._wake_fd, 1)
+        except OSError:
+            pass  # closed already
+
+    def close(self, last: Message | None = None, timeout_s: float = 1.0) -> None:
+        """Say goodbye: send `last`, wait for acknowledgements, disconnect in good order. Safe to call twice."""
+        try:
+            if self._is_up and last:
+                self.publish(last.topic, last.payload, qos=last.qos, retain=last.retain)
+            limit = self._clock() + round(timeout_s * SECOND)
+            while self._is_up and self._window and not self._lost and self._clock() < limit:
+                self._move(0.05)
+                self._hand_over()
+            if self._client and not self._lost:
+                self._client.disconnect()
+                while self._client.want_write() and self._clock() < limit and not self._lost:
+                    self._move(0.05)
+        finally:
+            self._shut()
+            if self._wake_fd >= 0:
+                os.close(self._wake_fd)
+                self._wake_fd = -1
+
+    def health(self) -> Health:
+        where = f"{self.settings.host}:{self.settings.port}"
+        if self._is_up:
+            return Health(State.OK, f"connected to {where}")
+        return Health(State.DEGRADED, f"no link to {where}: {self.trouble}")
+
+    def report(self) -> Mapping[str, Any]:
+        return {
+            "up": self._is_up,
+            "since_s": round((self._clock() - self._since_ns) / SECOND, 1),
+            "trouble": "" if self._is_up else self.trouble,
+            "protocol": self._version,
+            "window": self._window.size,
+            "under_way": len(self._window),
+            "most_under_way": self._window.most,
+            "connects": self.connects,
+            "losses": self.losses,
+            "published": self.published,
+            "acknowledged": self.acknowledged,
+            "refused": self.refused,
+        }
+
+    # -- connecting ---------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._lost, self._was_answered, self._switch_version = "", False, False
+        self._acked.clear()
+        self._received.clear()
+        try:
+            self._client = self._dial()
+            self._since_ns = self._clock()
+        except (OSError, ValueError, mqtt.WebsocketConnectionError) as err:
+            self._client = None
+            self._fail(explain_refusal(err))
+
+    def _dial(self) -> mqtt.Client:
+        settings = self.settings
+        version = _VERSIONS[self._version]
+        clean = None if version == mqtt.MQTTv5 else True
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, settings.client_id, clean, protocol=version, reconnect_on_failure=False
+        )
+        client.connect_timeout = CONNECT_WAIT_S
+        client.max_inflight_messages_set(0)  # the window is ours
+        client.on_connect, client.on_subscribe = self._connected, self._suback
+        client.on_publish, client.on_message, client.on_disconnect = self._puback, self._incoming, self._disconnected
+        if settings.username:
+            client.username_pw_set(settings.username, read_password(settings.password_file))
+        if settings.tls:
+            client.tls_set_context(tls_context(settings.tls))
+        will = self._will()
+        if will:
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
+        client.connect(settings.host, settings.port, settings.keepalive_s)
+        return client
+
+    def _connected(
+        self, client: mqtt.Client, _: Any, flags: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._was_answered = True
+        if reason.value >= _REFUSED:
+            is_unknown = reason.value == _UNSUPPORTED_VERSION
+            self._switch_version = is_unknown and self.settings.protocol == "auto" and self._version == "5"
+            self._lost = f"the broker refuses this box: {reason}"
+            return
+        self._window.open(getattr(properties, "ReceiveMaximum", None))
+        self.max_packet = getattr(properties, "MaximumPacketSize", None)
+        self._subscribed = set()
+        for topic, qos in self._subscriptions:
+            rc, packet = client.subscribe(topic, qos)
+            if rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._lost = f"subscribing failed: {mqtt.error_string(rc)}"
+            self._subscribed.add(packet)
+        if not self._subscribed:
+            self._rise()
+
+    def _suback(self, client: mqtt.Client, _: Any, packet: int, reasons: list[ReasonCode], properties: Any) -> None:
+        if any(reason.value >= _REFUSED for reason in reasons):
+            log.error("link.subscription_refused reasons=%s", ", ".join(map(str, reasons)))
+        self._subscribed.discard(packet)
+        if not self._subscribed:
+            self._rise()
+
+    def _rise(self) -> None:
+        self._is_up, self._since_ns, self.trouble = True, self._clock(), ""
+        self.connects += 1
+        log.info("link.up host=%s protocol=%s window=%d", self.settings.host, self._version, self._window.size)
+        self._announce = True
+
+    # -- turning ------------------------------------------------------------------------------------------------------
+
+    def _move(self, timeout_s: float) -> None:
+        """Wait for the socket and let the library read and write."""
+        client = self._client
+        sock = client.socket() if client else None
+        if client is None or sock is None:
+            self._lost = self._lost or "the connection ended"
+            return
+        pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        ready = self._wait(0.0 if pending else timeout_s, sock.fileno(), client.want_write())
+        if ready or pending:
+            rc = client.loop_read()
+            if rc is MQTTErrorCode.MQTT_ERR_SUCCESS and client.want_write():
+                rc = client.loop_write()
+        else:
+            rc = MQTTErrorCode.MQTT_ERR_SUCCESS
+        if rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
+            rc = client.loop_misc()
+        if rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._lost = self._lost or mqtt.error_string(rc).lower().rstrip(".")
+
+    def _wait(self, timeout_s: float, descriptor: int = -1, wants_write: bool = False) -> bool:
+        """Whether the socket is ready; `wake` ends the waiting, too."""
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        if descriptor >= 0:
+            poll.register(descriptor, select.POLLIN | (select.POLLOUT if wants_write else 0))
+        ready = {fd for fd, _ in poll.poll(timeout_s * 1e3)}
+        if self._wake_fd in ready:
+            os.eventfd_read(self._wake_fd)
+        return descriptor in ready
+
+    def _hand_over(self) -> None:
+        """Tell the owner what came in, outside of the library."""
+        if self._announce:
+            self._announce = False
+            self._on_up()
+        acked, self._acked = self._acked, []
+        if acked:
+            self._backoff.succeeded()
+        for token in acked:
+            if token is not None:
+                self._on_acked(token)
+        while self._received:
+            self._on_message(self._received.popleft())
+
+    def _puback(self, client: mqtt.Client, _: Any, packet: int, reason: ReasonCode, properties: Any) -> None:
+        was_ours, token = self._window.acked(packet)
+        if not was_ours:
+            return
+        if reason is not None and reason.value >= _REFUSED:
+            self.refused += 1
+            self._lost = self._lost or f"the broker refuses what it is sent: {reason}"
+            return
+        self.acknowledged += 1
+        self._acked.append(token)
+
+    def _incoming(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
+        self._received.append(Message(message.topic, bytes(message.payload), message.qos, message.retain))
+
+    def _disconnected(self, client: mqtt.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._lost = self._lost or f"the connection ended: {reason}"
+
+    def _overdue(self) -> str:
+        """Why to give this connection up, or nothing."""
+        now = self._clock()
+        if not self._is_up:
+            late = now - self._since_ns > HANDSHAKE_WAIT_S * SECOND
+            return "the broker does not answer the connect request" if late else ""
+        if now - self._since_ns > HELD_NS and not self._window:
+            self._backoff.succeeded()
+        oldest = self._window.oldest_ns()
+        if oldest is not None and now - oldest > self.settings.ack_timeout_s * SECOND:
+            return f"no acknowledgement for {self.settings.ack_timeout_s:g} s"
+        return ""
+
+    # -- losing it ----------------------------------------------------------------------------------------------------
+
+    def _drop(self, why: str) -> None:
+        was_up = self._is_up
+        if self._lost and not self._was_answered and self.settings.protocol == "auto":  # some just hang up on MQTT 5
+            self._version = "3.1.1" if self._version == "5" else "5"
+        self._shut()
+        if self._switch_version:
+            self._version, self._next_attempt_ns, self.trouble = "3.1.1", self._clock(), why
+        else:
+            self._fail(why)
+        if was_up:
+            self.losses += 1
+            log.warning("link.down %s", why)
+            self._on_down(why)
+
+    def _fail(self, why: str) -> None:
+        if why != self.trouble:
+            log.warning("link.trouble host=%s port=%d %s", self.settings.host, self.settings.port, why)
+        self.trouble = why
+        self._next_attempt_ns = self._clock() + round(self._backoff.next_s() * SECOND)
+
+    def _shut(self) -> None:
+        """Close the socket and forget the client with all that was under way in it."""
+        client, self._client = self._client, None
+        self._is_up, self._announce, self._since_ns = False, False, self._clock()
+        self._window.open(None)
+        sock = client.socket() if client else None
+        if sock is not None:
+            sock.close()

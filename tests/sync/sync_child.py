@@ -1,0 +1,23 @@
+"""A sync daemon in a process of its own, to be killed: STATE PORT, and settings as JSON. Ends on SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from sync_rig import config
+
+from edge_runtime.sync.sync_daemon import SyncDaemon
+
+stopping = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+daemon = SyncDaemon(config(Path(sys.argv[1]), int(sys.argv[2]), **json.loads(sys.argv[3])))
+daemon.start()
+print("started", flush=True)
+stopping.wait()
+daemon.stop()

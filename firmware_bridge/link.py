@@ -19,6 +19,7 @@ from firmware_bridge.clock_relation import ClockRelation
 from firmware_bridge.frames import Deframer, encode_frame
 from firmware_bridge.link_events import (
     ControllerReset,
+    LinkBlocked,
     LinkEvent,
     LinkLost,
     LinkRefused,
@@ -63,6 +64,15 @@ FORGET_NONCES = 16  # questions under way at most
 REMEMBERED = 4096  # answered verdicts kept to recognise repeats
 MAX_PENDING = 1024  # verdicts waiting for a controller that is away; the oldest go first, their parts are past the gate
 
+NO_INPUTS = Flags(0)
+_WHAT_BLOCKS = {
+    Flags.BIN_FULL: "reject bin full: empty it",
+    Flags.AIR_LOW: "air pressure low: check the supply and the valve of the gate",
+    Flags.ENCODER_LOST: "parts pass the eye and the encoder gives no counts: check the encoder and its cable, then "
+    "stop and start the line",
+    Flags.BELT_REVERSED: "the belt ran backwards: run it forward to where it was",
+}
+
 Key = tuple[int, int]  # boot id, part id
 
 
@@ -87,11 +97,13 @@ class GateSetup:
     default: Verdict = Verdict.REJECT
     confirm_counts: int = 0
     max_on_ms: int = 1000  # the longest sweep over half a second of belt, twice
+    debounce_counts: int = 0
+    inputs: Flags = NO_INPUTS  # which of BIN_FULL and AIR_LOW are wired
 
     def message(self, boot_id: int) -> Config:
         return Config(
             boot_id, self.decide_counts, self.fire_counts, self.pulse_counts, self.confirm_counts, self.watchdog_ms,
-            self.max_on_ms, self.default,
+            self.max_on_ms, self.default, int(self.inputs), self.debounce_counts,
         )  # fmt: skip
 
 
@@ -124,6 +136,7 @@ class Link:
         self.flags = Flags(0)
         self._version = version
         self._wants_armed = False
+        self._wants_hold = False
         self._deframer = Deframer()
         self._out = bytearray()
         self._events: list[LinkEvent] = []
@@ -136,6 +149,7 @@ class Link:
         self._must_ack = False
         self._up_ns = 0
         self._told_refusal = ""
+        self._told_block = ""
         self._pending: OrderedDict[Key, _Pending] = OrderedDict()
         self._answered: OrderedDict[Key, None] = OrderedDict()
         self.boot_id, last_part = (None, None) if resume is None else resume
@@ -211,6 +225,11 @@ class Link:
         if self.phase in ((Phase.READY,) if wanted else (Phase.ARM, Phase.UP)):
             self._to_arm(now_ns)
 
+    def set_hold(self, wanted: bool, now_ns: int) -> None:
+        """Ask the machine for a controlled hold of the feed, or let it go on. A level, told again with every beat."""
+        self._wants_hold = wanted
+        self._beat_ns = min(self._beat_ns, now_ns)
+
     def submit(self, boot_id: int, part_id: int, reject: bool, now_ns: int) -> None:
         """Tell the verdict of one part, and again until it is answered. The first one for a part wins."""
         key = (boot_id, part_id)
@@ -251,7 +270,7 @@ class Link:
         if self._is_talking and now_ns >= self._beat_ns:
             assert self.boot_id is not None
             self._beat_ns = now_ns + min(BEAT_AGAIN_NS, self._beat_every_ns)
-            self._send(Beat(self.boot_id, self._new_nonce(now_ns)))
+            self._send(Beat(self.boot_id, self._new_nonce(now_ns), self._wants_hold))
         if self.phase is Phase.UP:
             for key, pending in self._pending.items():
                 if now_ns >= pending.again_ns:
@@ -416,7 +435,7 @@ class Link:
 
     def _now_up(self, now_ns: int) -> None:
         self.phase, self.detail = Phase.UP, "armed"
-        self._told_refusal = ""
+        self._told_refusal = self._told_block = ""
         self._up_ns = now_ns
         self._events.append(LinkUp(self.boot_id or 0))
         for key, pending in self._pending.items():
@@ -431,8 +450,17 @@ class Link:
         elif done.request == Arm.KIND and self.phase is Phase.ARM:
             if done.status is Status.NOT_CONFIGURED:
                 self._to_config(now_ns)
+            elif done.status is Status.BLOCKED:
+                self._blocked(done.flags)
             elif (Flags.ARMED in done.flags) == self._wants_armed:
                 self._configured(now_ns)
+
+    def _blocked(self, flags: Flags) -> None:
+        """Somebody has to go there. It is asked again all the while, and armed as soon as the way is clear."""
+        self.detail = "; ".join(text for flag, text in _WHAT_BLOCKS.items() if flag in flags)
+        if self.detail != self._told_block:
+            self._told_block = self.detail
+            self._events.append(LinkBlocked(self.detail))
 
     def _on_beat(self, beat: BeatR, now_ns: int) -> None:
         sent_ns = self._asked.pop(beat.nonce, None)

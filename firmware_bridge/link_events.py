@@ -37,6 +37,13 @@ class LinkRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkBlocked:
+    """The controller will not be armed before somebody has been at the machine. We keep asking."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerReset:
     old_boot_id: int
     new_boot_id: int
@@ -46,7 +53,18 @@ class ControllerReset:
 class Tripped:
     """The controller let itself fall into the safe state. The link arms it again by itself."""
 
-    reason: str  # "watchdog", "overflow", "disarmed"
+    reason: str  # "watchdog", "overflow", "disarmed" (an input; see InputChanged)
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputChanged:
+    """Something that stands in the way of rejects came or went."""
+
+    bin_full: bool
+    air_low: bool
+    encoder_lost: bool
+    belt_reversed: bool
     at_ns: int
 
 
@@ -101,6 +119,6 @@ class VerdictAnswered:
 
 
 LinkEvent = (
-    LinkUp | LinkLost | LinkRefused | ControllerReset | Tripped | Triggered | PartsMissed | Settled | GateConfirmed
-    | EventsLost | VerdictAnswered
+    LinkUp | LinkLost | LinkRefused | LinkBlocked | ControllerReset | Tripped | InputChanged | Triggered | PartsMissed
+    | Settled | GateConfirmed | EventsLost | VerdictAnswered
 )  # fmt: skip

@@ -49,6 +49,7 @@ class EventKind(IntEnum):
     UNCONFIRMED = 6  # it did not, inside the confirm window
     WATCHDOG = 7  # the host fell silent: tripped
     OVERFLOW = 8  # more parts between eye and gate than the table holds: tripped, the part is swept out untracked
+    INPUT = 9  # one of the blocking flags came or went; `part_id` holds the flags after it
 
 
 class Status(IntEnum):
@@ -58,13 +59,24 @@ class Status(IntEnum):
     ARMED = 1  # CONFIG only while disarmed
     BAD_VALUE = 2
     NOT_CONFIGURED = 3
+    BLOCKED = 4  # ARM while a blocking flag is set: see `flags`
 
 
 class Flags(IntFlag):
+    """State of the controller. The upper four block: a reject could not be carried out, or parts not followed."""
+
     ARMED = 1
     TRIPPED = 2
     HEALTHY = 4
     GATE = 8
+    BIN_FULL = 16  # wired input
+    AIR_LOW = 32  # wired input
+    ENCODER_LOST = 64  # parts break the eye and no count comes between them
+    BELT_REVERSED = 128  # until the belt is back at its furthest point
+
+
+BLOCKING = Flags.BIN_FULL | Flags.AIR_LOW | Flags.ENCODER_LOST | Flags.BELT_REVERSED
+WIRED = Flags.BIN_FULL | Flags.AIR_LOW
 
 
 _U8 = Annotated[int, "B"]
@@ -122,6 +134,8 @@ class Config(Message):
     watchdog_ms: _U16
     max_on_ms: _U16  # the solenoid is never on for longer, also on a belt that stands
     default: _Verdict
+    inputs: _U8 = 0  # which of Flags.BIN_FULL and Flags.AIR_LOW are wired; the others are never set
+    debounce_counts: _U16 = 0  # a break of the eye closer than this to the last part is the same part
 
     def digest(self) -> int:
         """CRC of the values, which HELLO_R reports, so that a restarted host need not disarm a running line."""
@@ -142,6 +156,7 @@ class Beat(Message):
     KIND: ClassVar[int] = 0x04
     boot_id: _U16
     nonce: _U16
+    hold: _Bool = False  # a level: asks for a controlled hold of the feed; parts on the belt are seen through
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +239,7 @@ class EventMsg(Message):
 TABLE: tuple[type[Message], ...] = (
     Hello, Config, Arm, Beat, VerdictMsg, EvAck, HelloR, Done, BeatR, VerdictR, EventMsg,
 )  # fmt: skip
-_CODES: tuple[type[IntEnum | IntFlag], ...] = (Verdict, Answer, EventKind, Status, Flags)
+CODES: tuple[type[IntEnum | IntFlag], ...] = (Verdict, Answer, EventKind, Status, Flags)
 
 
 def _layout(cls: type[Message]) -> tuple[struct.Struct, tuple[type, ...]]:
@@ -237,13 +252,18 @@ _LAYOUTS = {cls: _layout(cls) for cls in TABLE}
 _BY_KIND = {cls.KIND: cls for cls in TABLE}
 
 
+def layout_of(cls: type[Message]) -> struct.Struct:
+    """How `cls` is packed: the kind byte, then its fields in order."""
+    return _LAYOUTS[cls][0]
+
+
 def _describe() -> str:
     """The table in words, for the version: any change of it is another protocol."""
     rows = [
         f"{cls.__name__}:{cls.KIND}:{_LAYOUTS[cls][0].format}:{','.join(field.name for field in fields(cls))}"
         for cls in TABLE
     ]
-    codes = [f"{kind.__name__}:{','.join(f'{code.name}={code.value}' for code in kind)}" for kind in _CODES]
+    codes = [f"{kind.__name__}:{','.join(f'{code.name}={code.value}' for code in kind)}" for kind in CODES]
     return ";".join(rows + codes)
 
 

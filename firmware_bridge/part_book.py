@@ -17,6 +17,7 @@ from firmware_bridge.clock_relation import ClockRelation
 from firmware_bridge.link_events import (
     EventsLost,
     GateConfirmed,
+    InputChanged,
     LinkEvent,
     Outcome,
     PartsMissed,
@@ -24,7 +25,7 @@ from firmware_bridge.link_events import (
     Triggered,
     Tripped,
 )
-from firmware_bridge.messages import BeatR, EventKind, EventMsg
+from firmware_bridge.messages import BeatR, EventKind, EventMsg, Flags
 from firmware_bridge.wrap import U16, since16, since32
 
 REMEMBERED = 4096  # settled parts kept, to tell a late verdict from an unknown part
@@ -157,6 +158,17 @@ class PartBook:
                 self._triggered(key, event.encoder, at_ns, related_ns is not None)
                 self._settle(key, Outcome.DEFAULTED, event.encoder, at_ns)  # the gate is held open for it
                 self._news.append(Tripped("overflow", at_ns))
+
+            case EventKind.INPUT:
+                self._input(Flags(event.part_id), at_ns)
+
+    def _input(self, flags: Flags, at_ns: int) -> None:
+        self._news.append(
+            InputChanged(
+                Flags.BIN_FULL in flags, Flags.AIR_LOW in flags, Flags.ENCODER_LOST in flags,
+                Flags.BELT_REVERSED in flags, at_ns,
+            )
+        )  # fmt: skip
 
     def _triggered(self, key: Key, encoder: int, at_ns: int, is_related: bool) -> None:
         if key in self._settled or key in self._open:

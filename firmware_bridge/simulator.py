@@ -1,4 +1,4 @@
-"""The controller double on a simulated belt, behind a real pty, in a process of its own.
+"""The firmware's C core on a simulated belt, behind a real pty, in a process of its own; bad days included.
 
 A host opens the pty as it opens a serial port, dies, comes back; the controller goes on. Bytes on the wire are real, so
 are the scheduler's delays on both sides. The belt is stepped through every count at which something happens, in order,
@@ -29,15 +29,19 @@ from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Protocol
 
-from firmware_bridge.controller import Controller, GateEdge
+from firmware_bridge.controller import Controller, GateEdge, Transport
 from firmware_bridge.frames import cobs_decode
 from firmware_bridge.messages import EventKind, EventMsg
+from firmware_bridge.sim_belt import BadBelt, Drive
 from firmware_bridge.wrap import U32, since32
 
 TICK_S = 0.001  # of the moving belt; the firmware's own tick
 STANDING_TICK_S = 0.01
 STARVED_NS = 20_000_000  # woken this late, what the host sent meanwhile counts as in time
 CONFIRM_AFTER_COUNTS = 25  # from the pulse to the sensor behind the gate
+LEVELS_S = 0.02  # levels are told for longer than that after a change; the controller believes what stood for 10 ms
+BOUNCE_US = (40, 90, 150)  # after the first break, and at the same count
+EYES_KEPT = 64  # parts that may come back to the eye
 REMEMBERED_PARTS = 200_000
 READ_BYTES = 4096
 
@@ -73,7 +77,7 @@ class PartTruth:
 
     index: int
     boot_id: int
-    part_id: int
+    part_id: int  # 0: not followed, because the encoder was lost or the belt ran backwards
     encoder: int  # u32, at the eye
     outcome: str | None = None  # "passed", "fired", "defaulted"; None: not at the gate yet, or the controller forgot
     pulse_encoder: int | None = None  # u32, of its own pulse
@@ -106,10 +110,14 @@ class ControllerSim:
         *,
         seed: int = 1,
         bad: BadWire | None = None,
+        bad_belt: BadBelt | None = None,
         boot_id: int | None = None,
+        transport: Transport = Transport.FRAMES,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._belt = belt
+        self._bad_belt = bad_belt or BadBelt()
+        self._transport = transport
         self._bad = bad or BadWire()
         self._rng = Random(seed)
         self._clock = clock
@@ -117,8 +125,14 @@ class ControllerSim:
         self._time_offset_us = self._rng.randrange(2**32)
         self._rate = 1.0 + self._rng.uniform(-300e-6, 300e-6)  # a crystal, and a host that is not perfect either
         self._last_ns = self._power_on_ns
-        self._count = belt.encoder_at(self._power_on_ns)
-        self._has_begun = False
+        self._count = self._raw = belt.encoder_at(self._power_on_ns)
+        self._drive = Drive(self._bad_belt, self._count)
+        self._missed = 0  # counts that a lost encoder did not tell
+        self._begun_ns: int | None = None
+        self._levels = (True, True)  # bin, air
+        self._telling_ns: int | None = None  # since when levels are told; None: they are known
+        self._eyes: deque[int] = deque(maxlen=EYES_KEPT)  # counts of parts that have passed the eye
+        self._again: list[int] = []  # those of them that break it once more, in order
         self._next_index = 0
         self._parts: deque[PartTruth] = deque(maxlen=REMEMBERED_PARTS)
         self._by_key: dict[tuple[int, int], PartTruth] = {}  # between eye and gate
@@ -138,7 +152,7 @@ class ControllerSim:
 
     def step(self, timeout_s: float = TICK_S) -> None:
         """Wait for the host or the next tick, at most `timeout_s`, and do what is due."""
-        tick_s = TICK_S if self._has_begun else STANDING_TICK_S
+        tick_s = STANDING_TICK_S if self._begun_ns is None else TICK_S
         readable = self._poll.poll(1000 * min(timeout_s, tick_s))
         now_ns = self._clock()
         data = self._read() if readable else b""
@@ -147,9 +161,15 @@ class ControllerSim:
             data = b""
         self._move_belt(now_ns)
         self._hear(data, now_ns)
+        self._feel(now_ns)
         self.controller.on_time(self._us(now_ns))
         self._settle_edges()
         self._flush(now_ns)
+
+    @property
+    def is_holding(self) -> bool:
+        """The feed output: who feeds the belt is to hold it."""
+        return self.controller.is_holding
 
     def reset(self, boot_id: int | None = None) -> None:
         """Pull the reset line in mid-run: parts and events are forgotten, the configuration in EEPROM is not."""
@@ -177,69 +197,129 @@ class ControllerSim:
         if boot_id is None:  # from the system, not the seed: every start has another one, also of the same world
             boot_id = int.from_bytes(os.urandom(2), "little") or 1
         saved = self.controller.config if restart else None
-        return Controller(
-            boot_id, self._us(self._last_ns), encoder=self._count & U32, saved=saved, observer=self._observe
-        )
+        now_us = self._us(self._last_ns)
+        ready_us = int(LEVELS_S * 1e6)  # it has been on for so long, and has read its inputs
+        controller = Controller(
+            boot_id, (now_us - ready_us) & U32, encoder=self._told(self._count), saved=saved, observer=self._observe,
+            transport=self._transport,
+        )  # fmt: skip
+        for at_us in (now_us - ready_us, now_us):
+            controller.on_inputs(at_us & U32, bin_ok=self._levels[0], air_ok=self._levels[1])
+        return controller
 
     def _us(self, now_ns: int) -> int:
         return (self._time_offset_us + int((now_ns - self._power_on_ns) * self._rate) // 1000) & U32
 
     # Belt, eye and gate
 
+    def _told(self, count: int) -> int:
+        """The controller's count of this place, u32."""
+        return (count - self._missed) & U32
+
+    def _is_on(self, fault: tuple[float, float] | None, now_ns: int) -> bool:
+        seconds = None if self._begun_ns is None else (now_ns - self._begun_ns) / 1e9
+        return self._bad_belt.is_in(fault, seconds)
+
+    def _feel(self, now_ns: int) -> None:
+        """Tell the levels of the inputs, for a while after each change."""
+        bad = self._bad_belt
+        levels = (not self._is_on(bad.bin_full, now_ns), not self._is_on(bad.air_low, now_ns))
+        if levels != self._levels:
+            self._levels = levels
+            self._telling_ns = now_ns
+        if self._telling_ns is not None:
+            self.controller.on_inputs(self._us(now_ns), bin_ok=levels[0], air_ok=levels[1])
+            if now_ns - self._telling_ns > LEVELS_S * 1e9:
+                self._telling_ns = None
+
     def _move_belt(self, now_ns: int) -> None:
         """Everything on the belt between the last step and now, in order."""
-        count_now = max(self._count, self._belt.encoder_at(now_ns))
-        from_ns, from_count = self._last_ns, self._count
-        ns_per_count = (now_ns - from_ns) / max(1, count_now - from_count)
-
-        def us_at(count: int) -> int:
-            return self._us(from_ns + round((count - from_count) * ns_per_count))
-
-        while (due := self._next_count(count_now)) is not None:
-            self._count = due
-            self._at_count(due, us_at(due))
-        self._count = count_now
+        raw_now = max(self._raw, self._belt.encoder_at(now_ns))
+        from_ns, from_raw = self._last_ns, self._raw
+        ns_per_count = (now_ns - from_ns) / max(1, raw_now - from_raw)
+        is_lost = self._is_on(self._bad_belt.encoder_lost, now_ns)
+        raw = from_raw
+        for leg in self._drive.to(raw_now):
+            start_us = self._us(from_ns + round((raw - from_raw) * ns_per_count))
+            self._go(leg.count, start_us, ns_per_count / 1000, is_lost)
+            raw = leg.raw
+        self._raw = raw_now
         self._last_ns = now_ns
-        self.controller.on_encoder(count_now & U32, self._us(now_ns))
+        if not is_lost:
+            self.controller.on_encoder(self._told(self._count), self._us(now_ns))
         self._settle_edges()
 
-    def _next_count(self, until: int) -> int | None:
+    def _go(self, until: int, start_us: int, us_per_count: float, is_lost: bool) -> None:
+        """One leg of the belt, in either direction."""
+        start = self._count
+
+        def us_at(count: int) -> int:
+            return (start_us + round(abs(count - start) * us_per_count)) & U32
+
+        if until < start:
+            self._again = [eye for eye in self._eyes if until < eye <= start]
+            for eye in reversed(self._again):
+                self._count = eye
+                self.controller.on_eye(self._told(eye), us_at(eye))
+        while (due := self._next_count(until, is_lost)) is not None:
+            if is_lost:
+                self._missed += due - self._count
+            self._count = due
+            self._at_count(due, us_at(due))
+        if is_lost:
+            self._missed += until - self._count
+        self._count = until
+
+    def _next_count(self, until: int, is_lost: bool) -> int | None:
         """The nearest count up to `until` at which something happens."""
         due = []
-        controller_due = self.controller.next_encoder()
+        controller_due = None if is_lost else self.controller.next_encoder()
         if controller_due is not None:
-            due.append(max(self._count, self._count + since32(controller_due, self._count)))
-        if self._has_begun and self._belt.has_part(self._next_index):
+            due.append(max(self._count, self._count + since32(controller_due, self._told(self._count))))
+        if self._begun_ns is not None and self._belt.has_part(self._next_index):
             due.append(self._belt.eye_counts(self._next_index))
         if self._to_gate:
             due.append(self._to_gate[0][0])
         if self._confirms:
             due.append(self._confirms[0])
+        if self._again:
+            due.append(self._again[0])
         nearest = min(due, default=until + 1)
         return nearest if nearest <= until else None
 
     def _at_count(self, count: int, now_us: int) -> None:
-        self.controller.on_encoder(count & U32, now_us)
+        self.controller.on_encoder(self._told(count), now_us)
         self._settle_edges()
         while self._to_gate and self._to_gate[0][0] <= count:
             _, part = self._to_gate.popleft()
             part.is_removed = self._is_gate_open
         while self._confirms and self._confirms[0] <= count:
             self._confirms.popleft()
-            self.controller.on_confirm(count & U32, now_us)
-        while self._has_begun and self._belt.has_part(self._next_index):
+            self.controller.on_confirm(self._told(count), now_us)
+        while self._again and self._again[0] <= count:
+            self.controller.on_eye(self._told(self._again.pop(0)), now_us)
+        while self._begun_ns is not None and self._belt.has_part(self._next_index):
             if self._belt.eye_counts(self._next_index) > count:
                 break
             self._at_eye(count, now_us)
 
     def _at_eye(self, count: int, now_us: int) -> None:
-        part = PartTruth(self._next_index, self.controller.boot_id, self.controller.next_part, count & U32)
+        told, part_id = self._told(count), self.controller.next_part
+        part = PartTruth(self._next_index, self.controller.boot_id, part_id, told)
         self._next_index += 1
         self._parts.append(part)
+        self._eyes.append(count)
         self._by_key[part.boot_id, part.part_id] = part
-        if self.controller.config is not None:
-            self._to_gate.append((count + self.controller.config.fire_counts, part))
-        self.controller.on_eye(count & U32, now_us)
+        config = self.controller.config
+        if config is not None:
+            self._to_gate.append((count + config.fire_counts, part))
+        self.controller.on_eye(told, now_us)
+        if self.controller.next_part == part_id:
+            del self._by_key[part.boot_id, part_id]
+            part.part_id = 0
+        if self._bad_belt.bounce and self._rng.random() < self._bad_belt.bounce:
+            for after_us in BOUNCE_US:
+                self.controller.on_eye(told, (now_us + after_us) & U32)
 
     def _settle_edges(self) -> None:
         for edge in self.controller.edges:
@@ -286,13 +366,14 @@ class ControllerSim:
         if not data:
             return
         self.controller.on_bytes(self._flip(data), self._us(now_ns))
-        if self.controller.is_armed and not self._has_begun:
-            self._has_begun = True
+        if self.controller.is_armed and self._begun_ns is None:
+            self._begun_ns = now_ns
             self._belt.begin(now_ns)
 
     def _flush(self, now_ns: int) -> None:
         for frame in self.controller.take_frames():
-            if (cobs_decode(frame[:-1]) or b"\0")[0] != EventMsg.KIND:
+            is_event = self._transport is Transport.FRAMES and (cobs_decode(frame[:-1]) or b"\0")[0] == EventMsg.KIND
+            if not is_event:
                 if self._rng.random() >= self._bad.lose_acks:
                     self._write(frame)
             elif self._bad.late_trigger_ms:
@@ -325,10 +406,11 @@ def run_controller(
     *,
     seed: int = 1,
     bad: BadWire | None = None,
+    bad_belt: BadBelt | None = None,
     boot_id: int | None = None,
 ) -> Truth:
     """Run until `is_stopping`, asked at each tick. `announce` is given the path that the host opens."""
-    sim = ControllerSim(belt, seed=seed, bad=bad, boot_id=boot_id)
+    sim = ControllerSim(belt, seed=seed, bad=bad, bad_belt=bad_belt, boot_id=boot_id)
     try:
         announce(sim.path)
         while not is_stopping():

@@ -18,11 +18,14 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
 from edge_runtime.flow.components import Health, State
 from firmware_bridge import messages as wire
+from firmware_bridge.link import _WHAT_BLOCKS as WHAT_BLOCKS
 from firmware_bridge.link import GateSetup, Link, Phase
 from firmware_bridge.link_events import (
     ControllerReset,
     EventsLost,
     GateConfirmed,
+    InputChanged,
+    LinkBlocked,
     LinkEvent,
     LinkLost,
     LinkRefused,
@@ -33,7 +36,10 @@ from firmware_bridge.link_events import (
     Tripped,
     VerdictAnswered,
 )
+from firmware_bridge.messages import Flags
+from firmware_bridge.plc_link import PlcLink
 from firmware_bridge.port import BridgePort, PortError
+from firmware_bridge.registers import Reason
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +82,15 @@ class Rejecter:
         self._on_trigger = on_trigger
         self._on_report = on_report
         self._on_event = on_event
-        self._link = Link(_setup(cfg, safe_action), resume=resume)
-        self._port = BridgePort(port, self._link, self._take, baud=cfg.baud, clock=clock)
+        self._link = open_link(cfg, safe_action, resume)
+        self._port = BridgePort(port, self._link, self._take, baud=cfg.baud, parity=cfg.parity, clock=clock)
+        self._inputs = Flags(0)  # what stands in the way of rejects now
         self._written: OrderedDict[PartKey, None] = OrderedDict()
         self._waiting: set[PartKey] = set()  # written and not settled
         self._unjudgeable: OrderedDict[PartKey, None] = OrderedDict()  # parts nobody saw pass: no verdict may go out
         self._counts: Counter[str] = Counter()
         self._is_started = False
+        self._is_hold_asked = False
 
     # Component
 
@@ -112,10 +120,20 @@ class Rejecter:
         if not self._port.is_running:
             return Health(State.FAILED, "port thread ended")
         phase, detail = self._port.state()
-        return Health(_STATES[phase], detail, self._port.progress_ns)
+        blocked = "; ".join(text for flag, text in WHAT_BLOCKS.items() if flag in self._inputs)
+        if phase is Phase.UP and blocked:  # it is about to fall
+            return Health(State.DEGRADED, blocked, self._port.progress_ns)
+        return Health(_STATES[phase], blocked or detail, self._port.progress_ns)
 
     def report(self) -> Mapping[str, Any]:
-        return {**self._port.report(), **self._counts, "waiting_for_outcome": len(self._waiting)}
+        inputs = [flag.name.lower() for flag in WHAT_BLOCKS if flag in self._inputs and flag.name]
+        return {
+            **self._port.report(),
+            **self._counts,
+            "waiting_for_outcome": len(self._waiting),
+            "inputs": inputs,
+            "is_hold_asked": self._is_hold_asked,
+        }
 
     # For the line
 
@@ -128,6 +146,16 @@ class Rejecter:
         """Take the healthy output away. Parts between eye and gate get the default; `drain` first to spare them."""
         self._port.set_armed(False)
         self._port.wait_disarmed(wait_s)
+
+    def hold(self, wanted: bool) -> None:
+        """Ask the machine for a controlled hold of the feed, or let it go on. Parts on the belt are seen through.
+
+        It is a request to the PLC, which decides how to stop, and never the emergency stop.
+        """
+        self._is_hold_asked = wanted
+        if wanted and not isinstance(self._link, PlcLink):
+            self._tell("hold.unsupported", reason="the firmware's frames carry no hold: stop the feed at the machine")
+        self._port.set_hold(wanted)
 
     def write(self, decision: Decision) -> None:
         """Send one decision. Never raises and never blocks; the first one for a part wins."""
@@ -142,7 +170,13 @@ class Rejecter:
             self._counts["unjudgeable"] += 1
             return
         self._waiting.add(key)
-        self._port.send_verdict(key.boot_id, key.part_id, self._is_reject(decision.verdict))
+        self._port.send_verdict(
+            key.boot_id,
+            key.part_id,
+            self._is_reject(decision.verdict),
+            reason=Reason[decision.cause.name],
+            confidence=round(1000 * max(0.0, min(1.0, decision.score or 0.0))),
+        )
         if self._link.is_settled(key.boot_id, key.part_id):  # it was settled while we were writing
             self._waiting.discard(key)
 
@@ -174,16 +208,35 @@ class Rejecter:
                 self._tell("link.lost", reason=event.reason)
             case LinkRefused():
                 self._tell("link.refused", reason=event.reason)
+            case LinkBlocked():
+                self._tell("link.blocked", reason=event.reason)
             case Tripped():
                 self._tell("controller.tripped", reason=event.reason)
+            case InputChanged():
+                self._changed(event)
             case EventsLost():
                 self._tell("controller.events_lost", count=event.count)
             case ControllerReset():
                 self._tell("controller.reset", old_boot_id=event.old_boot_id, new_boot_id=event.new_boot_id)
                 self._forget_boot(event.old_boot_id)
+                self._inputs = Flags(0)  # it tells again what it finds
             case GateConfirmed():
                 if not event.is_confirmed:
                     self._tell("gate.unconfirmed", boot_id=event.boot_id, part_id=event.part_id)
+
+    def _changed(self, event: InputChanged) -> None:
+        """One event for each input that came or went."""
+        now = {
+            Flags.BIN_FULL: event.bin_full,
+            Flags.AIR_LOW: event.air_low,
+            Flags.ENCODER_LOST: event.encoder_lost,
+            Flags.BELT_REVERSED: event.belt_reversed,
+        }
+        before, self._inputs = self._inputs, Flags(sum(flag for flag, is_on in now.items() if is_on))
+        for flag in WHAT_BLOCKS:
+            if flag in before ^ self._inputs and flag.name:
+                is_on = flag in self._inputs
+                self._tell(f"input.{flag.name.lower()}", on=is_on, what=WHAT_BLOCKS[flag] if is_on else "good again")
 
     def _settled(self, event: Settled) -> None:
         key = PartKey(event.boot_id, event.part_id)
@@ -227,6 +280,34 @@ class Rejecter:
         self._on_event(Event(kind, self._clock(), detail))
 
 
+def open_link(cfg: ControllerConfig, safe_action: SafeAction, resume: tuple[int, int] | None = None) -> Link | PlcLink:
+    """The link that the station file asks for. resume: see Link."""
+    setup = _setup(cfg, safe_action)
+    if cfg.protocol == "reject":
+        return Link(setup, resume=resume)
+    return PlcLink(
+        setup,
+        role=cfg.role,
+        unit=cfg.unit,
+        baud=cfg.baud,
+        parity=cfg.parity,
+        rs485_echo=cfg.rs485_echo,
+        resume=resume,
+    )
+
+
 def _setup(cfg: ControllerConfig, safe_action: SafeAction) -> GateSetup:
     default = wire.Verdict.ACCEPT if safe_action is SafeAction.ACCEPT else wire.Verdict.REJECT
-    return GateSetup(cfg.decide_counts, cfg.fire_counts, cfg.pulse_counts, cfg.watchdog_ms, default, cfg.confirm_counts)
+    inputs = wire.Flags(0)
+    for name in cfg.inputs:
+        inputs |= wire.Flags[name.upper()]
+    return GateSetup(
+        cfg.decide_counts,
+        cfg.fire_counts,
+        cfg.pulse_counts,
+        cfg.watchdog_ms,
+        default,
+        cfg.confirm_counts,
+        debounce_counts=cfg.debounce_counts,
+        inputs=inputs,
+    )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.controller import EVENT_SLOTS, EVENT_WINDOW, PART_SLOTS, Controller
-from firmware_bridge.frames import Deframer, encode_frame
+sys.path.insert(0, str(Path(__file__).parent))
+
+from core_bench import BOOT, CONFIG, A, Bench, R
+
+from firmware_bridge.controller import EVENT_SLOTS, EVENT_WINDOW, PART_SLOTS
+from firmware_bridge.frames import encode_frame
 from firmware_bridge.messages import (
     PROTOCOL_VERSION,
     Answer,
@@ -15,77 +22,15 @@ from firmware_bridge.messages import (
     Beat,
     BeatR,
     Config,
-    Done,
     EvAck,
     EventKind,
-    EventMsg,
     Flags,
     Hello,
     HelloR,
     Status,
     Verdict,
     VerdictMsg,
-    VerdictR,
-    unpack,
 )
-
-BOOT = 77
-CONFIG = Config(BOOT, 900, 1000, 40, 0, 500, 1000, Verdict.REJECT)
-A, R = Verdict.ACCEPT, Verdict.REJECT
-
-
-class Bench:
-    """A controller with its inputs at hand: one encoder count is half a millisecond."""
-
-    def __init__(self, config=CONFIG, *, armed=True, encoder=0, **kwargs):
-        self.log = []
-        self.ctl = Controller(BOOT, 0, encoder=encoder, observer=self.log.append, **kwargs)
-        self.encoder, self.us = encoder, 0
-        self.edges = []
-        if config is not None:
-            assert self.ask(config) == [Done(BOOT, Config.KIND, Status.OK, self.ctl._flags)]
-        if armed:
-            self.ask(Arm(BOOT, True))
-            assert self.ctl.is_armed
-
-    def ask(self, message):
-        """Send one message; the answers to it, events aside."""
-        self.ctl.on_bytes(encode_frame(message.pack()), self.us)
-        return [answer for answer in self.sent() if not isinstance(answer, EventMsg)]
-
-    def sent(self):
-        deframer = Deframer()
-        return [unpack(p) for frame in self.ctl.take_frames() for p in deframer.feed(frame)]
-
-    def eye(self):
-        part_id = self.ctl.next_part
-        self.ctl.on_eye(self.encoder % 2**32, self.us)
-        return part_id
-
-    def move(self, counts, *, beats=True):
-        for _ in range(counts):
-            self.encoder += 1
-            self.us += 500
-            self.ctl.on_encoder(self.encoder % 2**32, self.us)
-            self.edges += self.ctl.edges
-            self.ctl.edges.clear()
-            if self.us % 100_000 == 0 and beats:
-                self.ask(Beat(BOOT, 0))
-            if self.us % 1000 == 0:
-                self.ctl.on_time(self.us)
-                self.edges += self.ctl.edges
-                self.ctl.edges.clear()
-
-    def verdict(self, part_id, verdict):
-        (reply,) = self.ask(VerdictMsg(BOOT, part_id, verdict))
-        assert isinstance(reply, VerdictR) and reply.part_id == part_id
-        return reply.answer, reply.in_force
-
-    def kinds(self, part_id):
-        return [event.event.name for event in self.log if event.part_id == part_id]
-
-    def pulses(self):
-        return [(edge.part_id, edge.encoder) for edge in self.edges if edge.is_on]
 
 
 def test_accepted_passes_and_rejected_fires_at_the_exact_count():
@@ -141,6 +86,7 @@ def test_unknown_forgotten_and_foreign_parts():
     assert bench.verdict(0, A) == (Answer.UNKNOWN, Verdict.NONE)
     assert bench.ask(VerdictMsg(BOOT + 1, first, A)) == []
     assert bench.ctl.counts.not_ours == 1
+    assert bench.verdict(first, R) == (Answer.LATE, Verdict.NONE)
 
 
 def test_parts_seen_while_not_armed_are_numbered_and_default():
@@ -311,9 +257,8 @@ def test_the_confirm_sensor_is_awaited():
 
 @pytest.mark.parametrize("start", [2**32 - 1, 2**32 - 500, 2**32 - 950, 2**32 - 1020, 2**31 - 500])
 def test_counters_wrap_without_notice(start):
-    bench = Bench(encoder=start)
-    bench.ctl._next_event = 0xFFFF
-    good, bad = bench.eye(), None
+    bench = Bench(encoder=start, next_event=0xFFFF, next_part=2**32 - 1)
+    good = bench.eye()
     bench.verdict(good, A)
     bench.move(60)
     bad = bench.eye()
@@ -321,6 +266,8 @@ def test_counters_wrap_without_notice(start):
     bench.move(1100)
     assert bench.kinds(good) == ["TRIGGER", "PASSED"] and bench.kinds(bad) == ["TRIGGER", "FIRED"]
     assert bench.pulses() == [(bad, (start + 1060) % 2**32)]
+    assert (good, bad) == (2**32 - 1, 1)  # no part is number 0
+    assert [event.seq for event in bench.log] == [0xFFFF, 0, 1, 2]
 
 
 def test_a_belt_that_runs_backwards_decides_nothing():
@@ -420,4 +367,5 @@ def test_any_bytes_leave_it_working(pieces):
 def test_events_carry_the_codes_of_the_contract():
     assert [kind.name for kind in EventKind] == [
         "TRIGGER", "PASSED", "FIRED", "DEFAULTED", "CONFIRMED", "UNCONFIRMED", "WATCHDOG", "OVERFLOW",
+        "INPUT",
     ]  # fmt: skip

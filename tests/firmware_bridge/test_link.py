@@ -12,6 +12,8 @@ from firmware_bridge.link_events import (
     ControllerReset,
     EventsLost,
     GateConfirmed,
+    InputChanged,
+    LinkBlocked,
     LinkLost,
     LinkRefused,
     LinkUp,
@@ -384,3 +386,29 @@ def test_any_bytes_leave_it_working(is_up, data):
     desk.wait(60)
     desk.hello(boot=BOOT + 7, digest=DIGEST, flags=Flags.ARMED)
     assert desk.link.phase is Phase.UP
+
+
+def test_a_blocked_controller_is_asked_on_and_says_once_what_to_do():
+    desk = Desk()
+    desk.hello(digest=DIGEST)
+    blocked = Done(BOOT, Arm.KIND, Status.BLOCKED, Flags.BIN_FULL | Flags.AIR_LOW)
+    (event,) = desk.hear(blocked)
+    assert event == LinkBlocked(
+        "reject bin full: empty it; air pressure low: check the supply and the valve of the gate"
+    )
+    assert desk.link.detail == event.reason and not desk.link.is_armed
+    desk.sent()
+    assert desk.wait(60) == [] and Arm(BOOT, True) in desk.sent()
+    assert desk.hear(blocked) == []
+    (event,) = desk.hear(Done(BOOT, Arm.KIND, Status.BLOCKED, Flags.BIN_FULL))
+    assert event == LinkBlocked("reject bin full: empty it")
+    assert desk.hear(Done(BOOT, Arm.KIND, Status.OK, Flags.ARMED | Flags.HEALTHY)) == [LinkUp(BOOT)]
+
+
+def test_an_input_is_told_as_it_comes_and_goes():
+    desk = Desk()
+    desk.hello(digest=DIGEST)
+    flags = Flags.TRIPPED | Flags.ENCODER_LOST
+    (event,) = desk.hear(EventMsg(BOOT, 0, EventKind.INPUT, int(flags), 7, 0))
+    assert isinstance(event, InputChanged)
+    assert (event.bin_full, event.air_low, event.encoder_lost, event.belt_reversed) == (False, False, True, False)

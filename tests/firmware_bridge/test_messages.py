@@ -27,7 +27,7 @@ def _values(cls):
         elif issubclass(kind, IntEnum):
             row[field.name] = st.sampled_from(list(kind))
         elif issubclass(kind, IntFlag):
-            row[field.name] = st.integers(0, 15).map(kind)
+            row[field.name] = st.integers(0, 255).map(kind)
         else:
             row[field.name] = st.integers(0, 2 ** _SIZES[code] - 1)
     return st.builds(cls, **row)

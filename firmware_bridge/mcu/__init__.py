@@ -1,0 +1,1 @@
+"""The controller's firmware in portable C, and the scripts that generate its header and build it."""

@@ -1,0 +1,130 @@
+/* Generated from firmware_bridge/messages.py by `python -m firmware_bridge.mcu.generate`: do not edit. */
+#ifndef MESSAGES_H
+#define MESSAGES_H
+
+#define PROTOCOL_VERSION 0xF838u
+#define MAX_PAYLOAD 32u
+
+#define VERDICT_NONE 0x00u
+#define VERDICT_ACCEPT 0x5Au
+#define VERDICT_REJECT 0xA5u
+
+#define ANSWER_STORED 0x00u
+#define ANSWER_DUP 0x01u
+#define ANSWER_LATE 0x02u
+#define ANSWER_UNKNOWN 0x03u
+#define ANSWER_CONFLICT 0x04u
+#define ANSWER_NOT_ARMED 0x05u
+
+#define EVENT_TRIGGER 0x01u
+#define EVENT_PASSED 0x02u
+#define EVENT_FIRED 0x03u
+#define EVENT_DEFAULTED 0x04u
+#define EVENT_CONFIRMED 0x05u
+#define EVENT_UNCONFIRMED 0x06u
+#define EVENT_WATCHDOG 0x07u
+#define EVENT_OVERFLOW 0x08u
+#define EVENT_INPUT 0x09u
+
+#define STATUS_OK 0x00u
+#define STATUS_ARMED 0x01u
+#define STATUS_BAD_VALUE 0x02u
+#define STATUS_NOT_CONFIGURED 0x03u
+#define STATUS_BLOCKED 0x04u
+
+#define FLAG_ARMED 0x01u
+#define FLAG_TRIPPED 0x02u
+#define FLAG_HEALTHY 0x04u
+#define FLAG_GATE 0x08u
+#define FLAG_BIN_FULL 0x10u
+#define FLAG_AIR_LOW 0x20u
+#define FLAG_ENCODER_LOST 0x40u
+#define FLAG_BELT_REVERSED 0x80u
+
+#define MSG_HELLO 0x01u
+#define MSG_HELLO_SIZE 5u
+#define MSG_HELLO_AT_VERSION 1u
+#define MSG_HELLO_AT_NONCE 3u
+
+#define MSG_CONFIG 0x02u
+#define MSG_CONFIG_SIZE 19u
+#define MSG_CONFIG_AT_BOOT_ID 1u
+#define MSG_CONFIG_AT_DECIDE_COUNTS 3u
+#define MSG_CONFIG_AT_FIRE_COUNTS 5u
+#define MSG_CONFIG_AT_PULSE_COUNTS 7u
+#define MSG_CONFIG_AT_CONFIRM_COUNTS 9u
+#define MSG_CONFIG_AT_WATCHDOG_MS 11u
+#define MSG_CONFIG_AT_MAX_ON_MS 13u
+#define MSG_CONFIG_AT_DEFAULT 15u
+#define MSG_CONFIG_AT_INPUTS 16u
+#define MSG_CONFIG_AT_DEBOUNCE_COUNTS 17u
+
+#define MSG_ARM 0x03u
+#define MSG_ARM_SIZE 4u
+#define MSG_ARM_AT_BOOT_ID 1u
+#define MSG_ARM_AT_ON 3u
+
+#define MSG_BEAT 0x04u
+#define MSG_BEAT_SIZE 6u
+#define MSG_BEAT_AT_BOOT_ID 1u
+#define MSG_BEAT_AT_NONCE 3u
+#define MSG_BEAT_AT_HOLD 5u
+
+#define MSG_VERDICT 0x05u
+#define MSG_VERDICT_SIZE 8u
+#define MSG_VERDICT_AT_BOOT_ID 1u
+#define MSG_VERDICT_AT_PART_ID 3u
+#define MSG_VERDICT_AT_VERDICT 7u
+
+#define MSG_EV_ACK 0x06u
+#define MSG_EV_ACK_SIZE 5u
+#define MSG_EV_ACK_AT_BOOT_ID 1u
+#define MSG_EV_ACK_AT_SEQ 3u
+
+#define MSG_HELLO_R 0x81u
+#define MSG_HELLO_R_SIZE 22u
+#define MSG_HELLO_R_AT_VERSION 1u
+#define MSG_HELLO_R_AT_BOOT_ID 3u
+#define MSG_HELLO_R_AT_NONCE 5u
+#define MSG_HELLO_R_AT_TIME_US 7u
+#define MSG_HELLO_R_AT_NEXT_PART 11u
+#define MSG_HELLO_R_AT_OLDEST_EVENT 15u
+#define MSG_HELLO_R_AT_NEXT_EVENT 17u
+#define MSG_HELLO_R_AT_CONFIG_DIGEST 19u
+#define MSG_HELLO_R_AT_FLAGS 21u
+
+#define MSG_DONE 0x82u
+#define MSG_DONE_SIZE 6u
+#define MSG_DONE_AT_BOOT_ID 1u
+#define MSG_DONE_AT_REQUEST 3u
+#define MSG_DONE_AT_STATUS 4u
+#define MSG_DONE_AT_FLAGS 5u
+
+#define MSG_BEAT_R 0x84u
+#define MSG_BEAT_R_SIZE 22u
+#define MSG_BEAT_R_AT_BOOT_ID 1u
+#define MSG_BEAT_R_AT_NONCE 3u
+#define MSG_BEAT_R_AT_TIME_US 5u
+#define MSG_BEAT_R_AT_ENCODER 9u
+#define MSG_BEAT_R_AT_NEXT_PART 13u
+#define MSG_BEAT_R_AT_OLDEST_EVENT 17u
+#define MSG_BEAT_R_AT_NEXT_EVENT 19u
+#define MSG_BEAT_R_AT_FLAGS 21u
+
+#define MSG_VERDICT_R 0x85u
+#define MSG_VERDICT_R_SIZE 9u
+#define MSG_VERDICT_R_AT_BOOT_ID 1u
+#define MSG_VERDICT_R_AT_PART_ID 3u
+#define MSG_VERDICT_R_AT_ANSWER 7u
+#define MSG_VERDICT_R_AT_IN_FORCE 8u
+
+#define MSG_EVENT 0x86u
+#define MSG_EVENT_SIZE 18u
+#define MSG_EVENT_AT_BOOT_ID 1u
+#define MSG_EVENT_AT_SEQ 3u
+#define MSG_EVENT_AT_EVENT 5u
+#define MSG_EVENT_AT_PART_ID 6u
+#define MSG_EVENT_AT_ENCODER 10u
+#define MSG_EVENT_AT_TIME_US 14u
+
+#endif

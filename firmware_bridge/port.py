@@ -5,7 +5,7 @@ thread would cost a wake-up. Reading waits in `select` on the port and on a pipe
 wait for a timeout.
 
 A port that is lost is opened again until it is back. `/dev/serial/by-id/` names stay the same when it comes back
-elsewhere.
+elsewhere: the name is resolved anew at each opening, and while nobody answers it is looked whether it has moved.
 """
 
 from __future__ import annotations
@@ -16,19 +16,27 @@ import os
 import select
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import serial
+import serial.rs485
 
-from firmware_bridge.link import Link, Phase
+from firmware_bridge.adapters import SLOW_MS, latency_ms, user_of
+from firmware_bridge.clock_relation import ClockRelation
+from firmware_bridge.link import Phase
 from firmware_bridge.link_events import LinkEvent, LinkRefused, VerdictAnswered
+from firmware_bridge.plc_link import PlcLink
+from firmware_bridge.port_hints import Hearing
 
 log = logging.getLogger(__name__)
 
+LOW_LATENCY_FIX = "install systemd/99-edge-runtime.rules, or: echo 1 > /sys/class/tty/{name}/device/latency_timer"
+
 MAX_WAIT_S = 0.02  # shorter than the link's first retry of a verdict, so that sending one need not wake the thread
 REOPEN_S = 0.2  # an adapter that was pulled takes a second to come back anyway
+LOOK_NS = 500_000_000  # while nobody answers: has the name of the port moved?
 STOP_S = 1.0
 READ_BYTES = 4096
 MAX_BACKLOG = 4096  # bytes not taken by the port: 0.35 s at 115200; what is dropped is sent again by the link
@@ -39,12 +47,58 @@ class PortError(Exception):
     """The port cannot be opened, or is gone. The text says what to do."""
 
 
-def open_serial(path: str, baud: int) -> serial.Serial:
-    """A raw 8N1 port that never blocks, owned by us alone. Raises PortError with the fix in its text."""
+PARITIES = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
+
+
+class HostLink(Protocol):
+    """What a port can own: `link.Link` or `plc_link.PlcLink`. Bytes and `now_ns` in, bytes and events out."""
+
+    phase: Phase
+    detail: str
+    counts: Counter[str]
+    boot_id: int | None
+
+    @property
+    def clocks(self) -> ClockRelation: ...
+    @property
+    def is_armed(self) -> bool: ...
+    @property
+    def open_parts(self) -> int: ...
+    @property
+    def pending_verdicts(self) -> int: ...
+    @property
+    def wire_counts(self) -> dict[str, int]: ...
+    def opened(self, now_ns: int) -> None: ...
+    def closed(self, reason: str, now_ns: int) -> None: ...
+    def set_armed(self, wanted: bool, now_ns: int) -> None: ...
+    def set_hold(self, wanted: bool, now_ns: int) -> None: ...
+    def submit(self, boot_id: int, part_id: int, reject: bool, now_ns: int) -> None: ...
+    def feed(self, data: bytes, now_ns: int) -> None: ...
+    def tick(self, now_ns: int) -> None: ...
+    def next_due_ns(self) -> int: ...
+    def take_output(self) -> bytes: ...
+    def take_events(self) -> list[LinkEvent]: ...
+
+
+def open_serial(
+    path: str, baud: int, *, parity: str = "none", stop_bits: int = 1, rs485: bool = False
+) -> serial.Serial:
+    """A raw port of eight data bits that never blocks, owned by us alone. Raises PortError with the fix in its text.
+
+    rs485: the UART's driver switches the direction of the line; adapters that do it by themselves need nothing.
+    """
     try:
-        port = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+        port = serial.Serial(
+            path, baud, parity=PARITIES[parity], stopbits=stop_bits, timeout=0, write_timeout=0, exclusive=True
+        )
     except (serial.SerialException, OSError, ValueError) as err:
         raise PortError(_why(path, err)) from err
+    if rs485:
+        try:
+            port.rs485_mode = serial.rs485.RS485Settings()
+        except (OSError, ValueError) as err:
+            port.close()
+            raise PortError(f"{path} cannot switch an RS-485 line: use an adapter that does it by itself") from err
     try:
         port.set_low_latency_mode(True)  # FTDI adapters hold bytes back for 16 ms otherwise
     except (AttributeError, OSError, ValueError, NotImplementedError):
@@ -60,7 +114,10 @@ def _why(path: str, err: Exception) -> str:
     if code == errno.EACCES:
         return f"no permission for {path}: add the user to the group of the device (dialout)"
     if code in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in text:
-        return f"{path} is in use by another process: stop it (`fuser {path}` names it)"
+        who = user_of(path)
+        return f"{path} is in use by another process: stop " + (
+            f"{who}" if who else f"it (`fuser {path}` as root names it)"
+        )
     return f"cannot open {path}: {err}"
 
 
@@ -70,13 +127,17 @@ class BridgePort:
     def __init__(
         self,
         path: str,
-        link: Link,
+        link: HostLink,
         on_event: Callable[[LinkEvent], None],
         *,
         baud: int = 115_200,
+        parity: str = "none",
+        stop_bits: int = 1,
+        rs485: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.path = path
+        self._framing: dict[str, Any] = {"parity": parity, "stop_bits": stop_bits, "rs485": rs485}
         self.progress_ns: int | None = None  # when the loop last turned
         self._baud = baud
         self._link = link
@@ -88,6 +149,10 @@ class BridgePort:
         self._backlog = bytearray()
         self._counts = {"opened": 0, "open_failed": 0, "dropped_bytes": 0, "crashes": 0}
         self._trips_ms: deque[float] = deque(maxlen=TRIPS_KEPT)
+        self._hearing = Hearing()
+        self._latency_ms: int | None = None  # of the adapter's timer
+        self._looked_ns = 0
+        self._told = ""  # the complaint logged last
         self._is_stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._wake_r = self._wake_w = -1
@@ -108,9 +173,7 @@ class BridgePort:
         except PortError as err:
             if must_open:
                 raise
-            log.error("port not there path=%s error=%s", self.path, err)
-            with self._lock:
-                self._link.closed(str(err), self._clock())
+            self._complain(str(err))
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         self._thread = threading.Thread(target=self._run, name="bridge-port", daemon=True)
@@ -146,16 +209,30 @@ class BridgePort:
 
     # From any thread
 
-    def send_verdict(self, boot_id: int, part_id: int, reject: bool) -> None:
-        """Tell one verdict; on the wire when this returns, if the link is up. Sent again until answered."""
+    def send_verdict(self, boot_id: int, part_id: int, reject: bool, *, reason: int = 0, confidence: int = 0) -> None:
+        """Tell one verdict; on the wire when this returns, if the link is up. Sent again until answered.
+
+        reason (`registers.Reason`) and confidence (0..1000) are for a PLC's display; frames have no room for them.
+        """
+        link = self._link
         with self._lock:
-            self._link.submit(boot_id, part_id, reject, self._clock())
+            if isinstance(link, PlcLink):
+                link.submit(boot_id, part_id, reject, self._clock(), reason=reason, confidence=confidence)
+            else:
+                link.submit(boot_id, part_id, reject, self._clock())
             self._write()
 
     def set_armed(self, wanted: bool) -> None:
         """Arm as soon as the controller is there, and keep it so; or disarm."""
         with self._lock:
             self._link.set_armed(wanted, self._clock())
+            self._write()
+            self._wake()
+
+    def set_hold(self, wanted: bool) -> None:
+        """Ask the machine for a controlled hold of the feed, or let it go on."""
+        with self._lock:
+            self._link.set_hold(wanted, self._clock())
             self._write()
             self._wake()
 
@@ -173,7 +250,11 @@ class BridgePort:
     def state(self) -> tuple[Phase, str]:
         """Phase of the link and what to tell a person about it."""
         link = self._link
-        return link.phase, link.detail
+        phase, detail = link.phase, link.detail
+        if phase is Phase.HELLO and not isinstance(link, PlcLink):  # that one looks at what it hears by itself
+            hint = self._hearing.hint(self._clock())
+            detail = f"{detail}: {hint}" if hint else detail
+        return phase, detail
 
     def report(self) -> dict[str, Any]:
         """Counters and round trips; JSON types only."""
@@ -185,6 +266,8 @@ class BridgePort:
                 **self._counts,
                 **link.wire_counts,
                 **link.counts,
+                "port": os.path.realpath(self.path),
+                "latency_timer_ms": self._latency_ms,
                 "phase": link.phase.value,
                 "boot_id": link.boot_id,
                 "open_parts": link.open_parts,
@@ -230,9 +313,13 @@ class BridgePort:
         if self._wake_r in readable:
             _drain_pipe(self._wake_r)
         now_ns = self._clock()
+        if self._has_moved(port, now_ns):
+            self._lose(f"{self.path} is another device now")
+            return
         with self._lock:
             if data:
                 self._link.feed(data, now_ns)
+                self._hearing.heard(len(data), self._good_frames, now_ns)
             self._link.tick(now_ns)
             self._write()
         self._tell()
@@ -256,22 +343,58 @@ class BridgePort:
             self._quiet.notify_all()
 
     def _open(self) -> None:
-        port = open_serial(self.path, self._baud)
+        port = open_serial(self.path, self._baud, **self._framing)
+        now_ns = self._clock()
         with self._lock:
             self._port = port
             self._backlog.clear()
             self._counts["opened"] += 1
-            self._link.opened(self._clock())
+            self._link.opened(now_ns)
+            self._hearing.opened(self._good_frames, now_ns)
             self._write()
+        self._looked_ns = now_ns
+        self._told = ""
+        self._say_latency()
+
+    def _say_latency(self) -> None:
+        device = os.path.realpath(self.path)
+        self._latency_ms = latency_ms(device)
+        if self._latency_ms is not None and self._latency_ms > SLOW_MS:
+            fix = LOW_LATENCY_FIX.format(name=os.path.basename(device))  # noqa: PTH119
+            log.warning("port slow path=%s latency_timer_ms=%d fix=%s", self.path, self._latency_ms, fix)
+        else:
+            log.info("port open path=%s device=%s latency_timer_ms=%s", self.path, device, self._latency_ms or "none")
 
     def _reopen(self) -> None:
         try:
             self._open()
         except PortError as err:
             self._counts["open_failed"] += 1
-            log.warning("port not back path=%s error=%s", self.path, err)
+            self._complain(str(err))
             self._tell()
             self._is_stopping.wait(REOPEN_S)
+
+    def _complain(self, text: str) -> None:
+        """Why the port cannot be opened, for whoever asks; logged once."""
+        with self._lock:
+            self._link.closed(text, self._clock())
+        if text != self._told:
+            self._told = text
+            log.warning("port not there path=%s error=%s", self.path, text)
+
+    @property
+    def _good_frames(self) -> int:
+        return self._link.wire_counts.get("frames_in", 0)
+
+    def _has_moved(self, port: serial.Serial, now_ns: int) -> bool:
+        """Whether the name leads to another device than the open one, on which nobody answers."""
+        if self._link.phase is not Phase.HELLO or now_ns - self._looked_ns < LOOK_NS:
+            return False
+        self._looked_ns = now_ns
+        try:
+            return os.stat(self.path).st_rdev != os.fstat(port.fileno()).st_rdev  # noqa: PTH116
+        except OSError:  # the name is gone: so is the adapter, and reading will tell
+            return False
 
     def _lose(self, reason: str) -> None:
         log.warning("port lost path=%s reason=%s", self.path, reason)

@@ -117,13 +117,16 @@ class VisionLine:
         open_rejecter: OpenRejecter,
         taps: Sequence[Tap],
         clock: Clock,
+        rule: Callable[[], str] = lambda: "",
     ) -> None:
+        """rule: a reason to reject whatever the model says, such as a machine that sounds broken; empty: none."""
         self.camera = camera
         self.model_label = model_label
         self._automation = decision_cfg.automation
         self._held: dict[PartKey, Held] = {}  # in the order they passed the eye; guarded by its own lock
         self._held_lock = threading.Lock()
         self._taps = taps
+        self._rule = rule
         self._clock = clock
         self._deadline_ns = round(decision_cfg.deadline_ms * MS)
         self._budget_ns = round(decision_cfg.stage_budget_ms * MS)
@@ -329,6 +332,10 @@ class VisionLine:
             return
         prediction, policy = answer
         self.invoke.add(prediction.timings_ms.get("invoke", 0.0))
+        against = self._rule()
+        if against:
+            self._decide(job, prediction, Verdict.REJECT, Cause.RULE, against)
+            return
         verdict, reason = policy.judge(prediction)
         if self._asks_person(verdict):
             self._hold(Held(job, prediction, reason))

@@ -113,6 +113,7 @@ class Bench:
         self.model_waits.set()
         self.in_model = threading.Semaphore(0)
         self.score = 0.1
+        self.against = ""
         self.line = VisionLine(
             camera=self.camera,
             camera_cfg=CameraConfig(lost_after_s=0.05),
@@ -123,6 +124,7 @@ class Bench:
             open_rejecter=ScriptedGate,
             taps=[self.listener],
             clock=monotonic_ns,
+            rule=lambda: self.against,
         )
         self.gate = self.line.rejecter
         self.line.start()
@@ -378,3 +380,11 @@ def test_a_model_that_cannot_be_opened_changes_nothing(bench):
     line.frame(line.trigger(1))
     assert line.listener.decision().model == "m@1"
     assert line.line.model_label == "m@1"
+
+
+def test_a_rule_rejects_what_the_model_would_accept(bench):
+    line = bench()
+    line.against = "the machine sounds abnormal"
+    line.frame(line.trigger(1))
+    decision = line.listener.decision()
+    assert (decision.verdict, decision.cause, decision.reason) == (Verdict.REJECT, Cause.RULE, line.against)

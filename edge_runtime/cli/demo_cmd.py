@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from edge_runtime.core.errors import DeviceError, EdgeError
 from edge_runtime.core.paths import EMBEDDED
 
 if TYPE_CHECKING:
+    from edge_runtime.cli.demo_uplink import DemoUplink
     from edge_runtime.cli.main import Session
 
 START_TIMEOUT_S = 30.0
@@ -37,35 +39,44 @@ def demo(
     as_json: bool,
 ) -> None:
     """The whole box on a simulated line: watch scratched phones being rejected. q ends it."""
+    from edge_runtime.cli.demo_uplink import open_uplink, uplink_lines
     from edge_runtime.cli.run_cmd import summary_lines
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     session.config_option = session.config_option or EMBEDDED  # a real station's file must not drive a demo
+    words = _globals(session, seed)
     has_screen = not as_json and sys.stdout.isatty()
-    with tempfile.TemporaryFile("w+") as log:  # the daemon's log would run through the live screen
+    with tempfile.TemporaryFile("w+") as log:  # the daemons' logs would run through the live screen
+        logs_to = log if has_screen else None
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "edge_runtime", *_globals(session, seed), "run", "--json", *_bounds(parts, seconds)],
+            [sys.executable, "-m", "edge_runtime", *words, "run", "--json", *_bounds(parts, seconds)],
             stdout=subprocess.PIPE,
-            stderr=log if has_screen else None,
+            stderr=logs_to,
             stdin=subprocess.DEVNULL,
             text=True,
         )
+        uplink: DemoUplink | str = ""
         try:
-            document = _follow(session, daemon, parts, has_screen)
+            uplink = open_uplink(session.config, words, logs_to)
+            document = _follow(session, daemon, parts, has_screen, uplink)
         except KeyboardInterrupt:
             document = _end(daemon)
         finally:
             if daemon.poll() is None:
                 daemon.terminate()
                 daemon.wait(timeout=10)
+            received = None if isinstance(uplink, str) else uplink.finish()
         if document is None:
             log.seek(0)
             click.echo(log.read(), err=True, nl=False)
             raise SystemExit(daemon.returncode or 1)
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps({**document, "uplink": received}, indent=2))
     else:
-        click.echo("\n".join(summary_lines(document)))
+        click.echo("\n".join([*summary_lines(document), *(uplink_lines(received) if received else [])]))
         click.echo("look closer: edge-runtime parts list; edge-runtime parts show ID --picture part.png", err=True)
+    if isinstance(uplink, str):
+        click.echo(uplink, err=True)
     raise SystemExit(1 if document["unaccounted"] else 0)
 
 
@@ -82,7 +93,7 @@ def _bounds(parts: int | None, seconds: float | None) -> list[str]:
 
 
 def _follow(
-    session: Session, daemon: subprocess.Popen[str], parts: int | None, has_screen: bool
+    session: Session, daemon: subprocess.Popen[str], parts: int | None, has_screen: bool, uplink: DemoUplink | str
 ) -> dict[str, Any] | None:
     from edge_runtime.cli.status_cmd import control_path
     from edge_runtime.service.control import ask
@@ -91,6 +102,8 @@ def _follow(
 
     def look() -> dict[str, Any]:
         shot: dict[str, Any] = ask(path, "status")
+        if not isinstance(uplink, str):
+            shot["health"]["uplink"] = uplink.health()
         return shot
 
     if has_screen:

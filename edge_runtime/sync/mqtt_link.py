@@ -251,8 +251,9 @@ class MqttLink:
             self._rise()
 
     def _suback(self, client: mqtt.Client, _: Any, packet: int, reasons: list[ReasonCode], properties: Any) -> None:
-        if any(reason.value >= _REFUSED for reason in reasons):
-            log.error("link.subscription_refused reasons=%s", ", ".join(map(str, reasons)))
+        if refused := [str(reason) for reason in reasons if reason.value >= _REFUSED]:
+            self._lost = self._lost or f"the broker refuses a subscription: {', '.join(refused)}; check its access list"
+            return
         self._subscribed.discard(packet)
         if not self._subscribed:
             self._rise()

@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ LOOK_EVERY_S = 0.2
 def spool_status(state: Path) -> dict[str, Any]:
     """Counts, age and room of what waits in this state folder. Raises StorageError when there is no outbox to read.
 
-    `unread` are parts of the journal that are not in the outbox yet; `records` are in the outbox, not yet delivered.
+    `unread` are parts of the journal that are not in the outbox yet, `behind` those of them older than what was
+    read; `records` are in the outbox, not yet delivered, `live` those of them that came as they happened.
     """
     path = state / OUTBOX
     if not path.is_file():
@@ -35,7 +37,8 @@ def spool_status(state: Path) -> dict[str, Any]:
             found = _read(db)
         finally:
             db.close()
-        found["unread"] = _unread(state / JOURNAL, found.pop("position")) + found.pop("behind")
+        found["newest_part"], unread = _unread(state / JOURNAL, found["read_to_part"])
+        found["unread"] = unread + found["behind"]
     except (sqlite3.Error, ValueError) as err:
         raise StorageError(f"cannot read the outbox {path}: {err}") from err
     found["bytes"] = sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
@@ -46,26 +49,30 @@ def spool_status(state: Path) -> dict[str, Any]:
 def _read(db: sqlite3.Connection) -> dict[str, Any]:
     epoch, waiting = db.execute("SELECT epoch, waiting FROM meta").fetchone()
     last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
-    oldest = db.execute("SELECT payload FROM record ORDER BY seq LIMIT 1").fetchone()
+    oldest = db.execute("SELECT seq, payload FROM record ORDER BY seq LIMIT 1").fetchone()
     position = db.execute("SELECT row FROM position WHERE name = 'part'").fetchone()
     return {
         "epoch": epoch,
         "last_seq": last[0] if last else 0,
         "records": waiting,
-        "oldest": json.loads(oldest[0])["time"] if oldest else None,
+        "live": db.execute("SELECT count(*) FROM record WHERE lane = 0").fetchone()[0],
+        "first_seq": oldest[0] if oldest else None,
+        "oldest": json.loads(oldest[1])["time"] if oldest else None,
         "metrics": db.execute("SELECT count(*) FROM record WHERE kind = 'metrics'").fetchone()[0],
         "pictures": db.execute("SELECT count(*) FROM upload").fetchone()[0],
         "behind": db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM behind").fetchone()[0],
-        "position": position[0] if position else 0,
+        "read_to_part": position[0] if position else 0,
     }
 
 
-def _unread(journal: Path, position: int) -> int:
+def _unread(journal: Path, position: int) -> tuple[int, int]:
+    """The newest part, and how many there are after `position`."""
     if not journal.is_file():
-        return 0
+        return 0, 0
     db = open_journal(journal)
     try:
-        return int(db.execute("SELECT count(*) FROM part WHERE id > ?", (position,)).fetchone()[0])
+        newest, count = db.execute("SELECT max(id), count(*) FROM part WHERE id > ?", (position,)).fetchone()
+        return int(newest or position), int(count)
     finally:
         db.close()
 
@@ -84,11 +91,24 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def wait_until_delivered(state: Path, timeout_s: float) -> dict[str, Any]:
-    """Watch a sync that runs elsewhere until nothing waits, or time is up; the last status. Raises StorageError."""
+def wait_until_delivered(
+    state: Path, timeout_s: float, told: Callable[[dict[str, Any]], None] = lambda status: None
+) -> dict[str, Any]:
+    """Watch a sync that runs elsewhere until what waits now is delivered, or time is up. Raises StorageError.
+
+    The last status, with `delivered`: whether it is. A line that runs makes new records all the time: those that come
+    while this waits are not waited for. told: shown every status.
+    """
     limit = time.monotonic() + timeout_s
+    status = spool_status(state)
+    newest_part, last_seq = status["newest_part"], None
     while True:
-        status = spool_status(state)
-        if not (status["records"] or status["unread"]) or time.monotonic() >= limit:
+        if last_seq is None and status["read_to_part"] >= newest_part and not status["behind"]:
+            last_seq = status["last_seq"]
+        is_gone = status["first_seq"] is None or (last_seq is not None and status["first_seq"] > last_seq)
+        status["delivered"] = last_seq is not None and is_gone
+        told(status)
+        if status["delivered"] or not status["sync_runs"] or time.monotonic() >= limit:
             return status
         time.sleep(LOOK_EVERY_S)
+        status = spool_status(state)

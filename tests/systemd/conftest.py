@@ -25,6 +25,7 @@ from edge_runtime.modelstore.bundle import seal_bundle
 
 ROOT = Path(__file__).parents[2]
 UNIT = "edge-runtime-run.service"
+SYNC_UNIT = "edge-runtime-sync.service"
 UNDER_TEST = "/opt/under-test"  # interpreter, libraries, sources and model, all read-only
 STATION = "/etc/edge-runtime/station.toml"
 
@@ -57,7 +58,7 @@ mkdir "$folder/upper" "$folder/work" "$folder/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"
 root=$folder/root
 rm -rf "$root"/etc/systemd/system/*.wants "$root/etc/machine-id" "$root/etc/edge-runtime" "$root/opt/edge-runtime"
-rm -rf "$root/var/lib/edge-runtime" "$root/etc/systemd/system/edge-runtime-run.service"* "$root/etc/resolv.conf"
+rm -rf "$root/var/lib/edge-runtime" "$root/etc/systemd/system/edge-runtime-"* "$root/etc/resolv.conf"
 : > "$root/etc/fstab"; : > "$root/etc/machine-id"
 cp -r "$extra/." "$root/"
 exec systemd-nspawn -D "$root" "$@"
@@ -67,7 +68,8 @@ exec systemd-nspawn -D "$root" "$@"
 class Container:
     """A booted container. Every wait has a limit; `stop` may be called at any time."""
 
-    unit, station, source, python = UNIT, STATION, f"{UNDER_TEST}/source", f"{UNDER_TEST}/python3"
+    unit, sync_unit, station = UNIT, SYNC_UNIT, STATION
+    source, python = f"{UNDER_TEST}/source", f"{UNDER_TEST}/python3"
     model = f"{UNDER_TEST}/models/tiny/1"
 
     def __init__(self, folder: Path, extra: Path, binds: Sequence[tuple[Path, str]]) -> None:

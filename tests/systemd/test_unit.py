@@ -107,7 +107,9 @@ def test_the_commented_keys_of_the_example_are_good_too(tmp_path):
     text = (SYSTEMD / "station.toml").read_text()
     for section in ("camera", "controller"):
         text = text.replace(f'[{section}]\ndriver = "sim"\n', f"[{section}]\n")
+    text = re.sub(r"(?m)^enabled = false.*\n", "", text)
     real = tmp_path / "station.toml"
     real.write_text(re.sub(r"(?m)^# (\w+ = )", r"\1", text))
     config = load(real).config
     assert (config.camera.driver, config.controller.driver) == ("v4l2", "serial")
+    assert (config.sync.enabled, config.sync.cert_file, config.sync.commands) == (True, "box.pem", "signature")

@@ -1,0 +1,137 @@
+"""`spool ...`: what waits for the cloud, and waiting until it has gone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+
+
+@click.group()
+def spool() -> None:
+    """What waits for the cloud: status, flush."""
+
+
+@spool.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def status(session: Session, as_json: bool) -> None:
+    """What waits: records, parts that are still in the journal alone, pictures; how old; what was given up. 1 when
+    records wait and nobody delivers them."""
+    from edge_runtime.sync.outbox_status import spool_status
+
+    shot = {**spool_status(_state(session)), "uplink": _uplink(session)}
+    if as_json:
+        click.echo(json.dumps(shot, indent=2))
+    else:
+        click.echo("\n".join(_lines(shot)))
+    raise SystemExit(1 if _waiting(shot) and not shot["sync_runs"] else 0)
+
+
+def _lines(shot: dict[str, Any]) -> list[str]:
+    lines = [
+        f"records   {shot['records']} wait  ({shot['live']} live, {shot['records'] - shot['live']} backlog)",
+        f"journal   {shot['unread']} parts not read yet",
+        f"pictures  {shot['pictures']} wait",
+        f"oldest    {_age(shot['oldest'])}",
+        f"numbers   epoch {shot['epoch']}, last {shot['last_seq']}",
+        f"room      {shot['bytes'] / 1e6:.1f} MB",
+    ]
+    uplink = shot["uplink"]
+    if uplink is None:
+        return [*lines, "uplink    " + ("runs" if shot["sync_runs"] else "not running: edge-runtime sync")]
+    dropped = "  ".join(f"{name} {count}" for name, count in uplink["dropped"].items())
+    return [*lines, f"given up  {dropped or 'nothing'}", f"uplink    {uplink['state']}: {uplink['detail']}"]
+
+
+def _age(oldest: str | None) -> str:
+    from edge_runtime.cli.status_cmd import duration
+
+    if oldest is None:
+        return "nothing"
+    return f"{duration(max(0.0, (datetime.now(UTC) - datetime.fromisoformat(oldest)).total_seconds()))} ago"
+
+
+@spool.command()
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=60.0, show_default=True,
+              help="Seconds to wait.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def flush(session: Session, timeout_s: float, as_json: bool) -> None:
+    """Wait until the running `sync` has delivered what waits now. 1 when it cannot in this time, or does not run."""
+    from edge_runtime.core.errors import DeviceError
+    from edge_runtime.sync.outbox_status import spool_status, wait_until_delivered
+
+    state = _state(session)
+    shot = spool_status(state)
+    if _waiting(shot) and not shot["sync_runs"]:
+        raise DeviceError(f"{_waiting(shot)} wait and no uplink runs; start it, or: edge-runtime sync --once")
+    with _Bar(_waiting(shot), not as_json and sys.stderr.isatty()) as bar:
+        shot = wait_until_delivered(state, timeout_s, lambda now: bar.left(_waiting(now)))
+    shot["uplink"] = _uplink(session)
+    if as_json:
+        click.echo(json.dumps(shot, indent=2))
+    elif shot["delivered"]:
+        click.echo("all delivered")
+    else:
+        why = f": {shot['uplink']['detail']}" if shot["uplink"] else ""
+        click.echo(f"{_waiting(shot)} still wait{why}", err=True)
+    raise SystemExit(0 if shot["delivered"] else 1)
+
+
+class _Bar:
+    """A progress bar on stderr, where somebody looks."""
+
+    def __init__(self, total: int, show: bool) -> None:
+        self._total = total
+        self._progress: Any = None
+        if show:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._progress = Progress(console=Console(stderr=True), transient=True)
+            self._task = self._progress.add_task("delivering", total=total)
+
+    def left(self, count: int) -> None:
+        if self._progress:
+            self._total = max(self._total, count)  # the line goes on while we wait
+            self._progress.update(self._task, total=self._total, completed=self._total - count)
+
+    def __enter__(self) -> _Bar:
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress:
+            self._progress.stop()
+
+
+def _waiting(shot: dict[str, Any]) -> int:
+    return int(shot["records"] + shot["unread"])
+
+
+def _state(session: Session) -> Path:
+    from edge_runtime.core.paths import state_dir
+
+    return state_dir(session.config)
+
+
+def _uplink(session: Session) -> dict[str, Any] | None:
+    """What the running one says of its records; None when it does not answer."""
+    from edge_runtime.cli.sync_paths import ask_sync
+    from edge_runtime.core.errors import DeviceError
+
+    try:
+        shot = ask_sync(session.config, "status")
+    except DeviceError:
+        return None
+    records = shot["health"]["records"]
+    return {"state": records["state"], "detail": records["detail"], "dropped": shot["records"]["dropped"]}

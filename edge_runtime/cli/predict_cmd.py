@@ -23,7 +23,7 @@ _COLOURS = {"accept": "green", "reject": "red", "unsure": "yellow"}
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def predict(session: Session, files: tuple[str, ...], reference: str, as_json: bool) -> None:
-    """Judge picture files (JPEG, PNG, BMP) or, with a sound model, recordings (WAV, FLAC, OGG).
+    """Judge picture files (JPEG, PNG, BMP) or, with a sound or speech model, recordings (WAV, FLAC, OGG).
 
     Exit code 1 when one of them could not be judged.
     """
@@ -44,6 +44,10 @@ def predict(session: Session, files: tuple[str, ...], reference: str, as_json: b
 def text_line(entry: dict[str, Any]) -> str:
     if "error" in entry:
         return f"error: {entry['file']}: {entry['error']}"
+    if "transcript" in entry:
+        from edge_runtime.service.predict_speech import text_line as speech_line
+
+        return speech_line(entry)
     verdict = click.style(f"{entry['verdict']:<7}", fg=_COLOURS[entry["verdict"]], bold=True)
     total_ms = sum(entry["timings_ms"].values())
     return f"{verdict} {entry['score']:.3f}  {entry['file']}  ({entry['reason']}; {total_ms:.1f} ms)"

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from edge_runtime.cli.status_cmd import COLOURS, duration
+from edge_runtime.cli.status_cmd import COLOURS, duration, voice_lines
 
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -28,6 +28,7 @@ def draw(shot: dict[str, Any], before: dict[str, Any] | None, width: int) -> lis
         _counts(shot, before),
         _gate(shot),
         _latency(shot),
+        *[click.style(f" {line}", fg="cyan") for line in voice_lines(shot)],
         "",
         _strip(shot, width),
         "",

@@ -58,10 +58,26 @@ def text_lines(shot: dict[str, Any]) -> list[str]:
         "gate  " + "  ".join(f"{name} {count}" for name, count in shot["outcomes"].items()) + f"  late {shot['late']}",
         f"photo-eye to verdict  p50 {latency['p50']:.1f}  p99 {latency['p99']:.1f}  max {latency['max']:.1f} ms",
     ]
+    lines += voice_lines(shot)
     for name, health in shot["health"].items():
         word = click.style(f"{health['state']:<9}", fg=COLOURS.get(health["state"]))
         lines.append(f"  {name:<11} {word} {health['detail']}".rstrip())
     return lines
+
+
+def voice_lines(shot: dict[str, Any]) -> list[str]:
+    """What the voice says and what was asked last; nothing where the station has no microphone."""
+    voice = shot.get("voice") or {}
+    held = f"  HELD by {shot['held_by']}: edge-runtime line resume" if shot.get("held_by") else ""
+    if "mode" not in voice:
+        return [f"line {held.strip()}"] if held else []
+    says = f": {voice['says']}" if voice["says"] else ""
+    shown = f"  -> {', '.join(voice['shown'])}" if voice["shown"] else ""
+    last = voice["recent"][-1] if voice["recent"] else None
+    asked = (
+        f"  last: {last['command'] or last['transcript'] or 'nothing understood'} ({last['outcome']})" if last else ""
+    )
+    return [f"voice {voice['mode']}{says}{shown}{asked}{held}"]
 
 
 def duration(seconds: float) -> str:

@@ -99,8 +99,20 @@ class ControllerConfig(Section):
     """The reject controller: microcontroller firmware or its double, the far side that owns the moment."""
 
     driver: Literal["sim", "serial"] = Field("sim", description="simulated controller behind a pty, or a real port")
+    protocol: Literal["reject", "modbus"] = Field(
+        "reject",
+        description="reject: the frames of our firmware; modbus: Modbus RTU, any PLC, and our firmware by strap",
+    )
+    role: Literal["client", "server"] = Field(
+        "client", description="modbus: the box polls the PLC (client), or the PLC polls the box (server)"
+    )
+    unit: int = Field(
+        1, ge=1, le=247, description="modbus: unit id of the PLC when the box is client, of the box when it is server"
+    )
     port: Text = Field("", description="serial: device, best by id: /dev/serial/by-id/...")
     baud: int = Field(115_200, ge=1200, le=4_000_000, description="line speed in bit/s")
+    parity: Literal["none", "even", "odd"] = Field("none", description="parity bit of each character; reject: none")
+    rs485_echo: bool = Field(False, description="modbus: the RS-485 adapter hears what it sends itself")
     decide_counts: int = Field(
         900, ge=1, le=2**15, description="encoder counts from photo-eye to the point of decision"
     )
@@ -126,6 +138,10 @@ class ControllerConfig(Section):
             raise ValueError("driver 'serial' needs port; ls -l /dev/serial/by-id/ lists adapters")
         if self.decide_counts > self.fire_counts:
             raise ValueError(f"decide_counts {self.decide_counts} must not be above fire_counts {self.fire_counts}")
+        if self.protocol == "reject" and self.parity != "none":
+            raise ValueError(f"parity '{self.parity}' is for protocol 'modbus'; the firmware's frames have none")
+        if (self.driver, self.protocol, self.role) == ("sim", "modbus", "client") and self.unit != 1:
+            raise ValueError(f"unit {self.unit}: the simulated PLC is unit 1")
         return self
 
 
@@ -184,6 +200,23 @@ class RecordingConfig(Section):
     keep_days_journal: int = Field(365, ge=1, le=3650, description="days to keep rows of the journal")
 
 
+class SparkplugConfig(Section):
+    """Live tags: the box as a Sparkplug B edge node, for SCADA systems."""
+
+    enabled: bool = Field(True, description="publish live tags while the uplink is enabled")
+    group: Name | Literal[""] = Field("", description="Sparkplug group id; empty: the station's site")
+    primary_host: Name | Literal[""] = Field(
+        "", description="host application without which no tags are published, by its id; empty: always"
+    )
+    commands: bool = Field(
+        False,
+        description="hosts may lower automation and roll back; only the broker's access list says who they are",
+    )
+    servers: tuple[Annotated[str, Field(pattern=r"^[^\s/:]+:\d{1,5}$")], ...] = Field(
+        (), description="brokers to walk for the primary host, as HOST:PORT; empty: sync.host and sync.port"
+    )
+
+
 class SyncConfig(Section):
     """The uplink. A credential is a path; a bare name is looked for in systemd's CREDENTIALS_DIRECTORY."""
 
@@ -224,6 +257,14 @@ class SyncConfig(Section):
         description="local time in which pictures are sent, such as 22:00-05:00; empty: at any time",
     )
     metered: bool = Field(False, description="the uplink is paid by volume: pictures go only when asked for")
+    commands: Literal["off", "nonce", "signature"] = Field(
+        "off",
+        description="commands from the cloud, beside the broker's access list: one-time word or Ed25519 signature",
+    )
+    keys: Text = Field(
+        "/etc/edge-runtime/keys", description="signature: folder of public keys, NAME.pub, that may give commands"
+    )
+    sparkplug: SparkplugConfig = Field(SparkplugConfig(), description="live tags, Sparkplug B")
 
     @model_validator(mode="after")
     def _fits_together(self) -> SyncConfig:

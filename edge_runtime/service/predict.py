@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_runtime.core.config import EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, UsageError
@@ -26,6 +26,9 @@ from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.store import open_bundle
 from edge_runtime.service.wiring import open_store, policy
+
+if TYPE_CHECKING:
+    from edge_runtime.service.predict_speech import SpeechPredictor
 
 MAX_FILE_BYTES = 256 << 20
 
@@ -44,7 +47,10 @@ class Predictor:
             if "/" in wanted:
                 _vouch(bundle, cfg.model)
             with native_noise_hidden():
-                self._read = READERS.get(bundle.manifest.kind, PictureReader)(bundle, cfg.model)
+                self._speech = _open_speech(bundle, cfg)
+                self._read = (
+                    None if self._speech else READERS.get(bundle.manifest.kind, PictureReader)(bundle, cfg.model)
+                )
         except ModelError as err:
             raise UsageError(f"model {wanted!r} cannot be used: {err}") from err
         self.label = bundle.label
@@ -57,6 +63,9 @@ class Predictor:
     def file(self, path: str | Path) -> dict[str, Any]:
         """One entry of `predict --json`. A file that cannot be judged gives `verdict` null and `error`."""
         entry: dict[str, Any] = {"file": str(path), "model": self.label}
+        if self._speech:
+            return entry | self._speech.file(Path(path))
+        assert self._read is not None
         try:
             prediction, regions, read_ms = self._read(Path(path))
         except (PictureError, SoundError, ModelError) as err:
@@ -130,6 +139,15 @@ class MachineSoundReader:
 
 
 READERS: Mapping[Kind, Callable[[Bundle, ModelConfig], Reader]] = {Kind.SOUND_ANOMALY: MachineSoundReader}
+
+
+def _open_speech(bundle: Bundle, cfg: EdgeConfig) -> SpeechPredictor | None:
+    """What understands recordings of speech, where the bundle does; it gives transcripts instead of verdicts."""
+    if bundle.manifest.kind is not Kind.KEYWORD:
+        return None
+    from edge_runtime.service.predict_speech import SpeechPredictor
+
+    return SpeechPredictor(bundle, cfg)
 
 
 def _vouch(bundle: Bundle, cfg: ModelConfig) -> None:

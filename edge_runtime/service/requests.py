@@ -11,6 +11,8 @@ from typing import Any
 
 from edge_runtime.core.config import Automation
 from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.core.messages import Command
+from edge_runtime.decision.dialog import Act
 from edge_runtime.lines.voice_line import VoiceLine
 from edge_runtime.service.control import Handler
 from edge_runtime.service.wiring import Box
@@ -26,6 +28,7 @@ def box_requests(box: Box) -> Mapping[str, Handler]:
     return {
         "model": lambda words: _model(box, words),
         "automation": lambda words: _automation(box, words),
+        "hold": lambda words: _hold(box, words),
         "resume": lambda words: {"resumed": box.desk.resume(_word(words, "by", "cli"))},
         "listen": lambda _: {"says": _voice(box).push()},
         "cancel": lambda _: {"says": _voice(box).cancel()},
@@ -57,6 +60,12 @@ def _automation(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
         )
     box.set_automation(degree)
     return {"before": before.value, "now": degree.value}
+
+
+def _hold(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as the words `stop line`: only `resume` ends it."""
+    box.desk.carry_out(Act(Command.STOP_LINE), _word(words, "by", "cli"))
+    return {"held_by": box.desk.held_by}
 
 
 def _voice(box: Box) -> VoiceLine:

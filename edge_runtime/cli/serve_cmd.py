@@ -1,0 +1,57 @@
+"""`serve`: the process that has the network."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+
+ANSWER_WITHIN_S = 3.0
+
+
+@click.command()
+@click.option("--health", is_flag=True, help="Ask the running serve how it is; exit code 1 when it is not well.")
+@click.option("--json", "as_json", is_flag=True, help="With --health: one JSON document.")
+@click.pass_obj
+def serve(session: Session, health: bool, as_json: bool) -> None:
+    """The daemon with the network: hands utterances to the speech server that voice.remote.url names."""
+    from edge_runtime.core.paths import socket_path
+    from edge_runtime.core.speech_wire import SOCKET
+
+    path = socket_path(session.config).with_name(SOCKET)
+    if health:
+        about = _ask(path)
+        click.echo(json.dumps(about, indent=2) if as_json else f"{about['state']}  {about['detail']}")
+        raise SystemExit(0 if about["state"] == "ok" else 1)
+    _run(session, path)
+
+
+def _run(session: Session, path: Path) -> None:
+    from edge_runtime.core.log import set_up_logging
+    from edge_runtime.serve.serve_daemon import ServeDaemon
+    from edge_runtime.serve.speech_relay import SpeechRelay
+    from edge_runtime.service.notify import Notifier
+
+    set_up_logging(session.config.service.log_level)
+    ServeDaemon([SpeechRelay(session.config.voice.remote, path)], Notifier()).run()
+
+
+def _ask(path: Path) -> dict[str, Any]:
+    from edge_runtime.core.errors import DeviceError, ProtocolError
+    from edge_runtime.core.speech_wire import Lines, as_line
+
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(ANSWER_WITHIN_S)
+            sock.connect(str(path))
+            lines = Lines(sock, ANSWER_WITHIN_S)
+            lines.send(as_line({"do": "health"}))
+            return lines.line()
+    except (OSError, ProtocolError) as err:
+        raise DeviceError(f"no edge-runtime serve answers on {path} ({err}); start it: edge-runtime serve") from err

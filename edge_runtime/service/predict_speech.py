@@ -1,0 +1,98 @@
+"""Recordings of speech, understood one by one outside the line: what `predict` prints with a keyword bundle.
+
+The same cutting, the same recogniser and the same catalogue as the voice line's. A recording without an utterance in
+it, as a word cut off closely has none, is taken for one as a whole.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.catalogue.catalogue import DATABASE
+from edge_runtime.core.clock import SECOND
+from edge_runtime.core.config import EdgeConfig
+from edge_runtime.core.errors import ModelError
+from edge_runtime.core.messages import AudioChunk, Utterance
+from edge_runtime.core.paths import state_dir
+from edge_runtime.core.sound_file import SoundError, read_sound
+from edge_runtime.features.voice_activity import VoiceActivity
+from edge_runtime.lines.keyword_model import open_keyword_model
+from edge_runtime.lines.recognise import KeywordRecogniser
+from edge_runtime.modelstore.bundle import Bundle
+from edge_runtime.service.voice_wiring import Searcher, cutting
+
+TOP = 5
+LEAD_S = 0.5  # of a quiet room before and after, from which the voice detector learns the floor
+ROOM = 3  # steps of 16 bits: digital silence is no room
+NOTHING: dict[str, Any] = {"transcript": None, "command": None, "score": None, "results": [], "scores": {}}
+
+
+class SpeechPredictor:
+    """Raises ModelError when the bundle is no recogniser of words said alone."""
+
+    def __init__(self, bundle: Bundle, cfg: EdgeConfig) -> None:
+        self._model = open_keyword_model(bundle, cfg.model)
+        self._own = KeywordRecogniser(self._model)
+        self._search = Searcher(state_dir(cfg) / DATABASE)
+        wanted = {"rate_hz": self._model.spec.rate_hz, "frame_ms": 30}
+        self._cutting = cutting(cfg.microphone.model_copy(update=wanted), self._model.spec)
+
+    def file(self, path: Path) -> dict[str, Any]:
+        """transcript, command, score, results; empty where nothing was understood, None with `error` where it cannot
+        be read."""
+        try:
+            started = time.perf_counter()
+            sound = read_sound(path, self._cutting.rate_hz)
+            if not sound.pcm.size:
+                raise SoundError(f"{path}: holds no sound")
+            read = time.perf_counter()
+            heard = [self._understand(one) for one in self._utterances(_as_pcm(sound.pcm))]
+        except (SoundError, ModelError) as err:
+            return NOTHING | {"error": str(err)}
+        best = max(heard, key=lambda one: (bool(one["transcript"]), one["score"]))
+        done = time.perf_counter()
+        timings = {"read": round((read - started) * 1e3, 3), "understand": round((done - read) * 1e3, 3)}
+        return best | ({"utterances": heard} if len(heard) > 1 else {}) | {"timings_ms": timings}
+
+    def _utterances(self, pcm: NDArray[np.int16]) -> list[Utterance]:
+        spec = self._cutting
+        rng = np.random.default_rng(1)
+        room = rng.integers(-ROOM, ROOM + 1, 2 * round(LEAD_S * spec.rate_hz)).astype(np.int16)
+        before, after = np.split(room, 2)
+        hall = np.concatenate([before, pcm, after])
+        voice, found = VoiceActivity(spec), []
+        for seq, start in enumerate(range(0, hall.size - spec.frame + 1, spec.frame)):
+            found += voice(
+                AudioChunk(seq, start * SECOND // spec.rate_hz, spec.rate_hz, hall[start : start + spec.frame])
+            )
+        found += voice.flush()
+        return found or [Utterance(0, hall.size * SECOND // spec.rate_hz, spec.rate_hz, hall, spec.padding_ms)]
+
+    def _understand(self, utterance: Utterance) -> dict[str, Any]:
+        said = self._own.command(utterance) or self._own.spelled(utterance)
+        likely = sorted(self._model(utterance.pcm).scores.items(), key=lambda item: -item[1])[:TOP]
+        return {
+            "transcript": said.text,
+            "command": said.command.value if said.command else None,
+            "score": round(said.confidence, 6),
+            "results": list(self._search(said.text)) if said.text and said.command is None else [],
+            "scores": {label: round(score, 6) for label, score in likely},
+        }
+
+
+def _as_pcm(sound: NDArray[np.float32]) -> NDArray[np.int16]:
+    pcm: NDArray[np.int16] = np.rint(sound * 32768.0).clip(-32768, 32767).astype(np.int16)
+    return pcm
+
+
+def text_line(entry: dict[str, Any]) -> str:
+    """One entry for people."""
+    what = entry["command"] or entry["transcript"] or "not understood"
+    found = f"  -> {', '.join(entry['results'])}" if entry["results"] else ""
+    likely = "  ".join(f"{label} {score:.2f}" for label, score in entry["scores"].items())
+    return f"{what}  {entry['score']:.3f}{found}  {entry['file']}  [{likely}]"

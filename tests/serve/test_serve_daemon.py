@@ -1,0 +1,115 @@
+"""`edge-runtime serve` as a process: ready, health, and a clean end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from edge_runtime.core.errors import DeviceError
+from edge_runtime.flow.components import Health, State
+from edge_runtime.serve.serve_daemon import STALE_NS, ServeDaemon
+
+
+class Notes:
+    def __init__(self):
+        self.said = []
+
+    def ready(self, status):
+        self.said.append("ready")
+
+    def alive(self, status):
+        self.said.append("alive")
+
+    def status(self, status):
+        self.said.append(status)
+
+    def stopping(self):
+        self.said.append("stopping")
+
+
+class Part:
+    def __init__(self, name, fails=False, progress_ns=None):
+        self.name, self.fails, self.progress_ns, self.log = name, fails, progress_ns, []
+
+    def start(self):
+        if self.fails:
+            raise DeviceError("no socket")
+        self.log.append("start")
+
+    def stop(self):
+        self.log.append("stop")
+
+    def health(self):
+        return Health(State.OK, "", self.progress_ns)
+
+    def report(self):
+        return {}
+
+
+def test_what_started_is_stopped_when_the_next_cannot_start():
+    first, second = Part("first"), Part("second", fails=True)
+    with pytest.raises(DeviceError):
+        ServeDaemon([first, second], Notes()).run()
+    assert (first.log, second.log) == (["start", "stop"], [])
+
+
+def test_a_loop_that_hangs_is_not_fed_for():
+    notes = Notes()
+    hung = Part("speech", progress_ns=0)
+    daemon = ServeDaemon([hung], notes, clock=lambda: STALE_NS + 1)
+    daemon._feed()
+    assert notes.said == ["hung: speech"]
+    hung.progress_ns = STALE_NS
+    daemon._feed()
+    assert notes.said[-1] == "alive"
+
+
+def test_stop_ends_it_in_order():
+    notes, part = Notes(), Part("one")
+    daemon = ServeDaemon([part], notes)
+    daemon.run(is_ready=daemon.stop)
+    assert (notes.said, part.log) == (["ready", "stopping"], ["start", "stop"])
+
+
+def test_the_process_says_ready_tells_its_health_and_ends_on_sigterm(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(60)
+        station = tmp_path / "station.toml"
+        station.write_text(f'[recording]\nstate_dir = "{tmp_path}"\n')
+        env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        command = [sys.executable, "-m", "edge_runtime", "serve", "--config", str(station)]
+        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+        try:
+            assert notify.recv(4096).startswith(b"READY=1")
+            asked = subprocess.run([*command, "--health", "--json"], capture_output=True, check=False, timeout=60)
+            assert asked.returncode == 0
+            assert json.loads(asked.stdout)["state"] == "ok"
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=5) == 0
+            assert time.monotonic() - began < 5
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+    assert not (tmp_path / "speech.sock").exists()
+
+
+def test_health_of_nobody_is_a_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_runtime", "serve", "--health", "--set", f'recording.state_dir="{tmp_path}"'],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "edge-runtime serve" in done.stderr and "Traceback" not in done.stderr

@@ -65,7 +65,7 @@ REMEMBERED = 4096  # answered verdicts kept to recognise repeats
 MAX_PENDING = 1024  # verdicts waiting for a controller that is away; the oldest go first, their parts are past the gate
 
 NO_INPUTS = Flags(0)
-_WHAT_BLOCKS = {
+WHAT_BLOCKS = {
     Flags.BIN_FULL: "reject bin full: empty it",
     Flags.AIR_LOW: "air pressure low: check the supply and the valve of the gate",
     Flags.ENCODER_LOST: "parts pass the eye and the encoder gives no counts: check the encoder and its cable, then "
@@ -457,7 +457,7 @@ class Link:
 
     def _blocked(self, flags: Flags) -> None:
         """Somebody has to go there. It is asked again all the while, and armed as soon as the way is clear."""
-        self.detail = "; ".join(text for flag, text in _WHAT_BLOCKS.items() if flag in flags)
+        self.detail = "; ".join(text for flag, text in WHAT_BLOCKS.items() if flag in flags)
         if self.detail != self._told_block:
             self._told_block = self.detail
             self._events.append(LinkBlocked(self.detail))

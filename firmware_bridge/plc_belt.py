@@ -1,68 +1,24 @@
-"""The controller on a simulated belt as a PLC on Modbus RTU, in both roles, and what it sees of the box's HOLD.
+"""The controller on a simulated belt as a PLC on Modbus RTU that polls the box.
 
-As server the firmware's core answers the box. As client a small PLC program stands between the two: it asks the core
-and the box in turn and copies the blocks, as the program of a PLC without the core would fill them. The machine's setup
-it reads from the box, once, before anything else.
+(One that the box polls is the firmware's core by itself: `ControllerSim` with `Transport.MODBUS`.) Here a small PLC
+program stands between core and box: it asks both in turn and copies the blocks, as the program of a PLC without the
+core would fill them. The machine's setup it reads from the box, once, before anything else.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
 from firmware_bridge.controller import MODBUS_BAUD, MODBUS_UNIT, Controller, Transport
 from firmware_bridge.modbus import MS, Line, Request, read_request, write_request
 from firmware_bridge.modbus_client import Answered, RtuClient
-from firmware_bridge.modbus_server import RtuServer
-from firmware_bridge.registers import BOX, PLC, SETUP, BoxBlock, BoxStatus, MapError
+from firmware_bridge.registers import BOX, PLC, SETUP
 from firmware_bridge.simulator import ControllerSim
 
 POLL_NS = 10 * MS  # a short PLC scan
-
-
-class PolledPlc(Controller):
-    """The box polls. What it writes is overheard."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, transport=Transport.MODBUS, **kwargs)
-        self._overheard = _BoxRegisters()
-        self._ear = RtuServer(MODBUS_UNIT, Line(MODBUS_BAUD), self._overheard)
-
-    @property
-    def box(self) -> BoxBlock:
-        """What the box has written."""
-        return _block(self._overheard.words)
-
-    def on_bytes(self, data: bytes, now_us: int) -> None:
-        self._ear.feed(data, time.monotonic_ns())
-        self._ear.take_output()
-        super().on_bytes(data, now_us)
-
-
-class _BoxRegisters:
-    """What the box writes, wherever that is."""
-
-    def __init__(self) -> None:
-        self.words = [0] * BOX.size
-
-    def read(self, address: int, count: int) -> Sequence[int]:
-        return [0] * count
-
-    def write(self, address: int, values: Sequence[int]) -> None:
-        for at, value in enumerate(values, address):
-            if at in BOX:
-                self.words[at - BOX.base] = value
-
-
-def _block(words: Sequence[int]) -> BoxBlock:
-    """An empty one until a whole one is there."""
-    try:
-        return BoxBlock.unpack(words)
-    except MapError:
-        return BoxBlock()
 
 
 class Step(Enum):
@@ -97,12 +53,6 @@ class PollingPlc(Controller):
         self._step = Step.SETUP_FROM_BOX
         self._words: tuple[int, ...] = ()
         self._scan_ns = 0
-        self._box_words: Sequence[int] = (0,) * BOX.size
-
-    @property
-    def box(self) -> BoxBlock:
-        """What was read from the box."""
-        return _block(self._box_words)
 
     def on_bytes(self, data: bytes, now_us: int) -> None:
         self._to_box.feed(data, time.monotonic_ns())
@@ -139,8 +89,6 @@ class PollingPlc(Controller):
         """A step is done; one that failed is made again."""
         if values:
             self._words = values
-        if self._step is Step.BOX_FROM_BOX:
-            self._box_words = values
         self._step = _NEXT[self._step]
 
     def _request(self) -> Request:
@@ -159,30 +107,21 @@ class PollingPlc(Controller):
                 return write_request(MODBUS_UNIT, BOX.base, self._words)
 
 
-class PlcOnBelt(ControllerSim):
-    """`ControllerSim` on Modbus. role and unit are those of the station file: what the box is."""
+class PollingSim(ControllerSim):
+    """`ControllerSim` with a PLC that polls the box, which is unit `unit`."""
 
-    def __init__(self, *args: Any, role: str, unit: int, **kwargs: Any) -> None:
-        self._role, self._unit = role, unit
+    def __init__(self, *args: Any, unit: int, **kwargs: Any) -> None:
+        self._unit = unit
         super().__init__(*args, transport=Transport.MODBUS, **kwargs)
-
-    @property
-    def box(self) -> BoxBlock:
-        """What the PLC has of the box."""
-        controller = self.controller
-        return controller.box if isinstance(controller, PolledPlc | PollingPlc) else BoxBlock()
-
-    @property
-    def is_holding(self) -> bool:
-        """Whether the box asks for a hold of the feed."""
-        return bool(self.box.status & BoxStatus.HOLD)
 
     def _power_on(self, boot_id: int | None, *, restart: bool = False) -> Controller:
         if boot_id is None:  # as in ControllerSim: every start has another one
             boot_id = int.from_bytes(os.urandom(2), "little") or 1
-        saved = self.controller.config if restart else None
-        start: dict[str, Any] = {"encoder": self._told(self._count), "saved": saved, "observer": self._observe}
-        now_us = self._us(self._last_ns)
-        if self._role == "server":
-            return PollingPlc(boot_id, now_us, unit=self._unit, **start)
-        return PolledPlc(boot_id, now_us, **start)
+        return PollingPlc(
+            boot_id,
+            self._us(self._last_ns),
+            unit=self._unit,
+            encoder=self._told(self._count),
+            saved=self.controller.config if restart else None,
+            observer=self._observe,
+        )

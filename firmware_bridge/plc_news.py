@@ -137,6 +137,8 @@ class PlcNews:
             part = block.part_id - ((block.part_id - part_lo) & U16)
             if outcome == OutcomeCode.WATCHDOG:
                 part = 0
+            elif outcome == OutcomeCode.INPUT:
+                part = part_lo  # no part: the flags
             elif part <= 0 and block.part_id < U16:  # a part that never was
                 self._counts["ring_holes"] += 1
                 continue

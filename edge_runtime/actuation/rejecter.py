@@ -18,7 +18,7 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
 from edge_runtime.flow.components import Health, State
 from firmware_bridge import messages as wire
-from firmware_bridge.link import _WHAT_BLOCKS as WHAT_BLOCKS
+from firmware_bridge.link import WHAT_BLOCKS as WHAT_BLOCKS
 from firmware_bridge.link import GateSetup, Link, Phase
 from firmware_bridge.link_events import (
     ControllerReset,
@@ -36,7 +36,7 @@ from firmware_bridge.link_events import (
     Tripped,
     VerdictAnswered,
 )
-from firmware_bridge.messages import Flags
+from firmware_bridge.messages import BLOCKING, Flags
 from firmware_bridge.plc_link import PlcLink
 from firmware_bridge.port import BridgePort, PortError
 from firmware_bridge.registers import Reason
@@ -153,8 +153,6 @@ class Rejecter:
         It is a request to the PLC, which decides how to stop, and never the emergency stop.
         """
         self._is_hold_asked = wanted
-        if wanted and not isinstance(self._link, PlcLink):
-            self._tell("hold.unsupported", reason="the firmware's frames carry no hold: stop the feed at the machine")
         self._port.set_hold(wanted)
 
     def write(self, decision: Decision) -> None:
@@ -216,6 +214,7 @@ class Rejecter:
                 self._changed(event)
             case EventsLost():
                 self._tell("controller.events_lost", count=event.count)
+                self._see_inputs(self._link.flags & BLOCKING)  # one of them may have told of an input
             case ControllerReset():
                 self._tell("controller.reset", old_boot_id=event.old_boot_id, new_boot_id=event.new_boot_id)
                 self._forget_boot(event.old_boot_id)
@@ -226,13 +225,16 @@ class Rejecter:
 
     def _changed(self, event: InputChanged) -> None:
         """One event for each input that came or went."""
-        now = {
+        levels = {
             Flags.BIN_FULL: event.bin_full,
             Flags.AIR_LOW: event.air_low,
             Flags.ENCODER_LOST: event.encoder_lost,
             Flags.BELT_REVERSED: event.belt_reversed,
         }
-        before, self._inputs = self._inputs, Flags(sum(flag for flag, is_on in now.items() if is_on))
+        self._see_inputs(Flags(sum(flag for flag, is_on in levels.items() if is_on)))
+
+    def _see_inputs(self, now: Flags) -> None:
+        before, self._inputs = self._inputs, now
         for flag in WHAT_BLOCKS:
             if flag in before ^ self._inputs and flag.name:
                 is_on = flag in self._inputs

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.io_gate import gate
+from edge_runtime.cli.io_plc import plc
+from edge_runtime.cli.io_serial import serial
 from edge_runtime.core.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.capture.camera import Camera
     from edge_runtime.cli.main import Session
-    from edge_runtime.core.config import CameraConfig, EdgeConfig
+    from edge_runtime.core.config import CameraConfig, EdgeConfig, MicrophoneConfig
     from edge_runtime.core.messages import Frame
 
 DRIVERS = ("sim", "folder", "video", "v4l2")
@@ -29,6 +32,11 @@ def io() -> None:
     """Find and test devices."""
 
 
+io.add_command(serial)
+io.add_command(plc)
+io.add_command(gate)
+
+
 @io.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
@@ -36,6 +44,16 @@ def cameras(session: Session, as_json: bool) -> None:
     """Cameras that this box has, and the one the station file takes. Exit code 1 when that one is not there."""
     document = _survey(session.config)
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(_survey_lines(document)))
+    raise SystemExit(0 if document["configured"]["ready"] else 1)
+
+
+@io.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def microphones(session: Session, as_json: bool) -> None:
+    """Devices that can record, and the one the station file takes. Exit code 1 when that one is not there."""
+    document = _microphone_survey(session.config.microphone)
+    click.echo(json.dumps(document, indent=2) if as_json else "\n".join(_microphone_lines(document)))
     raise SystemExit(0 if document["configured"]["ready"] else 1)
 
 
@@ -60,6 +78,72 @@ def capture(session: Session, driver: str | None, path: str | None, out: Path, c
         settings.append(f"camera.path={json.dumps(path)}")
     document = _capture(load(session.config_path, settings).config, out, count)
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(_capture_lines(document)))
+
+
+def _microphone_survey(microphone: MicrophoneConfig) -> dict[str, Any]:
+    from edge_runtime.capture.microphone import list_microphones
+
+    trouble, devices = "", []
+    try:
+        devices = list_microphones()
+    except DeviceError as err:
+        trouble = str(err)
+    wanted = microphone.device.casefold()
+    used = next((d for d in devices if d.is_default), None) if not wanted else None
+    used = used or next((d for d in devices if d.name.casefold() == wanted), None)
+    used = used or next((d for d in devices if wanted in d.name.casefold()), None)
+    ready, detail = _microphone_readiness(microphone, used.name if used else "", trouble)
+    return {
+        "configured": {
+            "name": microphone.name,
+            "driver": microphone.driver,
+            "device": microphone.device,
+            "ready": ready,
+            "detail": detail,
+        },
+        "devices": [
+            {
+                "name": device.name,
+                "host_api": device.host_api,
+                "channels": device.channels,
+                "rate_hz": device.rate_hz,
+                "default": device.is_default,
+                "used": microphone.driver == "pyaudio" and device == used,
+            }
+            for device in devices
+        ],
+        "trouble": trouble,
+    }
+
+
+def _microphone_readiness(microphone: MicrophoneConfig, used: str, trouble: str) -> tuple[bool, str]:
+    """Whether the station's microphone is there, judged without opening it."""
+    match microphone.driver:
+        case "off":
+            return True, "the station has none (microphone.driver is off)"
+        case "sim":
+            return True, "simulated"
+        case "wav":
+            there = bool(microphone.file) and Path(microphone.file).expanduser().exists()
+            return there, microphone.file if there else f"no '{microphone.file}'; set microphone.file"
+    if used or trouble:
+        return bool(used), used or trouble
+    wanted = f"'{microphone.device}'" if microphone.device else "that can record"
+    return False, f"no microphone {wanted}; check the cable or set microphone.device"
+
+
+def _microphone_lines(document: dict[str, Any]) -> list[str]:
+    configured = document["configured"]
+    mark = click.style("ready", fg="green") if configured["ready"] else click.style("not there", fg="red")
+    lines = [f"{configured['name']} ({configured['driver']})  {mark}  {configured['detail']}"]
+    for device in document["devices"]:
+        note = "  <- used" if device["used"] else "  (default)" if device["default"] else ""
+        lines.append(
+            f"  {device['name']:<40} {device['host_api']}, {device['channels']} channels, {device['rate_hz']} Hz{note}"
+        )
+    if not document["devices"]:
+        lines.append(f"  no device that can record{': ' + document['trouble'] if document['trouble'] else ''}")
+    return lines
 
 
 def _survey(cfg: EdgeConfig) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # name -> (module, attribute, help)
 COMMANDS = {
     "run": ("run_cmd", "run", "The hot daemon: camera, model, decision, gate."),
+    "sync": ("sync_cmd", "sync", "The uplink's daemon: records, live tags, commands over MQTT."),
     "demo": ("demo_cmd", "demo", "The whole box on a simulated line, with a live screen."),
     "status": ("status_cmd", "status", "One look at the running box."),
     "top": ("top_cmd", "top", "Live terminal screen of the running box."),
@@ -34,9 +35,13 @@ COMMANDS = {
     "config": ("config_cmds", "config", "Check, show and explain the station file."),
     "io": ("io_cmds", "io", "Find and test devices."),
     "parts": ("parts_cmds", "parts", "The ledger: what passed, what was decided, why."),
+    "spool": ("spool_cmds", "spool", "What waits for the cloud."),
     "models": ("models_cmds", "models", "Model bundles: list, verify, teach, switch versions."),
     "predict": ("predict_cmd", "predict", "Judge picture and sound files."),
     "data": ("data_cmds", "data", "The data loop: learn from what the box recorded."),
+    "listen": ("listen_cmd", "listen", "What does the microphone hear? Live, or from a file."),
+    "line": ("line_cmds", "line", "Hold the running line, let it go on, say who decides."),
+    "serve": ("serve_cmd", "serve", "The daemon with the network: speech server."),
     "search": ("search_cmd", "search", "Find parts, defects and work instructions."),
     "bench": ("bench_cmd", "bench", "Measure this box against its own floor."),
 }

@@ -12,33 +12,21 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edge_runtime.core.config_file import Loaded
 from edge_runtime.core.errors import DeviceError, EdgeError
 from edge_runtime.core.paths import socket_path, state_dir
+from edge_runtime.service.finding import Finding, Level
 from edge_runtime.service.station_check import remarks
-
-Level = Literal["ok", "warn", "fail"]
 
 OLDEST_PYTHON = (3, 11)
 LOW_MEMORY_MB = 150
 HOT_C = 80.0  # a Raspberry Pi starts to throttle at 80 degrees C (Raspberry Pi documentation, "frequency management")
 MODEL_SHARE = 0.5  # of the deadline that the model may take before there is too little slack
 PROBES = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report. `fix` is empty when there is nothing to do."""
-
-    name: str
-    state: Level
-    detail: str
-    fix: str = ""
-
 
 LOOK = "the sentence names the file or device to mend"
 
@@ -156,24 +144,9 @@ def _camera(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _controller(loaded: Loaded) -> Iterator[Finding]:
-    cfg = loaded.config.controller
-    if cfg.driver == "sim":
-        yield Finding("controller", "ok", "simulated")
-        return
-    port = Path(cfg.port)
-    if not cfg.port or not port.exists():
-        fix = "check the cable; ls -l /dev/serial/by-id/ lists adapters"
-        yield Finding("controller", "fail", f"port {cfg.port or '(none)'} does not exist", fix)
-    elif not port.is_char_device() or port == Path("/dev/null"):
-        yield Finding("controller", "fail", f"{port} is not a serial port", "set controller.port to a serial device")
-    elif not os.access(port, os.R_OK | os.W_OK):
-        fix = "usermod -aG dialout USER"
-        yield Finding("controller", "fail", f"{port} may not be opened", fix)
-    else:
-        yield Finding("controller", "ok", f"{port} at {cfg.baud} bit/s")
-    if cfg.port and not cfg.port.startswith("/dev/serial/by-id/") and "ttyUSB" in cfg.port:
-        fix = "use the name under /dev/serial/by-id/, it stays when adapters are replugged"
-        yield Finding("controller", "warn", f"{cfg.port} may change its number", fix)
+    from edge_runtime.service.doctor_controller import controller_findings
+
+    yield from controller_findings(loaded)
 
 
 def _storage(loaded: Loaded) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from edge_runtime.core.errors import DeviceError
 
 if TYPE_CHECKING:
     from edge_runtime.core.config import BadDays, ControllerConfig, WorldConfig
+    from firmware_bridge.simulator import ControllerSim
     from firmware_bridge.simulator import Truth as GateTruth
 
 WIDTH, HEIGHT = 1280, 720
@@ -46,6 +47,7 @@ class SimLine:
         self._folder, self._owns_folder = folder, folder is None
         self._size = (width, height)
         self._bad = world.bad_days
+        self._plc = (controller.role, controller.unit) if controller.protocol == "modbus" else None
         self._controller: SimChild | None = None
         self._renderer: Renderer | None = None
         self.controller_port = ""
@@ -76,7 +78,7 @@ class SimLine:
             self._controller = SimChild(
                 "the simulated controller",
                 _control,
-                (self.belt, self._bad_wire(), str(folder / "controller"), self._owns_folder),
+                (self.belt, self._bad_wire(), self._plc, str(folder / "controller"), self._owns_folder),
             )
             self._controller.start()
             self.controller_port = self._controller.wait_ready()
@@ -148,11 +150,16 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def _control(belt: Belt, bad: Mapping[str, float], link: str, owns_folder: bool, pipe: Connection) -> None:
-    """Main function of the controller's process."""
-    from firmware_bridge.simulator import BadWire, ControllerSim
-
-    sim = ControllerSim(belt, seed=belt.seed, bad=BadWire(**bad))
+def _control(
+    belt: Belt,
+    bad: Mapping[str, float],
+    plc: tuple[str, int] | None,
+    link: str,
+    owns_folder: bool,
+    pipe: Connection,
+) -> None:
+    """Main function of the controller's process. plc: role and unit of the box, for a controller on Modbus."""
+    sim = _open_controller(belt, bad, plc)
     name = Path(link)
     try:
         name.unlink(missing_ok=True)  # of a line that was killed
@@ -160,9 +167,31 @@ def _control(belt: Belt, bad: Mapping[str, float], link: str, owns_folder: bool,
         pipe.send(sim.path)
         while True:
             sim.step()
+            _follow_hold(sim, belt.switch)
             if pipe.poll():
                 pipe.recv()  # raises EOFError when the parent is gone
                 pipe.send(sim.truth())
     finally:
         sim.close()
         remove(name, owns_folder)
+
+
+def _open_controller(belt: Belt, bad: Mapping[str, float], plc: tuple[str, int] | None) -> ControllerSim:
+    from firmware_bridge.controller import Transport
+    from firmware_bridge.plc_belt import PollingSim
+    from firmware_bridge.simulator import BadWire, ControllerSim
+
+    wire = BadWire(**bad)
+    if plc is None:
+        return ControllerSim(belt, seed=belt.seed, bad=wire)
+    role, unit = plc
+    if role == "server":
+        return PollingSim(belt, seed=belt.seed, bad=wire, unit=unit)
+    return ControllerSim(belt, seed=belt.seed, bad=wire, transport=Transport.MODBUS)
+
+
+def _follow_hold(sim: ControllerSim, switch: BeltSwitch) -> None:
+    """The belt obeys the controller's feed output, as a drive with a stop input does."""
+    wanted = sim.is_holding
+    if wanted != bool(switch.held_since_ns):
+        (switch.hold if wanted else switch.resume)(time.monotonic_ns())

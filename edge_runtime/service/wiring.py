@@ -14,7 +14,7 @@ from edge_runtime.capture.camera import open_camera
 from edge_runtime.core.clock import Clock
 from edge_runtime.core.config import Automation, DecisionConfig, EdgeConfig
 from edge_runtime.core.config_file import Loaded
-from edge_runtime.core.errors import ModelError, StorageError
+from edge_runtime.core.errors import DeviceError, ModelError, StorageError
 from edge_runtime.core.manifest import Thresholds
 from edge_runtime.core.messages import PartKey
 from edge_runtime.core.paths import state_dir
@@ -23,6 +23,7 @@ from edge_runtime.flow.components import Component, Health
 from edge_runtime.inference.bad_days import BadDay
 from edge_runtime.inference.engine import pick_runtime
 from edge_runtime.lines.golden import check_golden
+from edge_runtime.lines.sound_line import SoundLine
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle
@@ -34,6 +35,7 @@ from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.service.operator_desk import OperatorDesk
 from edge_runtime.service.sim_line import SimLine
+from edge_runtime.service.sound_wiring import open_shared_microphone, open_sound, sound_rule
 from edge_runtime.service.voice_wiring import NoVoice, Voice, open_voice
 
 JOURNAL = "journal.db"
@@ -51,6 +53,7 @@ class Box:
     bundle: Bundle
     desk: OperatorDesk
     voice: Voice | NoVoice | None
+    sound: SoundLine | None
     _started: list[Component] = field(default_factory=list)
 
     @property
@@ -98,8 +101,11 @@ class Box:
             component.start()
             self._started.append(component)
         self.line.start()
-        if self.voice:
-            self.voice.start()
+        for ear in self._ears():
+            ear.start()
+
+    def _ears(self) -> list[Component]:
+        return [ear for ear in (self.voice, self.sound) if ear is not None]
 
     def set_automation(self, degree: Automation) -> None:
         """Who decides from now on, until the next start, which takes the station file's word."""
@@ -109,8 +115,8 @@ class Box:
 
     def stop(self) -> None:
         """Voice, line, then the simulated line, then recording. Safe at any point of the start."""
-        if self.voice:
-            self.voice.stop()
+        for ear in self._ears():
+            ear.stop()
         self.line.stop()
         if self.sim:
             self.sim.stop()
@@ -125,15 +131,15 @@ class Box:
         recording = {"journal": self.journal.health()}
         if self.evidence:
             recording["evidence"] = self.evidence.health()
-        voice = {"voice": self.voice.health()} if self.voice else {}
-        return {**self.line.healths(), **voice, **recording}
+        ears = {ear.name: ear.health() for ear in self._ears()}
+        return {**self.line.healths(), **ears, **recording}
 
     def reports(self) -> Mapping[str, Any]:
         recording = {"journal": dict(self.journal.report())}
         if self.evidence:
             recording["evidence"] = dict(self.evidence.report())
-        voice = {"voice": dict(self.voice.report())} if self.voice else {}
-        return {**self.line.report(), **voice, **recording, "operator": dict(self.desk.report())}
+        ears = {ear.name: dict(ear.report()) for ear in self._ears()}
+        return {**self.line.report(), **ears, **recording, "operator": dict(self.desk.report())}
 
 
 def open_box(loaded: Loaded, parts: int | None, clock: Clock) -> Box:
@@ -168,6 +174,11 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     evidence = Evidence(state, cfg.recording, clock=clock, kept=journal.kept) if cfg.recording.evidence else None
     world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
     bad_day = BadDay(cfg.world.bad_days)
+    try:
+        microphone, no_microphone = open_shared_microphone(cfg, clock), None
+    except DeviceError as err:
+        microphone, no_microphone = None, NoVoice(str(err))
+    sound = open_sound(cfg, microphone, store, [journal], clock)
     line = VisionLine(
         camera=open_camera(cfg.camera, world, clock),
         camera_cfg=cfg.camera,
@@ -187,9 +198,10 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         ),
         taps=[journal, *([evidence] if evidence else [])],
         clock=clock,
+        rule=sound_rule(cfg, sound),
     )
     desk = OperatorDesk(line, line.rejecter.hold, clock)
-    voice = open_voice(
+    voice = no_microphone or open_voice(
         cfg,
         state,
         store,
@@ -197,8 +209,9 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         play=Beeper(cfg.voice.speaker).play,
         taps=[journal],
         clock=clock,
+        microphone=microphone,
     )
-    return Box(cfg, line, journal, evidence, sim, bundle, desk, voice)
+    return Box(cfg, line, journal, evidence, sim, bundle, desk, voice, sound)
 
 
 def _controller_port(cfg: EdgeConfig, sim: SimLine | None) -> str:

@@ -13,8 +13,12 @@ from edge_runtime.core.config import ControllerConfig, SafeAction
 from edge_runtime.core.messages import Cause, Decision, Outcome, PartKey, Verdict
 from edge_runtime.flow.components import State
 from firmware_bridge import link_events as wire
-from firmware_bridge.messages import Answer
+from firmware_bridge.controller import Transport
+from firmware_bridge.messages import Answer, Flags
 from firmware_bridge.messages import Verdict as WireVerdict
+from firmware_bridge.plc_belt import PollingSim
+from firmware_bridge.registers import BoxBlock, Reason
+from firmware_bridge.sim_belt import BadBelt
 from firmware_bridge.simulator import ControllerSim
 
 PATIENCE_S = 20.0
@@ -26,10 +30,10 @@ def decision(key, verdict):
 
 
 class Belt:
-    """Parts each 20 ms on a belt of 5000 counts a second."""
+    """Parts each 20 ms, unless they are further apart, on a belt of 5000 counts a second."""
 
-    def __init__(self, parts):
-        self.parts, self.start_ns = parts, 0
+    def __init__(self, parts, pitch=100):
+        self.parts, self.pitch, self.start_ns = parts, pitch, 0
 
     def begin(self, now_ns):
         self.start_ns = self.start_ns or now_ns
@@ -41,18 +45,22 @@ class Belt:
         return index < self.parts
 
     def eye_counts(self, index):
-        return 100 + 100 * index
+        return 100 + self.pitch * index
 
 
 class Hall:
     """A simulated controller on a thread, a rejecter at its pty, and a line that decides by `verdicts`."""
 
-    def __init__(self, parts, verdicts, safe_action=SafeAction.REJECT):
-        self.sim = ControllerSim(Belt(parts))
+    def __init__(self, parts, verdicts, safe_action=SafeAction.REJECT, config=CONFIG, bad_belt=None, pitch=100):
+        if config.protocol == "modbus" and config.role == "server":
+            self.sim = PollingSim(Belt(parts, pitch), bad_belt=bad_belt, unit=config.unit)
+        else:
+            wire_kind = Transport.MODBUS if config.protocol == "modbus" else Transport.FRAMES
+            self.sim = ControllerSim(Belt(parts, pitch), bad_belt=bad_belt, transport=wire_kind)
         self.verdicts = verdicts
         self.triggers, self.reports, self.events = [], {}, []
         self.rejecter = Rejecter(
-            CONFIG, self.sim.path, safe_action, monotonic_ns,
+            config, self.sim.path, safe_action, monotonic_ns,
             on_trigger=self.on_trigger, on_report=self.on_report, on_event=self.events.append,
         )  # fmt: skip
         self.is_stopping = threading.Event()
@@ -119,6 +127,71 @@ def test_verdicts_become_outcomes_and_drain_waits_for_them(make_hall):
     hall.until(lambda: not hall.sim.controller.is_armed)
 
 
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_a_plc_carries_verdicts_out_in_both_roles(make_hall, role):
+    config = CONFIG.model_copy(update={"protocol": "modbus", "role": role})
+    hall = make_hall(8, [Verdict.ACCEPT, Verdict.REJECT, Verdict.UNSURE, None], config=config)
+    hall.rejecter.start()
+    assert hall.rejecter.arm(PATIENCE_S)
+    hall.until(lambda: len(hall.reports) == 8)
+    wanted = [Outcome.PASSED, Outcome.FIRED, Outcome.FIRED, Outcome.DEFAULTED] * 2
+    assert [hall.reports[trigger.key].outcome for trigger in hall.triggers] == wanted
+    assert hall.kinds() == ["link.up"]
+
+
+def test_cause_and_score_are_shown_to_the_plc():
+    rejecter = _idle(config=CONFIG.model_copy(update={"protocol": "modbus"}))
+    link, shown = rejecter._link, []
+    link.submit = lambda *key, **words: shown.append((key[:3], words))
+    for cause, score in ((Cause.RULE, 0.876), (Cause.NO_FRAME, None)):
+        rejecter.write(Decision(PartKey(1, len(shown) + 1), Verdict.REJECT, cause, "test", score, 0, None, 0, "m@1"))
+    assert shown == [
+        ((1, 1, True), {"reason": Reason.RULE, "confidence": 876}),
+        ((1, 2, True), {"reason": Reason.NO_FRAME, "confidence": 0}),
+    ]
+    assert BoxBlock(reason=Reason.RULE, confidence=876).pack()
+
+
+def test_every_cause_has_a_number_at_the_plc():
+    assert {cause.name for cause in Cause} == {reason.name for reason in Reason} - {"NOT_TOLD"}
+
+
+@pytest.mark.parametrize("protocol", ["reject", "modbus"])
+def test_a_full_bin_stops_the_line_is_told_and_ends_by_itself(make_hall, protocol):
+    config = CONFIG.model_copy(update={"protocol": protocol, "inputs": ("bin_full",)})
+    bad = BadBelt(bin_full=(0.3, 0.9))
+    hall = make_hall(400, [Verdict.ACCEPT], config=config, bad_belt=bad, pitch=500)  # ten parts a second
+    hall.rejecter.start()
+    assert hall.rejecter.arm(PATIENCE_S)
+    hall.until(lambda: "input.bin_full" in hall.kinds())
+    health = hall.rejecter.health()
+    assert (health.state, health.detail) == (State.DEGRADED, "reject bin full: empty it")
+    assert hall.rejecter.report()["inputs"] == ["bin_full"]
+    hall.until(lambda: hall.kinds().count("input.bin_full") == 2 and hall.rejecter.health().state is State.OK)
+    first, second = [event.detail for event in hall.events if event.kind == "input.bin_full"]
+    assert first == {"on": True, "what": "reject bin full: empty it"} and second["on"] is False
+    assert "controller.tripped" in hall.kinds() and hall.kinds().count("link.up") == 2
+
+
+def test_an_input_whose_event_was_lost_is_found_by_its_level():
+    events = []
+    rejecter = _idle(events=events)
+    rejecter._link.flags = Flags.BIN_FULL | Flags.HEALTHY
+    rejecter._take(wire.EventsLost(8))
+    rejecter._take(wire.InputChanged(True, False, False, False, 3))  # no news any more
+    assert [event.kind for event in events] == ["controller.events_lost", "input.bin_full"]
+    assert rejecter.report()["inputs"] == ["bin_full"]
+
+
+def test_a_hold_is_asked_for_and_reported(make_hall):
+    hall = make_hall(1, [Verdict.ACCEPT])
+    hall.rejecter.start()
+    for wanted in (True, False):
+        hall.rejecter.hold(wanted)
+        hall.until(lambda wanted=wanted: hall.sim.is_holding == wanted)
+        assert hall.rejecter.report()["is_hold_asked"] is wanted
+
+
 def test_unsure_is_accepted_where_the_station_says_so(make_hall):
     hall = make_hall(4, [Verdict.UNSURE, None], SafeAction.ACCEPT)
     hall.rejecter.start()
@@ -177,10 +250,10 @@ def test_a_missing_port_is_told_and_waited_for_and_stop_is_safe(tmp_path):
     rejecter.stop()
 
 
-def _idle(port="", triggers=None, reports=None, events=None):
+def _idle(port="", triggers=None, reports=None, events=None, config=CONFIG):
     """A rejecter that is not started, to feed link events to."""
     return Rejecter(
-        CONFIG, port, SafeAction.REJECT, lambda: 7,
+        config, port, SafeAction.REJECT, lambda: 7,
         on_trigger=([] if triggers is None else triggers).append,
         on_report=([] if reports is None else reports).append,
         on_event=([] if events is None else events).append,
@@ -206,6 +279,10 @@ def test_missed_parts_get_rows_but_no_verdict():
         (wire.LinkLost("silence"), "link.lost"),
         (wire.LinkRefused("reflash"), "link.refused"),
         (wire.Tripped("watchdog", 3), "controller.tripped"),
+        (wire.LinkBlocked("reject bin full: empty it"), "link.blocked"),
+        (wire.InputChanged(False, True, False, False, 3), "input.air_low"),
+        (wire.InputChanged(False, False, True, False, 3), "input.encoder_lost"),
+        (wire.InputChanged(False, False, False, True, 3), "input.belt_reversed"),
         (wire.EventsLost(3), "controller.events_lost"),
         (wire.ControllerReset(8, 9), "controller.reset"),
         (wire.GateConfirmed(9, 1, False), "gate.unconfirmed"),

@@ -13,7 +13,7 @@ import pytest
 TOOLS = Path(__file__).parents[2] / "tools" / "fleet"
 sys.path[:0] = [str(TOOLS), str(Path(__file__).parent)]
 
-from fleet_nodes import Cluster, ClusterError, nats_program  # noqa: E402
+from fleet_nodes import Cluster, ClusterError, nats_program
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ import pytest
 psycopg = pytest.importorskip("psycopg", reason="no psycopg here: pip install 'psycopg[binary]'")
 pytest.importorskip("nats", reason="no nats here: pip install nats-py")
 
-from fleet_records import Delivery, Read, read  # noqa: E402
-from fleet_store import Stored, connect, prepare, store  # noqa: E402
+from fleet_records import Delivery, Read, read
+from fleet_store import Stored, connect, prepare, store
 
-from edge_runtime.sync.records import SCHEMA  # noqa: E402
+from edge_runtime.sync.records import SCHEMA
 
 NOW = datetime.now(UTC)
 EPOCH = "5f0c1e8a9b3d2c47"

@@ -24,13 +24,13 @@ from edge_runtime.sync.sparkplug_node import Phase, SparkplugNode
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "sparkplug"))
 
-import spb_mqtt  # noqa: E402
-import spb_payload  # noqa: E402,F401
-from spb_course import Watch  # noqa: E402
-from spb_proxy import BROKER, NODE, WIRE, Event  # noqa: E402
-from spb_rules import judge  # noqa: E402
-from spb_sessions import sessions  # noqa: E402
-from spb_tally import Result  # noqa: E402
+import spb_mqtt
+import spb_payload  # noqa: F401
+from spb_course import Watch
+from spb_proxy import BROKER, NODE, WIRE, Event
+from spb_rules import judge
+from spb_sessions import sessions
+from spb_tally import Result
 
 UTC_MS = 1_760_000_000_000
 GROUP, NAME = "plant", "box"

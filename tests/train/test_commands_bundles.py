@@ -15,11 +15,11 @@ import pytest
 TOOLS = Path(__file__).resolve().parents[2] / "tools" / "train"
 sys.path.insert(0, str(TOOLS))
 
-import commands_humans  # noqa: E402
-import commands_judge as judge  # noqa: E402
+import commands_humans
+import commands_judge as judge
 
-from edge_runtime.lines.keyword_model import KeywordModel, open_keyword_model  # noqa: E402
-from edge_runtime.modelstore.bundle import load_bundle  # noqa: E402
+from edge_runtime.lines.keyword_model import KeywordModel, open_keyword_model
+from edge_runtime.modelstore.bundle import load_bundle
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 NAMES = ("commands-embed", "commands-dscnn")

@@ -11,10 +11,10 @@ import pytest
 TOOLS = Path(__file__).resolve().parents[2] / "tools" / "train"
 sys.path.insert(0, str(TOOLS))
 
-import commands_data  # noqa: E402
-import commands_sound as sound  # noqa: E402
-import commands_words as words  # noqa: E402
-from commands_judge import Share, accuracy, as_pcm, mains_hum, pink, white  # noqa: E402
+import commands_data
+import commands_sound as sound
+import commands_words as words
+from commands_judge import Share, accuracy, as_pcm, mains_hum, pink, white
 
 RATE = sound.RATE_HZ
 

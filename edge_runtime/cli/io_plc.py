@@ -1,0 +1,152 @@
+"""`io plc`: what the controller or PLC says, live, without being its host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_runtime.core.errors import DeviceError
+
+if TYPE_CHECKING:
+    from edge_runtime.cli.main import Session
+    from edge_runtime.core.config import EdgeConfig
+    from firmware_bridge.watch import News, Watch
+
+ONCE_WITHIN_S = 3.0
+JSON_SECONDS = 5.0
+FOR_EVER = 1e9
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Read everything once and stop.")
+@click.option("--seconds", type=click.FloatRange(min=0.1), help="Watch for so long; else until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document at the end (without a bound: of 5 s).")
+@click.pass_obj
+def plc(session: Session, once: bool, seconds: float | None, as_json: bool) -> None:
+    """Watch the reject controller or the PLC: state, events, registers by name, round trips.
+
+    Nothing is armed, written or judged. While the box runs, its own report of the controller is shown instead. Exit
+    code 1 when nobody answers, or who answers does not fit this release.
+    """
+    from edge_runtime.service.far_side import far_side, running_box
+
+    cfg = session.config
+    box = running_box(cfg)
+    if box is not None:
+        _show_running(box, as_json)
+        return
+    with far_side(cfg) as port:
+        limit = ONCE_WITHIN_S if once else seconds or (JSON_SECONDS if as_json else FOR_EVER)
+        document = _watch(cfg, port, limit, once, as_json)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    raise SystemExit(1 if document["problem"] else 0)
+
+
+def _show_running(box: dict[str, Any], as_json: bool) -> None:
+    report, health = box["report"]["controller"], box["health"].get("rejecter", {})
+    if as_json:
+        click.echo(json.dumps({"source": "box", "pid": box["pid"], "health": health, "report": report}, indent=2))
+        return
+    click.echo(f"the running box (process {box['pid']}) owns the controller; its report:")
+    click.echo(f"  {health.get('state', '')} {health.get('detail', '')}".rstrip())
+    for name, value in report.items():
+        click.echo(f"  {name:<24}{value}")
+
+
+def _watch(cfg: EdgeConfig, port: str, seconds: float, once: bool, as_json: bool) -> dict[str, Any]:
+    from edge_runtime.service.far_side import open_watch
+    from firmware_bridge.port import PortError
+    from firmware_bridge.watch_port import look
+
+    watch = open_watch(cfg.controller, cfg.decision.safe_action)
+    teller = Teller(watch, is_quiet=as_json)
+    try:
+        look(
+            port,
+            watch,
+            seconds,
+            baud=cfg.controller.baud,
+            parity=cfg.controller.parity,
+            on_news=teller.tell,
+            is_enough=lambda: teller.is_enough(once),
+        )
+    except PortError as err:
+        raise DeviceError(str(err)) from err
+    except KeyboardInterrupt:
+        pass
+    if not as_json and not teller.has_begun:  # with what there is, and what is wrong
+        click.echo("\n".join(state_lines(watch.state(), watch)))
+    return {"source": "port", "port": port, **watch.state(), "beat_ms": _trips(watch), "news": teller.told}
+
+
+class Teller:
+    """Prints the whole state once it is known, then each change as it comes."""
+
+    def __init__(self, watch: Watch, *, is_quiet: bool) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.has_begun = False
+        self._watch, self._is_quiet = watch, is_quiet
+        self._problem = ""
+        self._began_ns: int | None = None
+
+    def is_enough(self, once: bool) -> bool:
+        """Called at each turn."""
+        watch = self._watch
+        if watch.is_complete and not self.has_begun:
+            self.has_begun = True
+            if not self._is_quiet:
+                click.echo("\n".join(state_lines(watch.state(), watch)))
+        elif self.has_begun and not self._is_quiet and watch.problem != self._problem:
+            click.echo(
+                click.style(watch.problem or "answers again", fg="yellow" if watch.problem else "green"), err=True
+            )
+        self._problem = watch.problem
+        return once and watch.is_complete
+
+    def tell(self, news: News) -> None:
+        if self._began_ns is None:
+            self._began_ns = news.at_ns
+        seconds = (news.at_ns - self._began_ns) / 1e9
+        self.told = [*self.told[-9999:], {"s": round(seconds, 3), "what": news.what, "text": news.text}]
+        if not self._is_quiet:
+            click.echo(f"{seconds:9.3f} s  {click.style(f'{news.what:<22}', bold=True)} {news.text}")
+
+
+def state_lines(state: dict[str, Any], watch: Watch) -> Iterator[str]:
+    """The whole state for a person."""
+    mark = click.style("fail", fg="red") if state["problem"] else click.style("ok  ", fg="green")
+    yield f"{mark} {state['protocol']}" + (f", box as {state['role']}" if "role" in state else "")
+    if state["problem"]:
+        yield f"     {state['problem']}"
+    for name, value in state.items():
+        if name not in ("protocol", "role", "problem", "blocks", "absent", "counters"):
+            yield f"     {name:<18}{_plain(value)}"
+    for block, registers in state.get("blocks", {}).items():
+        yield click.style(f"     {block} block", bold=True)
+        yield from (f"       {name:<18}{_plain(value)}" for name, value in registers.items())
+    for block in state.get("absent", []):
+        yield f"     {block} block: not there"
+    trips = _trips(watch)
+    if trips:
+        yield f"     answers in         p50 {trips['p50']:.2f} ms  p99 {trips['p99']:.2f} ms of {trips['n']}"
+    yield "     counters           " + "  ".join(f"{name} {count}" for name, count in state["counters"].items())
+
+
+def _plain(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    if value and isinstance(value[0], list):
+        return "  ".join("/".join(map(str, entry)) for entry in value)
+    return " ".join(map(str, value)) or "none"
+
+
+def _trips(watch: Watch) -> dict[str, Any] | None:
+    trips = sorted(watch.trips_ns)
+    if not trips:
+        return None
+    p50, p99 = trips[len(trips) // 2], trips[len(trips) * 99 // 100]
+    return {"n": len(trips), "p50": round(p50 / 1e6, 3), "p99": round(p99 / 1e6, 3)}

@@ -44,7 +44,7 @@ class EventKind(IntEnum):
     TRIGGER = 1  # a part broke the photo-eye; encoder and time latched there
     PASSED = 2  # accept verdict, at the gate
     FIRED = 3  # reject verdict, at the gate, pulse begun
-    DEFAULTED = 4  # no verdict in time: the default was done at the gate
+    DEFAULTED = 4  # no verdict in time, or it lay in the open gate of another: not what was wanted, but what was done
     CONFIRMED = 5  # the sensor behind the gate saw the rejected part
     UNCONFIRMED = 6  # it did not, inside the confirm window
     WATCHDOG = 7  # the host fell silent: tripped

@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from firmware_bridge.link import WHAT_BLOCKS as WHAT_BLOCKS
-from firmware_bridge.link import GateSetup, Phase
+from firmware_bridge.link import WHAT_BLOCKS, GateSetup, Phase
 from firmware_bridge.link_events import (
     ControllerReset,
     EventsLost,

@@ -7,6 +7,7 @@ place of another; most compile, those that do not are not counted.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,12 +49,10 @@ class Mutant:
     after: str
     begin: int
     end: int
+    mark: str  # file, function and line with the change in it: what names it when lines have moved
 
     def apply(self, source: str) -> str:
         return source[: self.begin] + self.after + source[self.end :]
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.operator}: {_one_line(self.before)} -> {_one_line(self.after)}"
 
 
 def _one_line(text: str) -> str:
@@ -73,30 +72,41 @@ def tokens(source: str) -> list[Token]:
 
 def mutants(file: str, source: str) -> list[Mutant]:
     """All mutants of a file, in order of place. Only what is inside function bodies is touched."""
-    inside = [token for body in bodies(tokens(source)) for token in body]
-    made = [*_swaps(inside), *_numbers(inside), *_conditions(inside, source), *_statements(inside, source)]
-    made.sort(key=lambda one: (one[1], one[2], one[0]))
-    return [
-        Mutant(file, source.count("\n", 0, begin) + 1, operator, source[begin:end], after, begin, end)
-        for operator, begin, end, after in made
-    ]
+    found, seen = [], Counter[str]()
+    for function, inside in bodies(tokens(source)):
+        made = [*_swaps(inside), *_numbers(inside), *_conditions(inside, source), *_statements(inside, source)]
+        for operator, begin, end, after in made:
+            mark = f"{file}:{function}: {_marked(source, begin, end, after)}"
+            seen[mark] += 1
+            mark += f" #{seen[mark]}" if seen[mark] > 1 else ""
+            line = source.count("\n", 0, begin) + 1
+            found.append(Mutant(file, line, operator, source[begin:end], after, begin, end, mark))
+    return sorted(found, key=lambda one: (one.begin, one.end, one.operator, one.after))
+
+
+def _marked(source: str, begin: int, end: int, after: str) -> str:
+    first, last = source.rfind("\n", 0, begin) + 1, source.find("\n", end)
+    change = "{{" + _one_line(source[begin:end]) + " => " + _one_line(after) + "}}"
+    return " ".join((source[first:begin] + change + source[end:last]).split())
 
 
 Change = tuple[str, int, int, str]
 
 
-def bodies(all_tokens: list[Token]) -> Iterator[list[Token]]:
-    """Bodies of functions: braces that open at the outermost level behind a parenthesis."""
-    depth, begin = 0, None
+def bodies(all_tokens: list[Token]) -> Iterator[tuple[str, list[Token]]]:
+    """Functions, name and body: braces that open at the outermost level behind a parenthesis."""
+    depth, begin, name = 0, None, ""
     for at, token in enumerate(all_tokens):
         if token.text == "{":
             if depth == 0 and at and all_tokens[at - 1].text == ")":
                 begin = at
             depth += 1
+        elif depth == 0 and token.text == "(" and at:
+            name = all_tokens[at - 1].text
         elif token.text == "}":
             depth -= 1
             if depth == 0 and begin is not None:
-                yield all_tokens[begin : at + 1]
+                yield name, all_tokens[begin : at + 1]
                 begin = None
 
 

@@ -18,8 +18,7 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
 from edge_runtime.flow.components import Health, State
 from firmware_bridge import messages as wire
-from firmware_bridge.link import WHAT_BLOCKS as WHAT_BLOCKS
-from firmware_bridge.link import GateSetup, Link, Phase
+from firmware_bridge.link import WHAT_BLOCKS, GateSetup, Link, Phase
 from firmware_bridge.link_events import (
     ControllerReset,
     EventsLost,

@@ -16,7 +16,7 @@ from edge_runtime.core.config_file import Loaded
 from edge_runtime.service.far_side import open_watch, other_user, running_box
 from edge_runtime.service.finding import Finding
 from firmware_bridge.adapters import SLOW_MS, latency_ms
-from firmware_bridge.link import WHAT_BLOCKS as WHAT_BLOCKS
+from firmware_bridge.link import WHAT_BLOCKS
 from firmware_bridge.port import PortError
 from firmware_bridge.watch_port import look
 

@@ -127,7 +127,6 @@ static void open_gate(reject_t *r, uint32_t part_id, uint32_t until)
 static void close_gate(reject_t *r)
 {
     r->flags &= (uint8_t)~FLAG_GATE;
-    r->is_swept = false;
     r->is_due_known = false;
     port_gate(r, false, 0);
 }
@@ -159,15 +158,17 @@ static void decide(reject_t *r, reject_part_t *part, bool may_believe)
 
 static void at_gate(reject_t *r, reject_part_t *part)
 {
-    const bool is_reject = part->verdict != VERDICT_ACCEPT; /* whatever else it may hold, it is not let through */
-    if (r->is_swept) { /* the gate is open anyway: say what happens to the part, not what was wanted */
+    const bool opens = part->verdict != VERDICT_ACCEPT; /* whatever else it may hold, it is not let through */
+    if (!opens && (r->flags & FLAG_GATE)) { /* open for others: say what happens to the part, not what was wanted */
+        part->verdict = VERDICT_REJECT;
         part->stage |= IS_DEFAULT;
     }
-    to_stage(r, part, is_reject && r->config.confirm_counts ? STAGE_FIRED : STAGE_SETTLED);
-    if (is_reject) {
+    const bool is_removed = part->verdict != VERDICT_ACCEPT;
+    to_stage(r, part, is_removed && r->config.confirm_counts ? STAGE_FIRED : STAGE_SETTLED);
+    if (opens) { /* the others' pulse grows for nobody else: that would reach for the next good part */
         open_gate(r, full_id(r, part->id), r->encoder + r->config.pulse_counts);
     }
-    log_event(r, part->stage & IS_DEFAULT ? EVENT_DEFAULTED : is_reject ? EVENT_FIRED : EVENT_PASSED, part->id);
+    log_event(r, part->stage & IS_DEFAULT ? EVENT_DEFAULTED : is_removed ? EVENT_FIRED : EVENT_PASSED, part->id);
 }
 
 /* The count from the eye at which something happens to a part that is not settled. */
@@ -389,7 +390,6 @@ void reject_on_encoder(reject_t *r, uint32_t encoder, uint32_t now_us)
     }
     if (r->has_sweep && since32(encoder, r->sweep_from) >= 0) {
         r->has_sweep = false;
-        r->is_swept = true;
         open_gate(r, 0, r->sweep_until);
     }
     for (uint8_t place = 0; place < r->part_count; place++) {

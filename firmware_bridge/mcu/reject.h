@@ -83,7 +83,6 @@ typedef struct { /* what is small comes first: AVR reaches 64 bytes behind a poi
     uint8_t event_count;
     bool is_configured;
     bool has_sweep;
-    bool is_swept; /* the gate is open for a sweep */
     bool is_due_known;
     bool has_due;
     bool has_fire;

@@ -28,6 +28,7 @@ from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
 FOLDER = "golden"
 EXPECTED = f"{FOLDER}/expected.json"
 CHILD = "edge_runtime.lines.golden_child"
+SOUND_KINDS = (Kind.SOUND_ANOMALY, Kind.KEYWORD)
 
 Numbers = dict[str, float]
 
@@ -57,7 +58,7 @@ def add_golden(bundle: Bundle, pictures: Mapping[str, NDArray[np.uint8]]) -> Bun
 
 def ask_golden(bundle: Bundle, names: list[str], cfg: ModelConfig | None = None) -> tuple[dict[str, Numbers], str]:
     """What the model says about these files of `golden/`, and the runtime that said it. In this process."""
-    if bundle.manifest.kind is Kind.SOUND_ANOMALY:
+    if bundle.manifest.kind in SOUND_KINDS:
         return ask_golden_sound(bundle, names, cfg)
     if bundle.manifest.kind is Kind.FEATURES:
         features = FeatureModel(bundle, open_engine(bundle, cfg))
@@ -81,7 +82,7 @@ def check_golden(bundle: Bundle, cfg: ModelConfig | None = None, limits: Limits 
 
     A bundle without golden pictures is only loaded. Never raises because of the model.
     """
-    if bundle.manifest.kind not in (*PICTURE_KINDS, Kind.FEATURES, Kind.SOUND_ANOMALY):
+    if bundle.manifest.kind not in (*PICTURE_KINDS, *SOUND_KINDS, Kind.FEATURES):
         return GoldenReport(0, 0.0, "", f"golden samples of kind {bundle.manifest.kind} are not pictures")
     cfg = cfg or ModelConfig()
     try:

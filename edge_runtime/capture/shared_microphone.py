@@ -67,8 +67,9 @@ class SharedMicrophone:
                 self._hand_on(err)
                 self._stop.wait(READ_TIMEOUT_S)  # a file that has ended says so at every read
                 continue
-            except DeviceError as err:
-                log.error("microphone.failed %s", err)
+            except Exception as err:  # the thread's outermost loop: every listener hangs on it
+                log.error("microphone.failed %s", err, exc_info=not isinstance(err, DeviceError))
+                self._hand_on(MicrophoneLost(str(err)))
                 self._stop.wait(READ_TIMEOUT_S)
                 continue
             if chunk is not None:

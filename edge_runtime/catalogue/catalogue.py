@@ -18,6 +18,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -105,12 +106,28 @@ class Catalogue:
         self.close()
 
     def __len__(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM item").fetchone()[0])
+        with self._told():
+            return int(self._db.execute("SELECT count(*) FROM item").fetchone()[0])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A damaged file is told in one sentence with its fix."""
+        try:
+            yield
+        except sqlite3.Error as err:
+            raise StorageError(
+                f"cannot read the catalogue {self.path}: {err}; remove it and import the CSV file again "
+                "(edge-runtime search --import FILE.csv)"
+            ) from err
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def search(self, text: str, limit: int = 5) -> list[Hit]:
         """What matches a typed or spoken text, the best first. Any text is fine; nothing found is an empty list."""
+        with self._told():
+            return self._search(text, limit)
+
+    def _search(self, text: str, limit: int) -> list[Hit]:
         spelled = as_code(text)
         code = spelled or (text.strip() if CODE.fullmatch(text.strip()) else None)
         hits = self._by_code(code) if code else []
@@ -120,13 +137,15 @@ class Catalogue:
         return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
     def item(self, code: str) -> Item | None:
-        row = self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM item WHERE code = ?", (code,)).fetchone()
+        with self._told():
+            row = self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM item WHERE code = ?", (code,)).fetchone()
         return Item(*row) if row else None
 
     def items(self) -> Iterator[Item]:
         """All of them, by code."""
-        for row in self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM item ORDER BY code"):
-            yield Item(*row)
+        with self._told():
+            rows = self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM item ORDER BY code").fetchall()
+        yield from (Item(*row) for row in rows)
 
     def _by_code(self, code: str) -> list[Hit]:
         exact = self.item(code)

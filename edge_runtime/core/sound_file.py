@@ -121,6 +121,13 @@ def resample(pcm: F32, from_hz: int, to_hz: int) -> F32:
     return result
 
 
+def _at_rate(pcm: F32, from_hz: int, to_hz: int, path: Path) -> F32:
+    try:
+        return resample(pcm, from_hz, to_hz)
+    except SoundError as err:
+        raise SoundError(f"{path}: {err}") from err
+
+
 @lru_cache(maxsize=8)
 def _phases(up: int, down: int) -> F32:
     """Taps for each phase, (up, taps): Kaiser-windowed sinc below the lower of the two Nyquist frequencies."""
@@ -186,7 +193,7 @@ def _wav_blocks(path: Path, wav: _Wav, rate_hz: int) -> Iterator[F32]:
             start = wav.start + first * wav.channels * width
             content = np.frombuffer(pages[start : start + count * wav.channels * width], np.uint8)
             mono = np.ascontiguousarray(content.reshape(count, wav.channels, width)[:, 0])
-            yield resample(_finite(_samples(mono, wav), path), wav.rate_hz, rate_hz)
+            yield _at_rate(_finite(_samples(mono, wav), path), wav.rate_hz, rate_hz, path)
 
 
 def _samples(mono: NDArray[np.uint8], wav: _Wav) -> F32:
@@ -225,7 +232,7 @@ def _library_blocks(path: Path, mark: bytes, rate_hz: int) -> tuple[int, Iterato
         try:
             each = int(BLOCK_S * about.samplerate)
             for block in soundfile.blocks(str(path), blocksize=each, dtype="float32", always_2d=True):
-                yield resample(_finite(np.ascontiguousarray(block[:, 0]), path), about.samplerate, rate_hz)
+                yield _at_rate(_finite(np.ascontiguousarray(block[:, 0]), path), about.samplerate, rate_hz, path)
         except (soundfile.SoundFileError, RuntimeError) as err:
             raise SoundError(f"{path}: damaged ({err})") from err
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import webrtcvad
 from numpy.typing import NDArray
 
 from edge_runtime.core.clock import SECOND
+from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk, Utterance
 from edge_runtime.features.audio_level import amplify, speech_gain_db
 from edge_runtime.features.noise_gate import NoiseGate, SpeechFilters
@@ -74,7 +74,7 @@ class SpeechDetector:
         self._spec = spec
         self._filters = SpeechFilters(spec.rate_hz, spec.frame)
         self._gate = NoiseGate(spec.frame_ms, spec.gate_db)
-        self._webrtc = webrtcvad.Vad(spec.mode)
+        self._webrtc = _detector(spec.mode)
 
     @property
     def floor_dbfs(self) -> float:
@@ -91,7 +91,19 @@ class SpeechDetector:
     def reset(self) -> None:
         """Sound broke off. The floor is kept: the room is the same."""
         self._filters.reset()
-        self._webrtc = webrtcvad.Vad(self._spec.mode)
+        self._webrtc = _detector(self._spec.mode)
+
+
+def _detector(mode: int) -> Any:
+    """WebRTC's detector. Raises DeviceError where its package is missing: a box without a microphone needs none."""
+    try:
+        import webrtcvad
+    except ImportError as err:
+        raise DeviceError(
+            f"voice activity needs the package webrtcvad-wheels ({err}): tools/install --voice on a box, "
+            "pip install -e '.[voice]' in a checkout"
+        ) from err
+    return webrtcvad.Vad(mode)
 
 
 class OpenShare:

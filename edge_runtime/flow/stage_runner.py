@@ -173,8 +173,12 @@ class StageRunner(Generic[In, Out]):
             log.error("worker died runner=%s: replaced", self.name)
             self._replace()
             return
-        self._retiring = [one for one in self._retiring if one.item is not None]
-        for one in (self._worker, *self._retiring):
+        with self._lock:
+            self._retiring = [
+                one for one in self._retiring if not one.abandoned and one.thread and one.thread.is_alive()
+            ]
+            at_work = (self._worker, *self._retiring)
+        for one in at_work:
             if one is not None and self._abandon_if_hung(one, now_ns) and one is self._worker:
                 self._replace()
 

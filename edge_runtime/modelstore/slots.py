@@ -68,6 +68,8 @@ class Slots:
         slot = self.of(name)
         if slot.candidate is None:
             raise ModelError(f"{name} has no candidate; stage one first: edge-runtime models stage {name}@VERSION")
+        if slot.candidate == running:
+            raise ModelError(f"{name}@{running} is at work already; stage another version")
         self._store.resolve(f"{name}@{slot.candidate}")
         return self._write(name, Slot(active=slot.candidate, candidate=None, previous=running))
 

@@ -46,17 +46,19 @@ class OperatorDesk:
             self._label(command, by)
         elif command in (Command.PAUSE, Command.STOP_LINE):
             self._set_hold(command, by)
-        elif command is Command.NEXT and self._held_by is Command.PAUSE:
-            self.resume(by)
+        elif command is Command.NEXT:
+            self.resume(by, only=Command.PAUSE)
 
-    def resume(self, by: str) -> bool:
-        """Let the line go on. False when nothing held it."""
-        with self._lock:
-            held, self._held_by = self._held_by, None
-        if held is not None:
+    def resume(self, by: str, only: Command | None = None) -> bool:
+        """Let the line go on. False when nothing held it, or something else than `only`."""
+        with self._lock:  # around the far side's level too: what is told last is what stands here
+            held = self._held_by
+            if held is None or only not in (None, held):
+                return False
             self._hold(False)
-            self._tell("operator.resumed", by, after=held.value)
-        return held is not None
+            self._held_by = None
+        self._tell("operator.resumed", by, after=held.value)
+        return True
 
     def report(self) -> Mapping[str, Any]:
         return {"held_by": self.held_by}
@@ -65,7 +67,7 @@ class OperatorDesk:
         with self._lock:
             if self._held_by is not Command.STOP_LINE:  # a pause does not loosen a stop
                 self._held_by = command
-        self._hold(True)
+            self._hold(True)
         self._tell("operator.hold", by, why=command.value)
 
     def _label(self, command: Command, by: str) -> None:

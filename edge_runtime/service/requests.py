@@ -81,4 +81,6 @@ def _word(words: Mapping[str, Any], name: str, default: str | None = None) -> st
     value = words.get(name, default)
     if not isinstance(value, str):
         raise UsageError(f"the request needs {name!r} as text")
+    if not value.isprintable() or len(value) > MOST_TEXT:  # it goes into journal and log
+        raise UsageError(f"{name!r} is too long or holds characters that cannot be printed")
     return value

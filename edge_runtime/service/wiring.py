@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from edge_runtime.capture.camera import open_camera
 from edge_runtime.core.clock import Clock
 from edge_runtime.core.config import Automation, DecisionConfig, EdgeConfig
 from edge_runtime.core.config_file import Loaded
-from edge_runtime.core.errors import DeviceError, ModelError, StorageError
+from edge_runtime.core.errors import DeviceError, EdgeError, ModelError, StorageError
 from edge_runtime.core.manifest import Thresholds
 from edge_runtime.core.messages import PartKey
 from edge_runtime.core.paths import state_dir
@@ -38,6 +40,8 @@ from edge_runtime.service.sim_line import SimLine
 from edge_runtime.service.sound_wiring import open_shared_microphone, open_sound, sound_rule
 from edge_runtime.service.voice_wiring import NoVoice, Voice, open_voice
 
+log = logging.getLogger(__name__)
+
 JOURNAL = "journal.db"
 
 
@@ -55,6 +59,7 @@ class Box:
     voice: Voice | NoVoice | None
     sound: SoundLine | None
     _started: list[Component] = field(default_factory=list)
+    _switching: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def model_label(self) -> str:
@@ -70,12 +75,20 @@ class Box:
         The new model is loaded, checked and warmed beside the running one; when that fails nothing has changed. Only
         then is the choice written down, so that a restart finds what was proven. Raises EdgeError.
         """
+        if not self._switching.acquire(blocking=False):
+            raise ModelError("another switch of the model is under way; ask again when it is done")
+        try:
+            return self._switch_model(verb)
+        finally:
+            self._switching.release()
+
+    def _switch_model(self, verb: str) -> str:
         name, running = self.bundle.manifest.name, self.bundle.manifest.version
         store = open_store(self.cfg)
         slots = Slots(store)
         slot = slots.of(name)
         version = slot.candidate if verb == "promote" else slot.previous
-        if version is not None:
+        if version is not None and version != running:
             bundle = store.resolve(f"{name}@{version}")
             self._swap(bundle)
         (slots.promote if verb == "promote" else slots.rollback)(name, running)
@@ -102,7 +115,10 @@ class Box:
             self._started.append(component)
         self.line.start()
         for ear in self._ears():
-            ear.start()
+            try:
+                ear.start()
+            except Exception:  # an ear is never a reason to stop inspecting
+                log.exception("ear.failed %s did not start", ear.name)
 
     def _ears(self) -> list[Component]:
         return [ear for ear in (self.voice, self.sound) if ear is not None]
@@ -169,7 +185,7 @@ def _open_sim(cfg: EdgeConfig, parts: int | None) -> SimLine | None:
 def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box:
     cfg = loaded.config
     store = open_store(cfg)
-    bundle = store.resolve(Slots(store).reference(cfg.model.name))
+    bundle = _chosen(cfg, store)
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
     evidence = Evidence(state, cfg.recording, clock=clock, kept=journal.kept) if cfg.recording.evidence else None
     world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
@@ -212,6 +228,16 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         microphone=microphone,
     )
     return Box(cfg, line, journal, evidence, sim, bundle, desk, voice, sound)
+
+
+def _chosen(cfg: EdgeConfig, store: ModelStore) -> Bundle:
+    """The version that the slots name. Slots in trouble are no reason to stand still: the newest runs, and is told."""
+    try:
+        return store.resolve(Slots(store).reference(cfg.model.name))
+    except EdgeError as err:
+        bundle = store.resolve(cfg.model.name)
+        log.error("model.slots %s; %s runs", err, bundle.label)
+        return bundle
 
 
 def _controller_port(cfg: EdgeConfig, sim: SimLine | None) -> str:

@@ -279,3 +279,16 @@ def test_the_program_on_the_page_trips_when_its_table_is_full():
     while not plc.eyes:
         plc.scan(0)
     assert plc.g["tripped"] and plc.g["gateOn"] and plc.g["plc"].outcomes[1].outcome == 8
+
+
+def test_the_program_on_the_page_lets_no_part_pass_that_its_full_table_cannot_follow(monkeypatch):
+    monkeypatch.setitem(globals(), "PITCH", 30)  # more between eye and gate than the table holds
+    plc = PagePlc()
+    plc.may_feed, now = True, 1000
+    for _ in range(250):
+        if plc.g["tripped"] and len(plc.eyes) > 32:
+            plc._next_eye = 10**12  # the belt empties
+        now += SCAN_MS
+        plc.scan(now)
+    assert len(plc.eyes) > 32
+    assert all(plc.removed.values()) and len(plc.removed) == len(plc.eyes)

@@ -10,7 +10,7 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Command, Utterance
 from edge_runtime.inference.speech_answer import SpeechAnswer
 from edge_runtime.lines.keyword_model import open_keyword_model
-from edge_runtime.lines.recognise import InOrder, KeywordRecogniser, as_transcript, symbols
+from edge_runtime.lines.recognise import SURE_SYMBOLS, InOrder, KeywordRecogniser, as_transcript, symbols
 from edge_runtime.lines.voice_line import Transcript
 from tests.lines.voice_rig import burst, golden, keyword_bundle, quiet
 
@@ -162,7 +162,13 @@ def test_a_code_is_spelled(own):
     assert said.command is None and said.confidence >= 0.5
 
 
-def test_what_is_neither_is_nothing(own):
-    for pcm in (quiet(1.0), np.concatenate([quiet(0.3), burst(), quiet(0.3)]), np.zeros(100)):
+def test_silence_is_nothing(own):
+    for pcm in (quiet(1.0), np.zeros(100)):
         assert own.command(utterance(pcm)) is None
         assert own.spelled(utterance(pcm)).text == ""
+
+
+def test_a_burst_of_noise_is_no_command_and_no_sure_code(own):
+    pcm = np.concatenate([quiet(0.3), burst(), quiet(0.3)])
+    assert own.command(utterance(pcm)) is None
+    assert symbols(own.spelled(utterance(pcm)).text) < SURE_SYMBOLS

@@ -123,3 +123,27 @@ def test_globals_are_taken_from_anywhere():
     ]
     assert _globals_first(["predict", "--", "--config"]) == ["predict", "--", "--config"]
     assert _globals_first(["run", "--config"]) == ["--config", "run"]
+
+
+def test_a_box_without_the_extras_still_works(tmp_path):
+    """What a station without microphone and uplink installs is enough for everything else."""
+    script = (
+        "import sys\n"
+        "extras = {'webrtcvad', 'pyaudio', 'soundfile', 'pymicro_features', 'pymicro_wakeword', 'pocketsphinx',"
+        " 'gpiod', 'paho', 'cryptography'}\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in extras:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from edge_runtime.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    state = ["--config", "embedded", "--set", f"recording.state_dir={tmp_path}", "--set", "controller.fire_counts=3000",
+             "--set", "controller.decide_counts=2800", "--set", "decision.deadline_ms=1200"]  # fmt: skip
+    for words in (["models", "list", "--json"], ["run", "--parts", "3", "--json"], ["search", "oil", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *state, *words], capture_output=True, text=True, timeout=90, check=False
+        )
+        assert done.returncode == 0, (words, done.stdout[-500:], done.stderr[-500:])
+        json.loads(done.stdout)

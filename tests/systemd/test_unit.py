@@ -83,10 +83,10 @@ def test_a_promise_is_kept_by_a_line(key, value):
     assert settings()[key] == [value]
 
 
-def test_only_cameras_and_serial_ports_are_allowed():
+def test_only_cameras_microphones_and_serial_ports_are_allowed():
     allowed = {value.split()[0] for value in settings()["DeviceAllow"]}
     tty = {f"char-tty{kind}" for kind in ("USB", "ACM", "AMA", "S")}
-    assert allowed == {"char-video4linux", "char-media", *tty, "char-pts", "/dev/ptmx"}
+    assert allowed == {"char-video4linux", "char-media", "char-alsa", *tty, "char-pts", "/dev/ptmx"}
 
 
 def test_no_setting_is_younger_than_debian_12():

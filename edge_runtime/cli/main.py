@@ -104,7 +104,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = cli.main(args, prog_name="edge-runtime", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort:
-        code = _fail("stopped", 130, args)
+        if sys.stdin is None or not sys.stdin.isatty():  # nobody there to answer
+            code = _fail("this asks before it does it, and nobody is there to answer: give --yes", 2, args)
+        else:
+            code = _fail("stopped", 130, args)
     except click.ClickException as err:
         err.show()
         if "--json" in args:

@@ -76,10 +76,13 @@ class CommandDesk:
     def health(self) -> Health:
         if self._thread is None:
             return Health(State.STOPPED)
+        if not self._thread.is_alive():
+            return Health(State.FAILED, "the thread of commands ended; restart the uplink")
         return Health(State.DEGRADED if self._trouble else State.OK, self._trouble or f"{self.report()['done']} done")
 
     def report(self) -> Mapping[str, Any]:
-        counts = self._commands.counts if self._commands else {}
+        commands = self._commands
+        counts = commands.counts if commands else {}
         told = {name: counts.get(name, 0) for name in ("done", "failed", "refused")}
         return {**told, "turned_away": self.turned_away, "trouble": self._trouble}
 
@@ -120,6 +123,9 @@ class CommandDesk:
             except StorageError as err:
                 self._trouble = str(err)
                 log.error("command.book %s", err)
+            except Exception as err:  # the thread must live: the next command tries again
+                self._trouble = f"unexpected {type(err).__name__}: {err}"
+                log.exception("command.book")
             else:
                 self._answered(None, self._commands.nonce)
         return self._commands

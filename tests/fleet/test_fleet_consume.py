@@ -91,8 +91,10 @@ def test_killed_and_parallel_consumers_store_every_record_once(engine: Cluster, 
     until(lambda: count(dsn) == 3500, 60.0)  # what the dead one held comes again
     assert set(ask(dsn, "SELECT received::text FROM epoch")) == {("{[1,1501)}",), ("{[1,2001)}",)}
     assert ask(dsn, "SELECT count(*), sum(times) FROM set_aside") == [(2, 2)]
-    ((repeated, redelivered),) = ask(dsn, "SELECT sum(repeated), sum(redelivered) FROM epoch")
-    assert repeated <= 300 <= repeated + redelivered, "300 came twice from the box, some of them again from the stream"
+    # 300 came twice from the box, some of them again from the stream; the last of them may still be on their way
+    until(lambda: sum(ask(dsn, "SELECT sum(repeated), sum(redelivered) FROM epoch")[0]) >= 300, 60.0)
+    ((repeated,),) = ask(dsn, "SELECT sum(repeated) FROM epoch")
+    assert repeated <= 300
     assert all(end(child) < 5.0 for child in others)
 
 

@@ -10,10 +10,8 @@ has loaded the network and the model has said about its golden sound what was sa
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from edge_runtime.lines.sound_model import SoundModel, open_sound_model
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.service.learn_sound_bundle import ROW_HOPS, ROW_S, check_golden_sound, rows_within, write_bundle
 from edge_runtime.service.learn_sound_files import Recording, Recordings, load_recordings
+from edge_runtime.service.learning import first_of, next_version
 from edge_runtime.service.predict import native_noise_hidden
 from edge_runtime.service.teach_bundle import share_interval
 
@@ -85,14 +84,14 @@ def learn_sound(
     """
     started = time.perf_counter()
     cfg = cfg or EdgeConfig()
-    version = _next_version(name, store)
+    version = next_version(name, store, Kind.SOUND_ANOMALY)
     sounds = load_recordings(folder, progress)
     window_rows = rows_within(window_s)
     windows = sum(len(one.rows) // window_rows for one in sounds.normal)
     if windows < FEWEST_WINDOWS:
         raise UsageError(
             f"{folder}: {sum(one.seconds for one in sounds.normal):.0f} s of usable normal sound make {windows} "
-            f"windows of {window_s:g} s, at least {FEWEST_WINDOWS} are needed; record more{_first_of(sounds.skipped)}"
+            f"windows of {window_s:g} s, at least {FEWEST_WINDOWS} are needed; record more{first_of(sounds.skipped)}"
         )
     rows = [one.rows for one in sounds.normal]
     lesson = fit_sound(rows, row_hops=ROW_HOPS, window_rows=window_rows, over_alarm=over_alarm, progress=progress)
@@ -150,19 +149,3 @@ def judge_recording(model: SoundModel, recording: Recording) -> float | None:
         return model.judge(recording.rows).score
     except ModelError:
         return None
-
-
-def _next_version(name: str, store: ModelStore) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
-        raise UsageError(f"{name!r} is no name for a model: small letters, digits and ._- (at most 64)")
-    known = [stored for stored in store.list() if stored.name == name]
-    for stored in known[:1]:
-        kind = store.resolve(stored.label, verify=False).manifest.kind
-        if kind is not Kind.SOUND_ANOMALY:
-            raise UsageError(f"{stored.label} is a model of kind {kind} already; learn under another name")
-    numbers = [int(stored.version) for stored in known if stored.version.isdigit()]
-    return str(max(numbers, default=0) + 1)
-
-
-def _first_of(skipped: Sequence[str]) -> str:
-    return f" (left out: {skipped[0]}{f' and {len(skipped) - 1} more' if len(skipped) > 1 else ''})" if skipped else ""

@@ -10,7 +10,6 @@ child process has loaded it and has said about its golden pictures what was said
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +28,7 @@ from edge_runtime.lines.golden import check_golden
 from edge_runtime.lines.vision_model import FeatureModel, open_engine
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.store import ModelStore
+from edge_runtime.service.learning import first_of, next_version
 from edge_runtime.service.predict import native_noise_hidden
 from edge_runtime.service.teach_bundle import Lesson, write_bundle
 from edge_runtime.service.teach_pictures import MIRRORED, Picture, load_pictures, variants
@@ -85,13 +85,13 @@ def teach(
     """
     started = time.perf_counter()
     cfg = cfg or EdgeConfig()
-    version = _next_version(name, store)
+    version = next_version(name, store, Kind.ANOMALY)
     backbone = _backbone(store)
     pictures = load_pictures(folder)
     if len(pictures.images) < FEWEST_PARTS:
         raise UsageError(
             f"{folder}: {len(pictures.images)} readable pictures of good parts, at least {FEWEST_PARTS} are needed"
-            f"{_first_of(pictures.skipped)}"
+            f"{first_of(pictures.skipped)}"
         )
     with native_noise_hidden():
         features = FeatureModel(backbone, open_engine(backbone, cfg.model))
@@ -168,19 +168,3 @@ def _backbone(store: ModelStore) -> Bundle:
             f"{bundle.label} is of kind {bundle.manifest.kind}; teaching needs one of kind {Kind.FEATURES}"
         )
     return bundle
-
-
-def _next_version(name: str, store: ModelStore) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
-        raise UsageError(f"{name!r} is no name for a model: small letters, digits and ._- (at most 64)")
-    known = [stored for stored in store.list() if stored.name == name]
-    for stored in known[:1]:
-        kind = store.resolve(stored.label, verify=False).manifest.kind
-        if kind is not Kind.ANOMALY:
-            raise UsageError(f"{stored.label} is a model of kind {kind} already; teach under another name")
-    numbers = [int(stored.version) for stored in known if stored.version.isdigit()]
-    return str(max(numbers, default=0) + 1)
-
-
-def _first_of(skipped: Sequence[str]) -> str:
-    return f" (left out: {skipped[0]}{f' and {len(skipped) - 1} more' if len(skipped) > 1 else ''})" if skipped else ""

@@ -56,6 +56,7 @@ def test_what_it_started_ends_with_it(tmp_path):
     limit = time.monotonic() + 60
     while not (tmp_path / "sync.sock").exists() and time.monotonic() < limit:
         time.sleep(0.05)
+    assert (tmp_path / "sync.sock").exists()
     process.send_signal(signal.SIGTERM)
     process.wait(30)
     assert left_behind(tmp_path) == []

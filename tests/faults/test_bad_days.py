@@ -143,7 +143,7 @@ def test_bad_wire_loses_no_part(station, day):
 @pytest.mark.parametrize("fault", ["hang", "raise", "garbage"])
 def test_engine_fault_costs_its_part_only(station, fault):
     day = {"world__bad_days__engine": fault, "world__bad_days__engine_fault_every": 15}
-    summary = station.run(**day)
+    summary = station.run(world__parts_per_s=10, **day)  # slow enough that a hang and a new engine fill no queue
     check(station, summary)
     assert summary["causes"]["engine_fault"] >= 3
     assert summary["causes"]["model"] >= PARTS - 12  # a hang holds up those behind it for one stage budget

@@ -142,7 +142,7 @@ def no_text(client):
 @pytest.mark.parametrize(
     ("behave", "why"),
     [
-        (garbage, "not Wyoming|closed"),
+        (garbage, "not Wyoming|closed|reset"),
         (noise, "not Wyoming"),
         (endless, "more than|not Wyoming"),
         (huge, "data_length"),

@@ -113,7 +113,9 @@ class Container:
     def good(self, *command: str, timeout_s: float = 30.0) -> str:
         """What a command inside prints; it must succeed."""
         done = self.run(*command, timeout_s=timeout_s)
-        assert done.returncode == 0, f"{shlex.join(command)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        if done.returncode != 0:
+            told = self.run("journalctl", "--no-pager", "--output", "cat", "--lines", "40").stdout
+            pytest.fail(f"{shlex.join(command)}: {done.returncode}\n{done.stdout}\n{done.stderr}\njournal:\n{told}")
         return done.stdout
 
     def write(self, path: str, text: str) -> None:

@@ -135,7 +135,8 @@ def site(installed):
 def uplink(site):
     """The unit up and well with TLS, whatever the test before did."""
     site.write(site.station, station(TLS))
-    site.run("rm", "-rf", f"/run/systemd/system/{site.sync_unit}.d")
+    for unit in (site.unit, site.sync_unit):
+        site.run("rm", "-rf", f"/run/systemd/system/{unit}.d")
     site.good("systemctl", "daemon-reload")
     site.good("systemctl", "restart", site.sync_unit, timeout_s=60)
     return site

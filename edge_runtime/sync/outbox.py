@@ -18,6 +18,7 @@ import logging
 import os
 import secrets
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 OUTBOX = "outbox.db"
 SYNC_EVERY = 4  # deletions that a power cut may undo, at most
+LOCK_ATTEMPTS, LOCK_PAUSE_S = 5, 0.02  # `spool status` holds the lock for a moment when it looks whether a sync runs
 MARK_ROWS = 10_000  # records looked through for the first ones that were not delivered
 
 
@@ -138,11 +140,17 @@ class Outbox:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            os.close(descriptor)
-            raise StorageError(f"{self.path} is in use: another edge-runtime sync runs; stop that one first") from err
+        for attempt in range(LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as err:
+                if attempt + 1 == LOCK_ATTEMPTS:
+                    os.close(descriptor)
+                    raise StorageError(
+                        f"{self.path} is in use: another edge-runtime sync runs; stop that one first"
+                    ) from err
+                time.sleep(LOCK_PAUSE_S)
         self._lock_fd = descriptor
 
     def is_gone(self) -> bool:

@@ -78,12 +78,13 @@ def _unread(journal: Path, position: int) -> tuple[int, int]:
 
 
 def _is_locked(path: Path) -> bool:
+    """Whether a sync holds it. Looking takes a shared lock for a moment, so that two who look do not see each other."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:

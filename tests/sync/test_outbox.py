@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -156,6 +158,15 @@ def test_a_second_sync_is_refused(outbox: Outbox, tmp_path: Path) -> None:
     assert said.stdout.startswith("StorageError") and "another edge-runtime sync" in said.stdout
     with pytest.raises(StorageError):
         opened(outbox.path)
+
+
+def test_somebody_who_looks_whether_a_sync_runs_keeps_none_from_starting(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "outbox.db"
+    looking = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr("edge_runtime.sync.outbox.time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+    opened(path).close()
+    os.close(looking)
 
 
 def test_a_mark_that_makes_no_sense_is_no_mark(tmp_path: Path) -> None:

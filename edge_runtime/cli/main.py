@@ -125,6 +125,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as err:
         if os.environ.get("EDGE_RUNTIME_DEBUG"):
             raise
+        if "JOURNAL_STREAM" in os.environ:  # a service that failed at night tells where without being asked again
+            import traceback
+
+            traceback.print_exc()
         code = _fail(f"unexpected {type(err).__name__}: {err} (EDGE_RUNTIME_DEBUG=1 shows where)", 1, args)
     sys.exit(code if isinstance(code, int) else 0)
 

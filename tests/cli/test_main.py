@@ -9,7 +9,7 @@ import sys
 import click
 import pytest
 
-from edge_runtime.cli.main import COMMANDS, _globals_first, cli
+from edge_runtime.cli.main import COMMANDS, _globals_first, cli, main
 
 
 def edge_runtime(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -123,6 +123,22 @@ def test_globals_are_taken_from_anywhere():
     ]
     assert _globals_first(["predict", "--", "--config"]) == ["predict", "--", "--config"]
     assert _globals_first(["run", "--config"]) == ["--config", "run"]
+
+
+@pytest.mark.parametrize("is_service", [True, False])
+def test_a_service_that_fails_says_where_and_a_person_gets_a_sentence(monkeypatch, capsys, is_service):
+    def fail(*_args, **_words):
+        raise ZeroDivisionError("on a Sunday")
+
+    monkeypatch.setattr("edge_runtime.cli.main.cli.main", fail)
+    monkeypatch.delenv("EDGE_RUNTIME_DEBUG", raising=False)
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1") if is_service else monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["run"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "error: unexpected ZeroDivisionError: on a Sunday" in said
+    assert ("Traceback" in said) is is_service
 
 
 def test_a_box_without_the_extras_still_works(tmp_path):

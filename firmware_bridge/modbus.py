@@ -215,32 +215,3 @@ def write_reply(request: Request) -> bytes:
 
 def exception_reply(unit: int, function: int, code: int) -> bytes:
     return with_crc(bytes((unit, function | EXCEPTION_BIT, code)))
-
-
-class EchoFilter:
-    """Takes back out of the input what an RS-485 adapter without echo suppression hears of our own sending."""
-
-    def __init__(self) -> None:
-        self.dropped = 0  # bytes
-        self.broken = 0  # echoes that came back damaged: two senders at once
-        self._expected = bytearray()
-
-    def sent(self, data: bytes) -> None:
-        self._expected += data
-
-    def reset(self) -> None:
-        """No echo is expected any more."""
-        self._expected.clear()
-
-    def strip(self, data: bytes) -> bytes:
-        """What of `data` is not our own."""
-        same = 0
-        for ours, heard in zip(self._expected, data, strict=False):
-            if ours != heard:
-                self.broken += 1
-                self._expected.clear()
-                return data[same:]
-            same += 1
-        del self._expected[:same]
-        self.dropped += same
-        return data[same:]

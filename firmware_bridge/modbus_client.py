@@ -18,7 +18,6 @@ from firmware_bridge.modbus import (
     MIN_FRAME,
     MS,
     READS,
-    EchoFilter,
     Function,
     Line,
     Request,
@@ -27,6 +26,7 @@ from firmware_bridge.modbus import (
     exception_text,
     reply_size,
 )
+from firmware_bridge.rs485_echo import Echo
 
 THINKING_NS = 60 * MS  # for the far side: a scan cycle of a slow PLC, and a USB adapter's 16 ms each way
 BABBLE_NS = 2_000 * MS  # of uninterrupted foreign bytes; then it is asked again all the same
@@ -64,13 +64,13 @@ Answer = Answered | Failed
 
 
 class RtuClient:
-    """See the module. `echo`: the adapter hears its own sending."""
+    """See the module. `echo`: the adapter hears its own sending, says the station."""
 
     def __init__(self, line: Line, *, thinking_ns: int = THINKING_NS, echo: bool = False) -> None:
         self.line = line
         self.counts: Counter[str] = Counter()
         self._thinking_ns = thinking_ns
-        self._echo = EchoFilter() if echo else None
+        self._echo = Echo(echo)
         self._request: Request | None = None
         self._frame = b""
         self._head = b""
@@ -87,6 +87,7 @@ class RtuClient:
     def reset(self, now_ns: int) -> None:
         """The port was opened anew; whoever was asked before may still answer."""
         self._request, self._answer, self._out = None, None, b""
+        self._echo.forget()
         self._flush(now_ns, self._timeout(8, MAX_FRAME))
 
     def is_free(self, now_ns: int) -> bool:
@@ -112,9 +113,7 @@ class RtuClient:
         frame = request.encode()
         self._out = frame
         self.counts["requests"] += 1
-        if self._echo is not None:
-            self._echo.reset()
-            self._echo.sent(frame)
+        self._echo.sent(frame, is_like_answer=request.function == Function.WRITE_ONE)
         self._sent_ns = now_ns
         if request.unit == BROADCAST:  # nobody answers; the turnaround gives everybody time to obey
             self._free_ns = now_ns + len(frame) * self.line.char_ns + self._thinking_ns
@@ -125,8 +124,7 @@ class RtuClient:
 
     def feed(self, data: bytes, now_ns: int) -> None:
         """Bytes from the line."""
-        if self._echo is not None:
-            data = self._echo.strip(data)
+        data = self._echo.strip(data)
         if not data:
             return
         if self._request is not None:
@@ -144,12 +142,12 @@ class RtuClient:
         request = self._request
         if request is None or now_ns - self._sent_ns < self._timeout_ns:
             return
-        timeout_ns = self._timeout_ns
+        timeout_ns, heard = self._timeout_ns, self._echo.held + len(self._heard)
         if self._foreign is not None:
             self._fail(request, Failure.FOREIGN, f"unit {self._foreign} answers instead of unit {request.unit}: set "
                        "the PLC's unit id or [controller] unit", now_ns)  # fmt: skip
-        elif self._heard:
-            self._fail(request, Failure.TIMEOUT, f"{len(self._heard)} bytes but no reply of unit {request.unit}: check "
+        elif heard:
+            self._fail(request, Failure.TIMEOUT, f"{heard} bytes but no reply of unit {request.unit}: check "
                        "baud rate and parity at both ends", now_ns)  # fmt: skip
         else:
             self._fail(request, Failure.TIMEOUT, f"unit {request.unit} does not answer: check wiring, unit id, baud "
@@ -165,9 +163,13 @@ class RtuClient:
         return answer
 
     @property
+    def echo_problem(self) -> str:
+        """What to set when the adapter is not as the station says."""
+        return self._echo.problem
+
+    @property
     def wire_counts(self) -> dict[str, int]:
-        echoes = self._echo
-        return {} if echoes is None else {"echo_bytes": echoes.dropped, "echo_broken": echoes.broken}
+        return {"echo_bytes": self._echo.dropped, "echo_broken": self._echo.broken}
 
     def _timeout(self, asked: int, answered: int) -> int:
         return (asked + answered) * self.line.char_ns + 2 * self.line.silence_ns + self._thinking_ns
@@ -186,24 +188,24 @@ class RtuClient:
     def _look(self, request: Request, now_ns: int) -> None:
         """Find the reply in what was heard. Bytes before it, as drivers make when they switch on, are noise."""
         heard = self._heard
-        if self._drop_own(request):
-            return
+        self._drop_own(request)
         at = heard.find(request.unit)
         while at >= 0:
             if self._is_answer_at(at, request, now_ns):
                 self.counts["noise_bytes"] += at
+                self._echo.answered(at)
                 return
             at = heard.find(request.unit, at + 1)
         if not self._is_damaged(request, now_ns):
             self._note_foreign(request)
 
-    def _drop_own(self, request: Request) -> bool:
-        """An echo that nobody told us of. No reply looks like its request but that of WRITE_ONE."""
-        if request.function == Function.WRITE_ONE or not self._heard.startswith(self._frame):
-            return False
-        del self._heard[: len(self._frame)]
-        self.counts["echoes"] += 1
-        return not self._heard
+    def _drop_own(self, request: Request) -> None:
+        """An echo behind noise. No reply looks like its request but that of WRITE_ONE."""
+        at = self._heard.find(self._frame)
+        if at >= 0 and request.function != Function.WRITE_ONE:
+            del self._heard[: at + len(self._frame)]
+            self.counts["noise_bytes"] += at
+            self._echo.heard()
 
     def _is_answer_at(self, at: int, request: Request, now_ns: int) -> bool:
         heard = self._heard
@@ -234,7 +236,7 @@ class RtuClient:
         heard = self._heard
         if not heard.startswith(self._head) or len(heard) < request.reply_size:
             return False
-        if heard.startswith(self._frame[: len(heard)]):  # an echo still coming in
+        if request.function not in READS and self._echo.is_likely:  # the damaged one may be our own, which begins alike
             return False
         self._fail(request, Failure.DAMAGED, f"a reply of unit {request.unit} with a bad CRC: check wiring, shield and "
                    "termination", now_ns)  # fmt: skip

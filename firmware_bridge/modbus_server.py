@@ -18,7 +18,6 @@ from firmware_bridge.modbus import (
     MIN_FRAME,
     MS,
     READS,
-    EchoFilter,
     ExceptionCode,
     Line,
     crc16,
@@ -29,8 +28,11 @@ from firmware_bridge.modbus import (
     request_size,
     write_reply,
 )
+from firmware_bridge.rs485_echo import Echo
 
 GAP_NS = 20 * MS  # beyond the silence: a USB adapter holds bytes back for up to 16 ms in the middle of a frame
+ECHO_NS = 1000 * MS  # no echo takes that long
+COPIES = 3  # of one write as soon as it is answered, with nothing between: no client does that, an echo does
 
 
 class Refused(Exception):
@@ -59,8 +61,12 @@ class RtuServer:
         self.counts: Counter[str] = Counter()
         self.foreign: Counter[int] = Counter()  # requests to other units
         self._registers = registers
+        self._line = line
         self._gap_ns = line.silence_ns + GAP_NS
-        self._echo = EchoFilter() if echo else None
+        self._echo = Echo(echo)
+        self._noise = 0  # bytes since the last good frame
+        self._twin, self._twin_ends_ns = b"", 0  # a request whose answer looks the same, and until when that may echo
+        self._copies = 0  # of it
         self._heard = bytearray()
         self._heard_ns = 0
         self._out = bytearray()
@@ -68,8 +74,7 @@ class RtuServer:
     def reset(self) -> None:
         self._heard.clear()
         self._out.clear()
-        if self._echo is not None:
-            self._echo.reset()
+        self._echo.forget()
 
     def take_output(self) -> bytes:
         out = bytes(self._out)
@@ -78,26 +83,30 @@ class RtuServer:
 
     def feed(self, data: bytes, now_ns: int) -> None:
         """Bytes from the line."""
-        if self._echo is not None:
-            if now_ns - self._heard_ns > self._gap_ns + 1000 * MS:  # no echo takes that long
-                self._echo.reset()
-            data = self._echo.strip(data)
         if not data:
             return
-        if self._heard and now_ns - self._heard_ns > self._gap_ns:
-            self._skip(len(self._heard))
+        silence_ns = now_ns - self._heard_ns
         self._heard_ns = now_ns
-        self._heard += data
+        if silence_ns > self._gap_ns + (0 if self._echo.held else ECHO_NS):
+            self._echo.expire()
+        if self._heard and silence_ns > self._gap_ns:
+            self._skip(len(self._heard))
+        self._heard += self._echo.strip(data)
         while self._take_frame():
             pass
 
     @property
+    def echo_problem(self) -> str:
+        """What to set when the adapter is not as the station says."""
+        return self._echo.problem
+
+    @property
     def wire_counts(self) -> dict[str, int]:
-        echoes = self._echo
-        return {} if echoes is None else {"echo_bytes": echoes.dropped, "echo_broken": echoes.broken}
+        return {"echo_bytes": self._echo.dropped, "echo_broken": self._echo.broken}
 
     def _skip(self, count: int) -> None:
         self.counts["noise_bytes"] += count
+        self._noise += count
         del self._heard[:count]
 
     def _take_frame(self) -> bool:
@@ -136,9 +145,14 @@ class RtuServer:
         return True
 
     def _handle(self, frame: bytes, is_ours: bool) -> None:
+        self._echo.answered(self._noise)
+        self._noise = 0
         if not is_ours:
             self.counts["other_units"] += 1
             self.foreign[frame[0]] += 1
+            return
+        if self._is_own_twin(frame):
+            self._echo.heard()
             return
         self.counts["requests"] += 1
         try:
@@ -150,9 +164,17 @@ class RtuServer:
             self.counts["broadcasts"] += 1
             return
         self._out += reply
-        if self._echo is not None:
-            self._echo.reset()
-            self._echo.sent(reply)
+        self._echo.sent(reply, is_like_answer=reply == frame)
+        self._twin = reply if reply == frame else b""
+        self._twin_ends_ns = self._heard_ns + len(reply) * self._line.char_ns + self._gap_ns
+
+    def _is_own_twin(self, frame: bytes) -> bool:
+        """Whether this is our answer to the write of one register, which is the request again: else we answer our own
+        echo for ever. A client that does say the same at once, and again, is believed for the first COPIES times.
+        """
+        is_copy = frame == self._twin and self._heard_ns < self._twin_ends_ns and not self._echo.is_likely
+        self._copies = self._copies + 1 if is_copy else 0
+        return self._copies >= COPIES
 
     def _obey(self, frame: bytes) -> bytes:
         request = parse_request(frame)

@@ -163,6 +163,11 @@ class PlcLink:
     def wire_counts(self) -> dict[str, int]:
         return self._side.wire_counts()
 
+    @property
+    def adapter_problem(self) -> str:
+        """What to set when the RS-485 adapter is not as the station says; the link works all the same."""
+        return self._side.adapter_problem
+
     def take_output(self) -> bytes:
         """Bytes for the wire."""
         return self._side.take_output()

@@ -50,6 +50,10 @@ class Side(Protocol):
 
     has_setup: bool
 
+    @property
+    def adapter_problem(self) -> str:
+        """What to set when the RS-485 adapter is not as the station says."""
+
     def opened(self, now_ns: int) -> None: ...
     def restarted(self) -> None: ...
     def feed(self, data: bytes, now_ns: int) -> None: ...
@@ -122,6 +126,10 @@ class ClientSide:
 
     def wire_counts(self) -> dict[str, int]:
         return {**self.client.counts, **self.client.wire_counts}
+
+    @property
+    def adapter_problem(self) -> str:
+        return self.client.echo_problem
 
     def _go_on(self, now_ns: int) -> None:
         answer = self.client.take_answer()
@@ -266,6 +274,10 @@ class ServerSide:
 
     def wire_counts(self) -> dict[str, int]:
         return {**self.server.counts, **self.server.wire_counts}
+
+    @property
+    def adapter_problem(self) -> str:
+        return self.server.echo_problem
 
     def read(self, address: int, count: int) -> Sequence[int]:
         """Registers for the PLC. Raises Refused outside of the blocks."""

@@ -153,6 +153,7 @@ class BridgePort:
         self._latency_ms: int | None = None  # of the adapter's timer
         self._looked_ns = 0
         self._told = ""  # the complaint logged last
+        self._told_adapter = ""
         self._is_stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._wake_r = self._wake_w = -1
@@ -256,6 +257,11 @@ class BridgePort:
             detail = f"{detail}: {hint}" if hint else detail
         return phase, detail
 
+    @property
+    def adapter_problem(self) -> str:
+        """What to set when the RS-485 adapter is not as the station says. Frames are never taken for their own echo."""
+        return self._link.adapter_problem if isinstance(self._link, PlcLink) else ""
+
     def report(self) -> dict[str, Any]:
         """Counters and round trips; JSON types only."""
         with self._lock:
@@ -268,6 +274,7 @@ class BridgePort:
                 **link.counts,
                 "port": os.path.realpath(self.path),
                 "latency_timer_ms": self._latency_ms,
+                "adapter_problem": self.adapter_problem,
                 "phase": link.phase.value,
                 "boot_id": link.boot_id,
                 "open_parts": link.open_parts,
@@ -322,7 +329,14 @@ class BridgePort:
                 self._hearing.heard(len(data), self._good_frames, now_ns)
             self._link.tick(now_ns)
             self._write()
+        self._say_adapter()
         self._tell()
+
+    def _say_adapter(self) -> None:
+        problem = self.adapter_problem
+        if problem and problem != self._told_adapter:
+            log.warning("adapter not as set path=%s problem=%s", self.path, problem)
+        self._told_adapter = problem
 
     def _tell(self) -> None:
         """Pass events on, outside the lock; then let those know who wait for something."""

@@ -60,6 +60,10 @@ class Watch(Protocol):
     def problem(self) -> str:
         """What is wrong with the far side, with the fix; empty when nothing is known to be."""
 
+    @property
+    def adapter_problem(self) -> str:
+        """What is set wrongly about the adapter, with the fix; the far side is heard all the same."""
+
     def opened(self, now_ns: int) -> None: ...
     def feed(self, data: bytes, now_ns: int) -> None: ...
     def tick(self, now_ns: int) -> None: ...
@@ -75,6 +79,8 @@ def flag_names(flags: int) -> list[str]:
 
 class FramesWatch:
     """See the module. setup: what the station would configure, to compare."""
+
+    adapter_problem = ""  # frames are never taken for their own echo
 
     def __init__(
         self, setup: GateSetup, *, version: int = PROTOCOL_VERSION, beat_every_ns: int = BEAT_EVERY_NS
@@ -154,6 +160,7 @@ class FramesWatch:
             "protocol": "reject",
             "release_version": f"{self._version:04x}",
             "problem": self.problem,
+            "adapter_problem": self.adapter_problem,
             "counters": {"frames": wire.frames, "bad_crc": wire.bad_crc, "malformed": wire.malformed,
                          "oversize": wire.oversize, **self.counts},
         }  # fmt: skip

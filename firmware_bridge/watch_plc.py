@@ -126,6 +126,10 @@ class PlcWatch:
     def problem(self) -> str:
         return self._trouble or self._blocks.problem
 
+    @property
+    def adapter_problem(self) -> str:
+        return self._client.echo_problem
+
     def opened(self, now_ns: int) -> None:
         self._client.reset(now_ns)
 
@@ -150,6 +154,7 @@ class PlcWatch:
             "unit": self._unit,
             "release_version": f"{MAP_VERSION:04x}",
             "problem": self.problem,
+            "adapter_problem": self.adapter_problem,
             "blocks": self._blocks.known,
             "absent": sorted(self._absent),
             "counters": dict(self._client.counts),
@@ -215,6 +220,10 @@ class BoxWatch:
             return "bytes are heard but no good frame: check baud rate and parity at both ends"
         return f"no PLC has written its block yet: it writes {PLC.size} registers from {PLC.base}"
 
+    @property
+    def adapter_problem(self) -> str:
+        return self._server.echo_problem
+
     def opened(self, now_ns: int) -> None:
         self._server.reset()
 
@@ -238,6 +247,7 @@ class BoxWatch:
             "unit": self._server.unit,
             "release_version": f"{MAP_VERSION:04x}",
             "problem": self.problem,
+            "adapter_problem": self.adapter_problem,
             "blocks": {**self._blocks.known, BOX.name: decoded(BOX, self._box())},
             "absent": [],
             "counters": dict(self._server.counts),

@@ -120,9 +120,11 @@ class Rejecter:
             return Health(State.FAILED, "port thread ended")
         phase, detail = self._port.state()
         blocked = "; ".join(text for flag, text in WHAT_BLOCKS.items() if flag in self._inputs)
-        if phase is Phase.UP and blocked:  # it is about to fall
-            return Health(State.DEGRADED, blocked, self._port.progress_ns)
-        return Health(_STATES[phase], blocked or detail, self._port.progress_ns)
+        adapter = self._port.adapter_problem
+        state = _STATES[phase]
+        if phase is Phase.UP and (blocked or adapter):  # it is about to fall, or has a setting that somebody must mend
+            state = State.DEGRADED
+        return Health(state, "; ".join(filter(None, (blocked or detail, adapter))), self._port.progress_ns)
 
     def report(self) -> Mapping[str, Any]:
         inputs = [flag.name.lower() for flag in WHAT_BLOCKS if flag in self._inputs and flag.name]

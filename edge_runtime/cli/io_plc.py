@@ -29,7 +29,7 @@ def plc(session: Session, once: bool, seconds: float | None, as_json: bool) -> N
     """Watch the reject controller or the PLC: state, events, registers by name, round trips.
 
     Nothing is armed, written or judged. While the box runs, its own report of the controller is shown instead. Exit
-    code 1 when nobody answers, or who answers does not fit this release.
+    code 1 when nobody answers, who answers does not fit this release, or the adapter is not as the station says.
     """
     from edge_runtime.service.far_side import far_side, running_box
 
@@ -43,7 +43,7 @@ def plc(session: Session, once: bool, seconds: float | None, as_json: bool) -> N
         document = _watch(cfg, port, limit, once, as_json)
     if as_json:
         click.echo(json.dumps(document, indent=2))
-    raise SystemExit(1 if document["problem"] else 0)
+    raise SystemExit(1 if document["problem"] or document["adapter_problem"] else 0)
 
 
 def _show_running(box: dict[str, Any], as_json: bool) -> None:
@@ -90,7 +90,7 @@ class Teller:
         self.told: list[dict[str, Any]] = []
         self.has_begun = False
         self._watch, self._is_quiet = watch, is_quiet
-        self._problem = ""
+        self._problem = self._adapter = ""
         self._began_ns: int | None = None
 
     def is_enough(self, once: bool) -> bool:
@@ -100,12 +100,15 @@ class Teller:
             self.has_begun = True
             if not self._is_quiet:
                 click.echo("\n".join(state_lines(watch.state(), watch)))
-        elif self.has_begun and not self._is_quiet and watch.problem != self._problem:
-            click.echo(
-                click.style(watch.problem or "answers again", fg="yellow" if watch.problem else "green"), err=True
-            )
-        self._problem = watch.problem
+        elif self.has_begun and not self._is_quiet:
+            self._tell_problem(self._problem, watch.problem, "answers again")
+            self._tell_problem(self._adapter, watch.adapter_problem, "the adapter is as the station says")
+        self._problem, self._adapter = watch.problem, watch.adapter_problem
         return once and watch.is_complete
+
+    def _tell_problem(self, before: str, now: str, good: str) -> None:
+        if now != before:
+            click.echo(click.style(now or good, fg="yellow" if now else "green"), err=True)
 
     def tell(self, news: News) -> None:
         if self._began_ns is None:
@@ -120,10 +123,9 @@ def state_lines(state: dict[str, Any], watch: Watch) -> Iterator[str]:
     """The whole state for a person."""
     mark = click.style("fail", fg="red") if state["problem"] else click.style("ok  ", fg="green")
     yield f"{mark} {state['protocol']}" + (f", box as {state['role']}" if "role" in state else "")
-    if state["problem"]:
-        yield f"     {state['problem']}"
+    yield from (f"     {state[name]}" for name in ("problem", "adapter_problem") if state[name])
     for name, value in state.items():
-        if name not in ("protocol", "role", "problem", "blocks", "absent", "counters"):
+        if name not in ("protocol", "role", "problem", "adapter_problem", "blocks", "absent", "counters"):
             yield f"     {name:<18}{_plain(value)}"
     for block, registers in state.get("blocks", {}).items():
         yield click.style(f"     {block} block", bold=True)

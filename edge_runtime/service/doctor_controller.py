@@ -81,6 +81,7 @@ def _running(box: dict[str, Any]) -> Iterator[Finding]:
     """How the link is, `daemon.rejecter` says; here what stands in the way of rejects."""
     report = box["report"]["controller"]
     yield from _inputs([name.upper() for name in report.get("inputs", [])])
+    yield from _echo(report.get("adapter_problem", ""))
     yield Finding("controller.link", "ok", f"process {box['pid']} owns the port, {report.get('phase')}")
 
 
@@ -99,6 +100,7 @@ def _far_side(cfg: EdgeConfig) -> Iterator[Finding]:
         yield Finding("controller.port", "fail", str(err), "edge-runtime io serial shows who uses it")
         return
     state = watch.state()
+    yield from _echo(watch.adapter_problem)
     if watch.problem:
         fix = "the sentence names it; edge-runtime io plc watches what comes"
         yield Finding("controller.link", "fail", watch.problem, fix)
@@ -106,6 +108,12 @@ def _far_side(cfg: EdgeConfig) -> Iterator[Finding]:
     what = "register map" if cfg.controller.protocol == "modbus" else "protocol"
     yield Finding("controller.link", "ok", f"answers, {what} {state['release_version']} as this release")
     yield from _inputs(_blocking(state))
+
+
+def _echo(problem: str) -> Iterator[Finding]:
+    if problem:
+        what, _, fix = problem.partition(": ")
+        yield Finding("controller.adapter", "warn", what, fix)
 
 
 def _blocking(state: dict[str, Any]) -> list[str]:

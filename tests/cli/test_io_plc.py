@@ -69,6 +69,20 @@ def test_registers_are_told_by_name_in_both_roles(
     assert "PLC block" in out and "outcome_seq" in out
 
 
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_an_adapter_that_is_not_as_set_is_exit_code_1_and_named(
+    capsys: pytest.CaptureFixture[str], small: list[str], role: str
+) -> None:
+    words = ["--set", "controller.protocol=modbus", "--set", f"controller.role={role}"]
+    words += ["--set", "controller.rs485_echo=true", "--seconds", "1.5"]
+    named = "the adapter does not echo: set controller.rs485_echo = false"
+    code, out, _ = edge(capsys, "io", "plc", "--json", *small, *words)
+    document = json.loads(out)
+    assert code == 1 and (document["problem"], document["adapter_problem"]) == ("", named)
+    code, out, err = edge(capsys, "io", "plc", *small, *words)
+    assert code == 1 and named in out + err
+
+
 def test_a_silent_port_is_exit_code_1_and_says_what_to_check(
     capsys: pytest.CaptureFixture[str], small: list[str], silent_port: str
 ) -> None:

@@ -12,7 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from firmware_bridge.modbus import (
     EXCEPTION_BIT,
     MS,
-    EchoFilter,
     ExceptionCode,
     Line,
     Request,
@@ -500,13 +499,3 @@ def test_whatever_a_slow_server_does_values_are_those_of_their_own_request(delay
             answer = wire.client.take_answer() or answer
         if isinstance(answer, Answered):
             assert answer.values == (100 + number,)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.binary(min_size=1, max_size=20), st.integers(1, 20)), max_size=5), st.binary(max_size=10))
-def test_an_echo_filter_takes_out_what_was_sent_and_nothing_else(sent, heard):
-    echoes = EchoFilter()
-    for data, cut in sent:
-        echoes.sent(data)
-        assert echoes.strip(data[:cut]) + echoes.strip(data[cut:]) == b""
-    assert echoes.strip(heard) == heard

@@ -175,10 +175,14 @@ class ServedProgram:
 
 
 class World:
-    """Link, wire and program, moved a millisecond at a time. `wire` may spoil what travels."""
+    """Link, wire and program, moved a millisecond at a time. `wire` may spoil what travels.
 
-    def __init__(self, role, *, echo=False, resume=None, unit=UNIT, program=None, baud=115_200):
+    echo: both adapters hear themselves and are set so. hears: the box's does, whatever is set.
+    """
+
+    def __init__(self, role, *, echo=False, hears=None, resume=None, unit=UNIT, program=None, baud=115_200):
         self.role, self.echo = role, echo
+        self.hears = echo if hears is None else hears
         self.now_ns = 5_000 * MS
         self.program = program or Program()
         self.link = PlcLink(SETUP_VALUES, role=role, unit=UNIT, rs485_echo=echo, resume=resume, baud=baud)
@@ -217,7 +221,7 @@ class World:
         self.link.feed(self.wire(out), self.now_ns)
 
     def far(self, data, sender):
-        if self.echo and data:
+        if (self.hears if sender is self.link else self.echo) and data:
             sender.feed(data, self.now_ns)
         return data
 
@@ -234,9 +238,7 @@ class World:
             client.ask(write if self.polls % 2 else read_request(self.polled_unit, BOX.base, BOX.size), self.now_ns)
         data = self.far(client.take_output(), client)
         self.link.feed(self.wire(data), self.now_ns)
-        out = self.link.take_output()
-        if self.echo and out:
-            self.link.feed(out, self.now_ns)
+        out = self.far(self.link.take_output(), self.link)
         client.feed(self.wire(out), self.now_ns)
 
     def run(self, for_ms):
@@ -538,6 +540,44 @@ def test_rs485_echo_disturbs_nothing(role):
     world.belt(10)
     check_all_judged(world, 10)
     assert world.link.wire_counts["echo_bytes"] > 100 and world.link.wire_counts["echo_broken"] == 0
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("is_set", [True, False])
+def test_an_adapter_that_is_not_as_set_is_named_and_costs_no_part(role, is_set):
+    world = World(role, echo=is_set, hears=not is_set).arm()
+    world.belt(10)
+    check_all_judged(world, 10)
+    does, value = ("does not echo", "false") if is_set else ("echoes", "true")
+    assert world.link.adapter_problem == f"the adapter {does}: set controller.rs485_echo = {value}"
+    world.hears = is_set  # the other adapter is plugged in
+    world.run(200)
+    assert world.link.adapter_problem == "" and world.link.is_armed and not world.of(LinkLost)
+
+
+def test_an_echo_is_named_while_nobody_is_there():
+    world = World("client", hears=True)
+    world.serve = lambda: world.far(world.link.take_output(), world.link)
+    world.run(500)
+    assert world.link.phase is Phase.HELLO and "unit 5 does not answer" in world.link.detail
+    assert "the adapter echoes" in world.link.adapter_problem
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(ROLES), st.booleans(), st.integers(0, 2**32 - 1))
+def test_with_a_wrong_echo_setting_on_a_bad_wire_a_part_gets_its_own_verdict_or_the_default(role, is_set, seed):
+    from random import Random
+
+    rng = Random(seed)
+    world = World(role, echo=is_set, hears=not is_set).arm()
+    world.wire = lambda data: bytes(byte ^ (1 << rng.randrange(8)) if rng.random() < 0.002 else byte for byte in data)
+    world.belt(6)
+    world.wire = lambda data: data
+    world.run(3000)
+    for part, code in world.program.settled.items():
+        assert part == 0 or code in (OutcomeCode.DEFAULTED, OutcomeCode.FIRED if part % 3 == 0 else OutcomeCode.PASSED)
+    assert sorted(event.part_id for event in world.of(Settled)) == list(range(1, 7))
+    assert world.link.is_armed
 
 
 def test_firmware_is_given_its_setup_and_keeps_it():

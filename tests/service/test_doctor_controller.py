@@ -101,6 +101,15 @@ def test_registers_of_this_release_are_good(tmp_path: Path, controller: str) -> 
     assert found["controller.inputs"].state == "ok"
 
 
+@pytest.mark.parametrize("controller", [Transport.MODBUS], indirect=True)
+def test_an_adapter_that_is_not_as_set_is_named(tmp_path: Path, controller: str) -> None:
+    found = findings(tmp_path, controller, "controller.protocol=modbus", "controller.rs485_echo=true")
+    adapter = found["controller.adapter"]
+    assert (adapter.state, adapter.detail) == ("warn", "the adapter does not echo")
+    assert adapter.fix == "set controller.rs485_echo = false"
+    assert found["controller.link"].state == "ok"
+
+
 def test_firmware_of_another_release_is_to_be_flashed(
     tmp_path: Path, controller: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +154,12 @@ def test_a_slow_adapter_is_a_warning_with_the_rule(
 
 
 def test_a_running_box_is_asked_and_its_port_left_alone(tmp_path: Path, silent: str) -> None:
-    shot: dict[str, Any] = {"pid": 99, "report": {"controller": {"phase": "arm", "inputs": ["bin_full", "air_low"]}}}
+    report = {
+        "phase": "arm",
+        "inputs": ["bin_full", "air_low"],
+        "adapter_problem": "the adapter echoes: set controller.rs485_echo = true",
+    }
+    shot: dict[str, Any] = {"pid": 99, "report": {"controller": report}}
     server = ControlServer(tmp_path / "control.sock", {"status": lambda _: shot})
     server.start()
     try:
@@ -156,3 +170,4 @@ def test_a_running_box_is_asked_and_its_port_left_alone(tmp_path: Path, silent: 
     faults = [(finding.detail, finding.fix) for finding in every if finding.state == "fail"]
     assert faults[0] == ("reject bin full", "empty it") and faults[1][0] == "air pressure low"
     assert any("process 99 owns the port" in finding.detail for finding in every)
+    assert Finding("controller.adapter", "warn", "the adapter echoes", "set controller.rs485_echo = true") in every

@@ -235,7 +235,8 @@ def _draw(state: Path, row: PartRow, file: Path, has_picture: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def replay(session: Session, run: str, model: str | None, as_json: bool) -> None:
-    """Judge the kept frames of a run again. Exit code 1 if a decision differs, or none could be compared."""
+    """Judge the kept frames of a run again, and name the parts that would be decided otherwise now: what was said then
+    and what is said now. Exit code 1 if a decision differs, or none could be compared."""
     from edge_runtime.core.paths import state_dir
     from edge_runtime.service.replay import replay as replay_recorded
 
@@ -263,7 +264,8 @@ def _comparison(found: Replay) -> list[str]:
     lines += [f"  not compared: {count} ({why})" for why, count in sorted(found.not_compared.items())]
     for difference in found.differences[:SHOWN_DIFFERENCES]:
         was, now = _said(difference.recorded), _said(difference.replayed)
-        lines.append(f"  part {difference.id} ({difference.part}): was {was}; now {now}")
+        kept = "" if difference.is_lossless else ", JPEG"
+        lines.append(f"  part {difference.id} ({difference.part}{kept}): was {was}; now {now}")
     if len(found.differences) > SHOWN_DIFFERENCES:
         lines.append(f"  and {len(found.differences) - SHOWN_DIFFERENCES} more (--json lists all)")
     return lines

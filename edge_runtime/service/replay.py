@@ -38,17 +38,21 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One part with two decisions."""
+    """One part with two decisions. is_lossless: whether it was judged again on the very picture of then."""
 
     id: int
     part: str
     recorded: Judged
     replayed: Judged
+    is_lossless: bool
 
 
 @dataclass(slots=True)
 class Replay:
-    """How a run compares. `not_compared` says why, and how many."""
+    """How a run compares. `not_compared` says why, and how many.
+
+    `differences` are the lossless pictures with another decision and the lossy ones with another verdict.
+    """
 
     run: int
     model: str
@@ -65,8 +69,7 @@ class Replay:
     @property
     def is_identical(self) -> bool:
         """Every lossless picture gave the very same decision, every lossy one the same verdict, and there were some."""
-        some = self.compared + self.lossy_compared > 0
-        return some and not self.differences and self.lossy_same_verdict == self.lossy_compared
+        return self.compared + self.lossy_compared > 0 and not self.differences
 
     def as_dict(self) -> dict[str, Any]:
         document = asdict(self)
@@ -106,17 +109,19 @@ def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model
     verdict, reason = policy.judge(prediction)
     recorded = Judged(str(row.verdict), row.score, row.reason or "")
     replayed = Judged(verdict.value, prediction.score, reason)
-    is_same = recorded == replayed
-    if not str(row.evidence).endswith(".png"):
+    is_lossless = str(row.evidence).endswith(".png")
+    if is_lossless:
+        is_same = recorded == replayed
+        found.compared += 1
+        found.identical += is_same
+    else:
+        is_same = recorded.verdict == replayed.verdict
         found.lossy_compared += 1
-        found.lossy_same_verdict += recorded.verdict == replayed.verdict
+        found.lossy_same_verdict += is_same
         if row.score is not None:
             found.lossy_score_change = max(found.lossy_score_change, abs(prediction.score - row.score))
-        return
-    found.compared += 1
-    found.identical += is_same
     if not is_same:
-        found.differences.append(Difference(row.id, row.part, recorded, replayed))
+        found.differences.append(Difference(row.id, row.part, recorded, replayed, is_lossless))
 
 
 def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None) -> Replay:

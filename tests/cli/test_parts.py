@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.cli.main import main
-from edge_runtime.cli.parts_cmds import parse_since
+from edge_runtime.cli.parts_cmds import SHOWN_DIFFERENCES, parse_since
 from edge_runtime.core.clock import monotonic_ns
-from edge_runtime.core.config import RecordingConfig
+from edge_runtime.core.config import EdgeConfig, RecordingConfig
 from edge_runtime.core.errors import UsageError
 from edge_runtime.core.messages import (
     Cause,
@@ -29,6 +30,7 @@ from edge_runtime.core.messages import (
     Trigger,
     Verdict,
 )
+from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.records import RunInfo
@@ -145,6 +147,39 @@ def test_show_draws_the_part(run: Any, tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_a_sentence(run: Any, args: list[str], code: int, words: str) -> None:
     got, _, err = run(*args)
     assert got == code and words in err and "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def misjudged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose black pictures, kept as JPEG, were all rejected by a model that does not do so now."""
+    state = tmp_path_factory.mktemp("misjudged")
+    bundle = ModelStore(state / "models").resolve("scratch")
+    config = EdgeConfig().model_dump(mode="json")
+    journal = Journal(state / "journal.db", RunInfo(config, "c" * 64, bundle.label, bundle.digest))
+    evidence = Evidence(state, RecordingConfig(), journal.kept, reserve_bytes=0)
+    journal.start()
+    for number in range(1, SHOWN_DIFFERENCES + 4):
+        key, at_ns = PartKey(0x7F3A, number), START_NS + number
+        journal.triggered(Trigger(key, number, at_ns))
+        decision = Decision(key, Verdict.REJECT, Cause.MODEL, "scratch 0.9", 0.9, at_ns, at_ns, at_ns, bundle.label)
+        journal.decided(decision, None, None)
+        evidence.start()
+        evidence.decided(decision, Frame("cam0", 1, at_ns, 0, np.zeros((72, 128, 3), np.uint8)), None)
+        evidence.stop()
+    journal.stop()
+    return state
+
+
+def test_replay_names_the_parts_that_differ_and_counts_the_rest(run: Any, misjudged: Path) -> None:
+    code, out, _ = run("replay", folder=misjudged)
+    named = [line for line in out.splitlines() if line.startswith("  part ")]
+    assert code == 1 and len(named) == SHOWN_DIFFERENCES
+    assert re.fullmatch(
+        r"  part \d+ \(7f3a-\d+, JPEG\): was reject 0\.900000 \(scratch 0\.9\); now accept 0\.\d{6} .*", named[0]
+    )
+    assert "  and 3 more (--json lists all)" in out.splitlines()
+    code, out, _ = run("replay", "--json", folder=misjudged)
+    assert code == 1 and len({told["part"] for told in json.loads(out)["differences"]}) == SHOWN_DIFFERENCES + 3
 
 
 def test_a_box_that_recorded_nothing_says_so(run: Any, tmp_path: Path) -> None:

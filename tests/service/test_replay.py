@@ -88,7 +88,17 @@ def test_jpeg_pictures_are_compared_by_verdict(tmp_path: Path) -> None:
     found = again(tmp_path)
     assert (found.compared, found.lossy_compared, found.differences) == (0, PARTS, [])
     assert found.lossy_score_change > 0.0
-    assert found.is_identical == (found.lossy_same_verdict == PARTS)
+    assert found.is_identical and found.lossy_same_verdict == PARTS
+
+
+def test_a_jpeg_picture_with_another_verdict_is_named(tmp_path: Path) -> None:
+    record(tmp_path, "jpeg")
+    found = again(tmp_path, Policy(0.1, 0.1))
+    told = found.as_dict()["differences"]
+    assert not found.is_identical and len(told) == PARTS - found.lossy_same_verdict > 0
+    assert not any(difference["is_lossless"] for difference in told)
+    assert all(difference["recorded"]["verdict"] != difference["replayed"]["verdict"] for difference in told)
+    assert all(difference["id"] and difference["part"] and difference["recorded"]["score"] for difference in told)
 
 
 def test_a_run_that_is_not_there_is_a_sentence(lossless: Path) -> None:

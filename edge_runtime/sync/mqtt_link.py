@@ -31,15 +31,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.flow.components import Health, State
 from edge_runtime.sync.backoff import Backoff
-from edge_runtime.sync.mqtt_link_settings import (
-    CONNECT_WAIT_S,
-    LinkSettings,
-    Message,
-    TlsFiles,
-    explain_refusal,
-    read_password,
-    tls_context,
-)
+from edge_runtime.sync.mqtt_link_refusal import TlsSocket, explain_hang_up, explain_refusal
+from edge_runtime.sync.mqtt_link_settings import CONNECT_WAIT_S, LinkSettings, Message, TlsFiles
+from edge_runtime.sync.tls_files import read_password, tls_context
 from edge_runtime.sync.window import Window
 
 __all__ = ["LinkSettings", "Message", "MqttLink", "TlsFiles"]
@@ -82,6 +76,7 @@ class MqttLink:
         self._window = Window(settings.window)
         self._version = "5" if settings.protocol == "auto" else settings.protocol
         self._client: mqtt.Client | None = None
+        self._socket: Any = None  # of the client, which forgets it as soon as it ends
         self._is_up = False
         self._since_ns = clock()  # when the present state began
         self._next_attempt_ns = clock()
@@ -207,7 +202,7 @@ class MqttLink:
             self._since_ns = self._clock()
         except (OSError, ValueError, mqtt.WebsocketConnectionError) as err:
             self._client = None
-            self._fail(explain_refusal(err))
+            self._fail(explain_refusal(err, self.settings))
 
     def _dial(self) -> mqtt.Client:
         settings = self.settings
@@ -218,17 +213,23 @@ class MqttLink:
         )
         client.connect_timeout = CONNECT_WAIT_S
         client.max_inflight_messages_set(0)  # the window is ours
+        client.on_socket_open = self._opened
         client.on_connect, client.on_subscribe = self._connected, self._suback
         client.on_publish, client.on_message, client.on_disconnect = self._puback, self._incoming, self._disconnected
         if settings.username:
             client.username_pw_set(settings.username, read_password(settings.password_file))
         if settings.tls:
-            client.tls_set_context(tls_context(settings.tls))
+            context = tls_context(settings.tls)
+            context.sslsocket_class = TlsSocket
+            client.tls_set_context(context)
         will = self._will()
         if will:
             client.will_set(will.topic, will.payload, will.qos, will.retain)
         client.connect(settings.host, settings.port, settings.keepalive_s)
         return client
+
+    def _opened(self, client: mqtt.Client, _: Any, sock: Any) -> None:
+        self._socket = sock
 
     def _connected(
         self, client: mqtt.Client, _: Any, flags: Any, reason: ReasonCode, properties: Properties | None
@@ -345,8 +346,10 @@ class MqttLink:
 
     def _drop(self, why: str) -> None:
         was_up = self._is_up
-        if self._lost and not self._was_answered and self.settings.protocol == "auto":  # some just hang up on MQTT 5
-            self._version = "3.1.1" if self._version == "5" else "5"
+        if self._lost and not self._was_answered:
+            why = explain_hang_up(getattr(self._socket, "fault", None), self.settings)
+            if self.settings.protocol == "auto":  # some just hang up on MQTT 5
+                self._version = "3.1.1" if self._version == "5" else "5"
         self._shut()
         if self._switch_version:
             self._version, self._next_attempt_ns, self.trouble = "3.1.1", self._clock(), why
@@ -365,7 +368,7 @@ class MqttLink:
 
     def _shut(self) -> None:
         """Close the socket and forget the client with all that was under way in it."""
-        client, self._client = self._client, None
+        client, self._client, self._socket = self._client, None, None
         self._is_up, self._announce, self._since_ns = False, False, self._clock()
         self._window.open(None)
         sock = client.socket() if client else None

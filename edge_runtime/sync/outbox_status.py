@@ -26,7 +26,8 @@ def spool_status(state: Path) -> dict[str, Any]:
     """Counts, age and room of what waits in this state folder. Raises StorageError when there is no outbox to read.
 
     `unread` are parts of the journal that are not in the outbox yet, `behind` those of them older than what was
-    read; `records` are in the outbox, not yet delivered, `live` those of them that came as they happened.
+    read; `records` are in the outbox, not yet delivered, `live` those of them that came as they happened. `bytes` is
+    what the files take, `used_bytes` what counts against `sync.quota_mb`.
     """
     path = state / OUTBOX
     if not path.is_file():
@@ -47,6 +48,9 @@ def spool_status(state: Path) -> dict[str, Any]:
 
 
 def _read(db: sqlite3.Connection) -> dict[str, Any]:
+    pages, free, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
     epoch, waiting = db.execute("SELECT epoch, waiting FROM meta").fetchone()
     last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
     oldest = db.execute("SELECT seq, payload FROM record ORDER BY seq LIMIT 1").fetchone()
@@ -60,6 +64,7 @@ def _read(db: sqlite3.Connection) -> dict[str, Any]:
         "oldest": json.loads(oldest[1])["time"] if oldest else None,
         "metrics": db.execute("SELECT count(*) FROM record WHERE kind = 'metrics'").fetchone()[0],
         "pictures": db.execute("SELECT count(*) FROM upload").fetchone()[0],
+        "used_bytes": (pages - free) * size,
         "behind": db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM behind").fetchone()[0],
         "read_to_part": position[0] if position else 0,
     }

@@ -1,4 +1,4 @@
-"""Ed25519 signatures of commands (RFC 8032). The only file of the uplink that imports `cryptography`.
+"""Ed25519 signatures of commands (RFC 8032). Beside certificates.py the only file that imports `cryptography`.
 
 A key is a file NAME.pub in a folder: the raw 32 bytes in base64, one line, as `edge-runtime sync key` writes it.
 Whoever holds the private half may send commands; taking the file away takes the right away.

@@ -12,8 +12,9 @@ from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.evidence_upload import Carrier, MqttCarrier, Uploads
 from edge_runtime.sync.evidence_upload_http import HttpCarrier
 from edge_runtime.sync.mqtt_link import MqttLink
-from edge_runtime.sync.mqtt_link_settings import LinkSettings, TlsFiles, tls_context
+from edge_runtime.sync.mqtt_link_settings import LinkSettings, TlsFiles
 from edge_runtime.sync.outbox import Outbox
+from edge_runtime.sync.tls_files import tls_context
 
 
 def link_settings(cfg: SyncConfig, box: str, env: Mapping[str, str], suffix: str = "") -> LinkSettings:

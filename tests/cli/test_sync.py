@@ -161,10 +161,11 @@ def test_it_lives_with_a_damaged_book_of_commands(tmp_path, start, broker):
     file = station(tmp_path, {"port": broker.port, "commands": "nonce"})
     (state(file) / "commands.db").write_bytes(b"x" * 5000)
     start(recorded(file))
-    until(lambda: (shot := is_up(state(file) / "sync.sock")) and shot["health"]["commands"]["state"] == "degraded")
-    until(lambda: (shot := is_up(state(file) / "sync.sock")) and shot["health"]["records"]["state"] == "ok")
-    shot = is_up(state(file) / "sync.sock")
-    assert shot and "mended or removed" in shot["health"]["commands"]["detail"]
+    sock = state(file) / "sync.sock"
+    until(lambda: (shot := is_up(sock)) and "mended or removed" in shot["health"]["commands"]["detail"])
+    until(lambda: (shot := is_up(sock)) and shot["health"]["records"]["state"] == "ok")
+    shot = is_up(sock)
+    assert shot and shot["health"]["commands"]["state"] == "degraded"
 
 
 def test_a_signed_command_is_what_the_box_asks_for(tmp_path):

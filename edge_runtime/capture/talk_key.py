@@ -6,9 +6,11 @@ The only file that imports gpiod (extra `voice`). The key connects the line to g
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,30 @@ DEBOUNCE = timedelta(milliseconds=20)
 WAIT = timedelta(milliseconds=200)  # how soon a stop is noticed
 
 
+def parse(where: str) -> tuple[str, int]:
+    """Device and line of CHIP:LINE."""
+    chip, _, line = where.rpartition(":")
+    return chip if chip.startswith("/") else f"/dev/{chip}", int(line)
+
+
+def check_chip(chip: str) -> None:
+    """Whether a line of it can be asked for; none is. Raises DeviceError."""
+    if find_spec("gpiod") is None:
+        raise DeviceError("voice.talk_gpio needs the package gpiod: pip install 'edge-runtime[voice]'")
+    if not Path(chip).exists():
+        found = ", ".join(sorted(there.name for there in Path("/dev").glob("gpiochip*"))) or "none"
+        raise DeviceError(f"no GPIO chip {chip} (found: {found}); set voice.talk_gpio")
+    if not os.access(chip, os.R_OK | os.W_OK):
+        raise DeviceError(f"GPIO chip {chip} may not be opened; add the user to its group: usermod -aG gpio USER")
+
+
 class TalkKey:
     """`where` is CHIP:LINE, such as `gpiochip0:17`. `pressed` is called on the key's own thread and must be quick."""
 
     name = "talk_key"
 
     def __init__(self, where: str, pressed: Callable[[], object]) -> None:
-        chip, _, line = where.rpartition(":")
-        self._chip = chip if chip.startswith("/") else f"/dev/{chip}"
-        self._line = int(line)
+        self._chip, self._line = parse(where)
         self._pressed = pressed
         self._request: Any = None
         self._stop = threading.Event()
@@ -38,14 +55,10 @@ class TalkKey:
 
     def start(self) -> None:
         """Raises DeviceError when the line cannot be had."""
-        try:
-            import gpiod
-            from gpiod.line import Bias, Edge
-        except ImportError as err:
-            raise DeviceError(f"voice.talk_gpio needs the package gpiod: {err}") from err
-        if not Path(self._chip).exists():
-            found = ", ".join(sorted(chip.name for chip in Path("/dev").glob("gpiochip*"))) or "none"
-            raise DeviceError(f"no GPIO chip {self._chip} (found: {found}); set voice.talk_gpio")
+        check_chip(self._chip)
+        import gpiod
+        from gpiod.line import Bias, Edge
+
         settings = gpiod.LineSettings(edge_detection=Edge.FALLING, bias=Bias.PULL_UP, debounce_period=DEBOUNCE)
         try:
             self._request = gpiod.request_lines(self._chip, {self._line: settings}, consumer="edge-runtime")

@@ -18,10 +18,11 @@ MARKS = {"ok": ("✔", "green"), "warn": ("▲", "yellow"), "fail": ("✖", "red
 @click.pass_obj
 def doctor(session: Session, as_json: bool) -> None:
     """Check everything a site visit would, and name the fix. Exit code 1 when something failed."""
+    from edge_runtime.cli.doctor_uplink import uplink_findings
     from edge_runtime.service.doctor import examine
 
     findings = []
-    for finding in examine(session.loaded):
+    for finding in examine(session.loaded, [uplink_findings]):
         findings.append(finding)
         if not as_json:
             mark, colour = MARKS[finding["state"]]

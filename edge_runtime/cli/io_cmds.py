@@ -81,25 +81,17 @@ def capture(session: Session, driver: str | None, path: str | None, out: Path, c
 
 
 def _microphone_survey(microphone: MicrophoneConfig) -> dict[str, Any]:
-    from edge_runtime.capture.microphone import list_microphones
+    from edge_runtime.capture.microphone_survey import ask_devices, judge
 
-    trouble, devices = "", []
-    try:
-        devices = list_microphones()
-    except DeviceError as err:
-        trouble = str(err)
-    wanted = microphone.device.casefold()
-    used = next((d for d in devices if d.is_default), None) if not wanted else None
-    used = used or next((d for d in devices if d.name.casefold() == wanted), None)
-    used = used or next((d for d in devices if wanted in d.name.casefold()), None)
-    ready, detail = _microphone_readiness(microphone, used.name if used else "", trouble)
+    devices, trouble = ask_devices()
+    found = judge(microphone, devices, trouble)
     return {
         "configured": {
             "name": microphone.name,
             "driver": microphone.driver,
             "device": microphone.device,
-            "ready": ready,
-            "detail": detail,
+            "ready": found.is_ready,
+            "detail": found.detail,
         },
         "devices": [
             {
@@ -108,28 +100,12 @@ def _microphone_survey(microphone: MicrophoneConfig) -> dict[str, Any]:
                 "channels": device.channels,
                 "rate_hz": device.rate_hz,
                 "default": device.is_default,
-                "used": microphone.driver == "pyaudio" and device == used,
+                "used": device == found.used,
             }
             for device in devices
         ],
         "trouble": trouble,
     }
-
-
-def _microphone_readiness(microphone: MicrophoneConfig, used: str, trouble: str) -> tuple[bool, str]:
-    """Whether the station's microphone is there, judged without opening it."""
-    match microphone.driver:
-        case "off":
-            return True, "the station has none (microphone.driver is off)"
-        case "sim":
-            return True, "simulated"
-        case "wav":
-            there = bool(microphone.file) and Path(microphone.file).expanduser().exists()
-            return there, microphone.file if there else f"no '{microphone.file}'; set microphone.file"
-    if used or trouble:
-        return bool(used), used or trouble
-    wanted = f"'{microphone.device}'" if microphone.device else "that can record"
-    return False, f"no microphone {wanted}; check the cable or set microphone.device"
 
 
 def _microphone_lines(document: dict[str, Any]) -> list[str]:

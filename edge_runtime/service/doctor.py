@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,22 @@ MODEL_SHARE = 0.5  # of the deadline that the model may take before there is too
 PROBES = 30
 
 LOOK = "the sentence names the file or device to mend"
+TELL = "a fault of this program: tell its maintainers, with what `edge-runtime doctor --json` says"
 
 Check = Callable[[Loaded], Iterator[Finding]]
 
 
-def examine(loaded: Loaded) -> Iterator[dict[str, Any]]:
-    """Run every check in order; each finding as a dict with `name, state, detail, fix`."""
-    for check in CHECKS:
+def examine(loaded: Loaded, more: Iterable[Check] = ()) -> Iterator[dict[str, Any]]:
+    """Run every check in order, then `more`; each finding as a dict with `name, state, detail, fix`."""
+    for check in (*CHECKS, *more):
+        name = check.__name__.strip("_").removesuffix("_findings")
         try:
             for finding in check(loaded):
                 yield asdict(finding)
         except (EdgeError, OSError) as err:
-            yield asdict(Finding(check.__name__.lstrip("_"), "fail", str(err), FIXES.get(check, LOOK)))
+            yield asdict(Finding(name, "fail", str(err), FIXES.get(check, LOOK)))
+        except Exception as err:  # the others must have their turn
+            yield asdict(Finding(name, "fail", f"the check itself failed: {type(err).__name__}: {err}", TELL))
 
 
 def _python(_: Loaded) -> Iterator[Finding]:
@@ -149,6 +153,24 @@ def _controller(loaded: Loaded) -> Iterator[Finding]:
     yield from controller_findings(loaded)
 
 
+def _microphone(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.service.doctor_ears import microphone_findings
+
+    yield from microphone_findings(loaded)
+
+
+def _voice(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.service.doctor_ears import voice_findings
+
+    yield from voice_findings(loaded)
+
+
+def _sound(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.service.doctor_ears import sound_findings
+
+    yield from sound_findings(loaded)
+
+
 def _storage(loaded: Loaded) -> Iterator[Finding]:
     state = state_dir(loaded.config)
     there = next(folder for folder in (state, *state.parents) if folder.exists())
@@ -239,6 +261,9 @@ CHECKS: tuple[Check, ...] = (
     _model,
     _camera,
     _controller,
+    _microphone,
+    _voice,
+    _sound,
     _storage,
     _journal,
     _clock,

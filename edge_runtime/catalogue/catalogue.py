@@ -5,8 +5,9 @@ One SQLite file with an FTS5 index in the state folder, filled from a CSV file t
     code,kind,name,aliases,instruction,picture
     A742,part,display glass 6.1 inch,"front glass; screen","Wipe with IPA, turn 180 degrees, lay it on again.",
 
-A search tries the code first, because that is what an operator spells; a code that is one symbol off is still offered,
-with less confidence. Then the words, ranked by BM25 (Robertson and Zaragoza, 2009) as SQLite computes it.
+A search tries the code first, because that is what an operator spells. Then the words, ranked by BM25 (Robertson and
+Zaragoza, 2009) as SQLite computes it. A code that is not there finds nothing: those one symbol off are asked for apart
+(`near`), so that no caller can take one for what was meant.
 
 Standard library only: the page, the command line and the voice line all ask here.
 """
@@ -35,8 +36,7 @@ MOST_ROWS, MOST_CHARACTERS = 200_000, 10_000  # a catalogue, not a library
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 BUSY_WAIT_S = 2.0
 WEIGHTS = (0.0, 0.0, 8.0, 6.0, 1.0)  # of the columns below in BM25: a name says more than a sentence in an instruction
-NEAR_CODES = 3
-LEAST_CONFIDENCE = 0.25  # of a code that is off; two of four symbols wrong is a guess
+NEAR_CODES = 5  # more than that is a list to read, not a hint
 
 _SCHEMA = """
     CREATE TABLE item (
@@ -67,11 +67,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result. `score` is 0..1: 1 is the very code, less a near one, or the share of the asked words it holds."""
+    """One result. `score` is 0..1: 1 is the very code, less is the share of the asked words it holds."""
 
     item: Item
     score: float
-    why: str  # "code", "code, 1 symbol off", "words"
+    why: str  # "code", "words"
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self.item), "score": round(self.score, 3), "why": self.why, "said": as_words(self.item.code)}
@@ -124,17 +124,27 @@ class Catalogue:
 
     def search(self, text: str, limit: int = 5) -> list[Hit]:
         """What matches a typed or spoken text, the best first. Any text is fine; nothing found is an empty list."""
-        with self._told():
-            return self._search(text, limit)
+        code, is_spelled = _asked(text)
+        exact = self.item(code) if code else None
+        hits = [Hit(exact, 1.0, "code")] if exact else []
+        if not is_spelled:  # the words of a spelled code are no words to look for
+            with self._told():
+                hits += [hit for hit in self._by_words(text, limit) if hit.item != exact]
+        return hits[:limit]
 
-    def _search(self, text: str, limit: int) -> list[Hit]:
-        spelled = as_code(text)
-        code = spelled or (text.strip() if CODE.fullmatch(text.strip()) else None)
-        hits = self._by_code(code) if code else []
-        if not (spelled and hits):  # the words of a spelled code are no words to look for
-            known = {hit.item.code for hit in hits}
-            hits += [hit for hit in self._by_words(text, limit) if hit.item.code not in known]
-        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+    def near(self, text: str) -> list[str]:
+        """Codes one symbol off from the code that a text is, for a person to look at; none where that code is there.
+
+        A changed symbol comes before a lost or an added one: it is what a recogniser does more often.
+        """
+        code, _ = _asked(text)
+        if code is None or self.item(code):
+            return []
+        lengths = (len(code) - 1, len(code) + 1)
+        with self._told():
+            rows = self._db.execute("SELECT code FROM item WHERE length(code) BETWEEN ? AND ?", lengths).fetchall()
+        near = [other for (other,) in rows if _is_one_off(code.upper(), other.upper())]
+        return sorted(near, key=lambda other: (len(other) != len(code), other))[:NEAR_CODES]
 
     def item(self, code: str) -> Item | None:
         with self._told():
@@ -146,25 +156,6 @@ class Catalogue:
         with self._told():
             rows = self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM item ORDER BY code").fetchall()
         yield from (Item(*row) for row in rows)
-
-    def _by_code(self, code: str) -> list[Hit]:
-        exact = self.item(code)
-        if exact:
-            return [Hit(exact, 1.0, "code")]
-        asked = code.upper()
-        lengths = (len(asked) - 1, len(asked) + 1)
-        near = []
-        for (other,) in self._db.execute("SELECT code FROM item WHERE length(code) BETWEEN ? AND ?", lengths):
-            off = _distance(asked, str(other).upper())
-            confidence = 1.0 - off / max(len(asked), len(other)) - 0.1
-            if off <= max(1, len(asked) // 3) and confidence >= LEAST_CONFIDENCE:
-                near.append((confidence, str(other), off))
-        found = sorted(near, key=lambda row: (-row[0], row[1]))[:NEAR_CODES]
-        return [
-            Hit(item, confidence, f"code, {off} symbol{'s' if off > 1 else ''} off")
-            for confidence, other, off in found
-            if (item := self.item(other))
-        ]
 
     def _by_words(self, text: str, limit: int) -> list[Hit]:
         words = re.findall(r"\w+", text.lower())[:32]
@@ -291,11 +282,14 @@ def _distinct(path: Path, items: list[Item]) -> list[Item]:
     return items
 
 
-def _distance(a: str, b: str) -> int:
-    """Levenshtein's distance: symbols to change, add or drop."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]
+def _asked(text: str) -> tuple[str | None, bool]:
+    """The code that a text may be, and whether it was spelled in several words and so can be nothing else."""
+    spelled, typed = as_code(text), text.strip()
+    return spelled or (typed if CODE.fullmatch(typed) else None), spelled is not None and len(text.split()) > 1
+
+
+def _is_one_off(a: str, b: str) -> bool:
+    """One symbol changed, added or dropped."""
+    short, long = sorted((a, b), key=len)
+    at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+    return a != b and short[at + (len(short) == len(long)) :] == long[at + 1 :]

@@ -6,6 +6,8 @@ The words are the NATO alphabet and the digits as ICAO Annex 10 volume II gives 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LETTERS = (
     "alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett", "kilo", "lima",
     "mike", "november", "oscar", "papa", "quebec", "romeo", "sierra", "tango", "uniform", "victor", "whiskey", "xray",
@@ -37,6 +39,11 @@ def as_code(text: str) -> str | None:
 def as_words(code: str) -> str:
     """How to say a code: `A742` is `alpha seven four two`. Characters without a word are left as they are."""
     return " ".join(_word(character) for character in code)
+
+
+def near_line(text: str, near: Sequence[str]) -> str:
+    """`no A742; one symbol off: A741`. text: the code as it was spelled or typed; near: those there are, not empty."""
+    return f"no {as_code(text) or text.strip().upper()}; one symbol off: {', '.join(near)}"
 
 
 def _symbol(word: str) -> str | None:

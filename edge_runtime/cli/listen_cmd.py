@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.catalogue.spoken import near_line
 from edge_runtime.core.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def heard_line(heard: Heard) -> str:
     what = heard.command or heard.transcript or "not understood"
     colour = "green" if heard.command else "cyan" if heard.transcript else "yellow"
     scores = "  ".join(f"{label} {score:.2f}" for label, score in heard.scores.items())
-    found = f"  -> {', '.join(heard.results)}" if heard.results else ""
+    near = f"  {near_line(heard.transcript, heard.near)}" if heard.near else ""
+    found = f"  -> {', '.join(heard.results)}" if heard.results else near
     return (
         f"{heard.start_s:7.2f}-{heard.end_s:.2f} s  {click.style(what, fg=colour, bold=True)}"
         f"  ({heard.confidence:.2f}){found}   [{scores}]"

@@ -24,24 +24,29 @@ if TYPE_CHECKING:
 def search(session: Session, text: tuple[str, ...], limit: int, csv_file: Path | None, as_json: bool) -> None:
     """Find a part, a defect or a work instruction: `search grease`, `search code alpha seven four two`.
 
-    Exit code 1 when nothing is found. The catalogue is a CSV file with the columns
+    Exit code 1 when nothing is found; a code that is not there is answered by those one symbol off, which are no
+    results. The catalogue is a CSV file with the columns
     code,kind,name,aliases,instruction,picture; --import takes it whole or not at all.
     """
     from edge_runtime.catalogue.catalogue import DATABASE, Catalogue
+    from edge_runtime.catalogue.spoken import near_line
     from edge_runtime.core.paths import state_dir
 
-    if not text and csv_file is None:
+    asked = " ".join(text)
+    if not asked and csv_file is None:
         raise UsageError("nothing to look for; give words or a code, such as: edge-runtime search grease")
     with Catalogue(state_dir(session.config) / DATABASE) as catalogue:
         if csv_file is not None:
             count = catalogue.import_csv(csv_file)
             click.echo(f"{count} items imported into {catalogue.path}", err=as_json)
-        hits = catalogue.search(" ".join(text), limit) if text else []
+        hits = catalogue.search(asked, limit) if asked else []
+        near = catalogue.near(asked) if asked and not hits else []
     if as_json:
-        click.echo(json.dumps({"text": " ".join(text), "results": [hit.as_dict() for hit in hits]}, indent=2))
-    elif text:
-        click.echo("\n".join(line for hit in hits for line in _lines(hit)) or f"nothing found for '{' '.join(text)}'")
-    raise SystemExit(1 if text and not hits else 0)
+        click.echo(json.dumps({"text": asked, "results": [hit.as_dict() for hit in hits], "near": near}, indent=2))
+    elif asked:
+        nothing = near_line(asked, near) if near else f"nothing found for '{asked}'"
+        click.echo("\n".join(line for hit in hits for line in _lines(hit)) or nothing)
+    raise SystemExit(1 if asked and not hits else 0)
 
 
 def _lines(hit: Hit) -> list[str]:

@@ -59,6 +59,7 @@ class Heard:
     results: tuple[str, ...] = ()
     origin: str = ""
     audio: str = ""
+    near: str = ""  # "no A742; one symbol off: A741": what to say of a code that is not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +147,16 @@ class Dialog:
             return self._show(heard.results, now_ns)
         return self._not_understood(heard, now_ns)
 
-    def typed(self, text: str, results: Sequence[str], now_ns: int) -> list[ToDo]:
-        """A search from the keyboard of the page."""
+    def typed(self, text: str, results: Sequence[str], now_ns: int, near: str = "") -> list[ToDo]:
+        """A search from the keyboard of the page. near: as of `Heard`."""
         done = self._carry_out() if self.mode is Mode.PENDING else self.cancel(now_ns)
         self._begin("typed", now_ns)
         assert self._request is not None
         self._request = replace(self._request, transcript=text, confidence=1.0, results=tuple(results))
         if results:
             return [*done, *self._show(tuple(results), now_ns)]
-        self.says = f"nothing found for '{text}'"
-        return [*done, *self._end("empty", "")]
+        self.says = near or f"nothing found for '{text}'"
+        return [*done, *self._end("empty", near)]
 
     def choose(self, code: str) -> list[ToDo]:
         """One of the results was taken. A code that is not on the screen is ignored."""
@@ -238,8 +239,9 @@ class Dialog:
         return self._end("answered", reason)
 
     def _not_understood(self, heard: Heard, now_ns: int) -> list[ToDo]:
-        what = f"nothing found for '{heard.transcript}'" if heard.transcript else "not understood"
-        done = self._end("empty" if heard.transcript else "unheard", "", failed_ns=now_ns)
+        nothing = heard.near or f"nothing found for '{heard.transcript}'"
+        what = nothing if heard.transcript else "not understood"
+        done = self._end("empty" if heard.transcript else "unheard", heard.near, failed_ns=now_ns)
         self._tries += 1
         if self._tries <= REDO:
             source = done[-1].request.source if isinstance(done[-1], Noted) else "wake"

@@ -15,6 +15,7 @@ costs one transform forth and two back.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +77,11 @@ class NoiseGate:
         self._over_db = over_db
         self._seen = 0
         self.floor_dbfs = LOWEST_FLOOR_DBFS
+
+    def learn(self, bands_dbfs: Sequence[float]) -> None:
+        """Fill the window with these levels, over and over where they are few. At least one."""
+        self._levels = np.resize(np.asarray(bands_dbfs, np.float64), self._levels.size)
+        self._seen = self._levels.size
 
     def __call__(self, band_dbfs: float, is_speaking: bool = False) -> bool:
         self._levels[self._seen % self._levels.size] = band_dbfs

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from edge_runtime.capture.microphone import Microphone, MicrophoneLost
+from edge_runtime.catalogue.spoken import near_line
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.config import Automation
 from edge_runtime.core.errors import EdgeError
@@ -84,7 +85,15 @@ class Recogniser(Protocol):
     def report(self) -> Mapping[str, Any]: ...
 
 
-Search = Callable[[str], Sequence[str]]  # transcript -> codes, the best first
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the catalogue knows of a text, as codes."""
+
+    results: tuple[str, ...] = ()  # the best first
+    near: tuple[str, ...] = ()  # where there are none: one symbol off from the code that was asked for; to be told only
+
+
+Search = Callable[[str], Found]  # of a transcript
 
 
 class VoiceTap(Protocol):
@@ -202,11 +211,11 @@ class VoiceLine:
     def cancel(self) -> str:
         return self._tell(self._dialog.cancel)
 
-    def ask(self, text: str) -> list[str]:
-        """A typed search: codes, the best first."""
-        results = list(self._search(text))
-        self._tell(lambda now: self._dialog.typed(text, results, now))
-        return results
+    def ask(self, text: str) -> Found:
+        """A typed search."""
+        found = self._search(text)
+        self._tell(lambda now: self._dialog.typed(text, found.results, now, _near(text, found)))
+        return found
 
     def choose(self, code: str) -> str:
         """One of the results on the screen was taken."""
@@ -312,10 +321,17 @@ class VoiceLine:
             log.error("voice.recogniser %s", err)
             self._counts["recogniser_faults"] += 1
             said = Transcript("", 0.0, None, "")
-        results = tuple(self._search(said.text)) if said.text and said.command is None else ()
-        audio = self._keep_audio(utterance) if self._keep_audio else ""
+        found = self._search(said.text) if said.text and said.command is None else Found()
         heard = Heard(
-            utterance.start_ns, utterance.end_ns, said.text, said.confidence, said.command, results, said.origin, audio
+            utterance.start_ns,
+            utterance.end_ns,
+            said.text,
+            said.confidence,
+            said.command,
+            found.results,
+            said.origin,
+            audio=self._keep_audio(utterance) if self._keep_audio else "",
+            near=_near(said.text, found),
         )
         self._tell(lambda now: self._dialog.heard(heard, now))
         word_ended_ns = utterance.end_ns - utterance.padded_ms * MS
@@ -354,6 +370,10 @@ class VoiceLine:
         self.recent.append(request)
         for tap in self._taps:
             tap.requested(request)
+
+
+def _near(text: str, found: Found) -> str:
+    return near_line(text, found.near) if found.near else ""
 
 
 def _recent(request: OperatorRequest) -> dict[str, Any]:

@@ -6,10 +6,14 @@ window or not, and nothing is carried out. What is missing (a wake word, a bundl
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edge_runtime.capture.microphone import Microphone, MicrophoneLost, open_microphone
 from edge_runtime.catalogue.catalogue import DATABASE
@@ -19,11 +23,12 @@ from edge_runtime.core.errors import DeviceError, EdgeError, ModelError
 from edge_runtime.core.messages import AudioChunk, Utterance
 from edge_runtime.core.paths import state_dir
 from edge_runtime.features.audio_level import rms_dbfs
+from edge_runtime.features.noise_gate import WINDOW_MS
 from edge_runtime.features.voice_activity import VoiceActivity
 from edge_runtime.flow.components import State
 from edge_runtime.lines.keyword_model import KeywordModel, open_keyword_model
 from edge_runtime.lines.recognise import KeywordRecogniser
-from edge_runtime.lines.voice_line import SILENT_DBFS, Transcript
+from edge_runtime.lines.voice_line import SILENT_DBFS, Found, Transcript
 from edge_runtime.service.predict import native_noise_hidden
 from edge_runtime.service.voice_wiring import Searcher, cutting, open_wake
 from edge_runtime.service.wiring import open_store
@@ -58,6 +63,7 @@ class Heard:
     origin: str
     results: list[str]
     scores: dict[str, float] = field(default_factory=dict)  # the likeliest words, if it was one
+    near: list[str] = field(default_factory=list)  # of a code that is not there: those one symbol off
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -91,10 +97,11 @@ class Listener:
     def listen(self, seconds: float | None, is_file: bool) -> Iterator[Moment | Heard]:
         """Until so much sound was heard, or a file has ended. Raises DeviceError when the device does not come."""
         self.microphone.start()
+        ahead = deque(self._learn() if is_file else ())
         waits_until_ns = self._clock() + round(GONE_S * SECOND)
         while seconds is None or self.heard_s < seconds:
             try:
-                chunk = self.microphone.read(READ_S)
+                chunk = ahead.popleft() if ahead else self.microphone.read(READ_S)
             except MicrophoneLost as err:
                 yield from self._lost()
                 if is_file:
@@ -135,6 +142,16 @@ class Listener:
             self.missing.append(f"no words: {err}")
             return None
         return model
+
+    def _learn(self) -> list[AudioChunk]:
+        """The first seconds of a recording, read ahead: its first word may begin before any floor could be learnt."""
+        ahead: list[AudioChunk] = []
+        with contextlib.suppress(MicrophoneLost):  # it is shorter; who reads on is told again
+            while len(ahead) * self._cfg.microphone.frame_ms < WINDOW_MS and (chunk := self.microphone.read(READ_S)):
+                ahead.append(chunk)
+        heard = np.concatenate([np.empty(0, np.int16), *(chunk.pcm for chunk in ahead)])
+        self._cutter.learn(np.trim_zeros(heard, "b"))  # the gap behind a file is no room
+        return ahead
 
     def _hear(self, chunk: AudioChunk) -> Iterator[Moment | Heard]:
         if self._first_ns is None:
@@ -177,6 +194,7 @@ class Listener:
                 self.missing.append(str(err))
         first = self._first_ns or 0
         padding_s = utterance.padded_ms / 1000.0
+        found = self._search(said.text) if said.text and said.command is None else Found()
         heard = Heard(
             start_s=round((utterance.start_ns - first) / SECOND + padding_s, 2),
             end_s=round((utterance.end_ns - first) / SECOND - padding_s, 2),
@@ -184,8 +202,9 @@ class Listener:
             confidence=round(said.confidence, 3),
             command=said.command.value if said.command else None,
             origin=said.origin,
-            results=list(self._search(said.text)) if said.text and said.command is None else [],
+            results=list(found.results),
             scores=scores,
+            near=list(found.near),
         )
         self.utterances.append(heard)
         return heard

@@ -1,7 +1,7 @@
 """Recordings of speech, understood one by one outside the line: what `predict` prints with a keyword bundle.
 
-The same cutting, the same recogniser and the same catalogue as the voice line's. A recording without an utterance in
-it, as a word cut off closely has none, is taken for one as a whole.
+The same cutting, the same recogniser and the same catalogue as the voice line's. A recording in which no utterance
+stands above its own noise is taken for one as a whole.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.catalogue.catalogue import DATABASE
+from edge_runtime.catalogue.spoken import near_line
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.config import EdgeConfig
 from edge_runtime.core.errors import ModelError
@@ -23,13 +24,13 @@ from edge_runtime.core.sound_file import SoundError, read_sound
 from edge_runtime.features.voice_activity import VoiceActivity
 from edge_runtime.lines.keyword_model import open_keyword_model
 from edge_runtime.lines.recognise import KeywordRecogniser
+from edge_runtime.lines.voice_line import Found
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.service.voice_wiring import Searcher, cutting
 
 TOP = 5
-LEAD_S = 0.5  # of a quiet room before and after, from which the voice detector learns the floor
-ROOM = 3  # steps of 16 bits: digital silence is no room
-NOTHING: dict[str, Any] = {"transcript": None, "command": None, "score": None, "results": [], "scores": {}}
+AFTER_S = 0.5  # of silence behind a recording, in which its last word ends
+NOTHING: dict[str, Any] = {"transcript": None, "command": None, "score": None, "results": [], "near": [], "scores": {}}
 
 
 class SpeechPredictor:
@@ -43,8 +44,8 @@ class SpeechPredictor:
         self._cutting = cutting(cfg.microphone.model_copy(update=wanted), self._model.spec)
 
     def file(self, path: Path) -> dict[str, Any]:
-        """transcript, command, score, results; empty where nothing was understood, None with `error` where it cannot
-        be read."""
+        """transcript, command, score, results, near; empty where nothing was understood, None with `error` where it
+        cannot be read."""
         try:
             started = time.perf_counter()
             sound = read_sound(path, self._cutting.rate_hz)
@@ -61,26 +62,22 @@ class SpeechPredictor:
 
     def _utterances(self, pcm: NDArray[np.int16]) -> list[Utterance]:
         spec = self._cutting
-        rng = np.random.default_rng(1)
-        room = rng.integers(-ROOM, ROOM + 1, 2 * round(LEAD_S * spec.rate_hz)).astype(np.int16)
-        before, after = np.split(room, 2)
-        hall = np.concatenate([before, pcm, after])
-        voice, found = VoiceActivity(spec), []
-        for seq, start in enumerate(range(0, hall.size - spec.frame + 1, spec.frame)):
-            found += voice(
-                AudioChunk(seq, start * SECOND // spec.rate_hz, spec.rate_hz, hall[start : start + spec.frame])
-            )
-        found += voice.flush()
-        return found or [Utterance(0, hall.size * SECOND // spec.rate_hz, spec.rate_hz, hall, spec.padding_ms)]
+        voice = VoiceActivity(spec)
+        voice.learn(pcm)
+        whole = np.append(pcm, np.zeros(round(AFTER_S * spec.rate_hz), np.int16))
+        found = [*voice(AudioChunk(0, 0, spec.rate_hz, whole)), *voice.flush()]
+        return found or [Utterance(0, whole.size * SECOND // spec.rate_hz, spec.rate_hz, whole, spec.padding_ms)]
 
     def _understand(self, utterance: Utterance) -> dict[str, Any]:
         said = self._own.command(utterance) or self._own.spelled(utterance)
+        found = self._search(said.text) if said.text and said.command is None else Found()
         likely = sorted(self._model(utterance.pcm).scores.items(), key=lambda item: -item[1])[:TOP]
         return {
             "transcript": said.text,
             "command": said.command.value if said.command else None,
             "score": round(said.confidence, 6),
-            "results": list(self._search(said.text)) if said.text and said.command is None else [],
+            "results": list(found.results),
+            "near": list(found.near),
             "scores": {label: round(score, 6) for label, score in likely},
         }
 
@@ -93,6 +90,7 @@ def _as_pcm(sound: NDArray[np.float32]) -> NDArray[np.int16]:
 def text_line(entry: dict[str, Any]) -> str:
     """One entry for people."""
     what = entry["command"] or entry["transcript"] or "not understood"
-    found = f"  -> {', '.join(entry['results'])}" if entry["results"] else ""
+    near = f"  {near_line(entry['transcript'], entry['near'])}" if entry["near"] else ""
+    found = f"  -> {', '.join(entry['results'])}" if entry["results"] else near
     likely = "  ".join(f"{label} {score:.2f}" for label, score in entry["scores"].items())
     return f"{what}  {entry['score']:.3f}{found}  {entry['file']}  [{likely}]"

@@ -32,7 +32,7 @@ def box_requests(box: Box) -> Mapping[str, Handler]:
         "resume": lambda words: {"resumed": box.desk.resume(_word(words, "by", "cli"))},
         "listen": lambda _: {"says": _voice(box).push()},
         "cancel": lambda _: {"says": _voice(box).cancel()},
-        "search": lambda words: {"results": _voice(box).ask(_word(words, "text")[:MOST_TEXT])},
+        "search": lambda words: _search(box, words),
         "choose": lambda words: {"says": _voice(box).choose(_word(words, "code"))},
     }
 
@@ -66,6 +66,11 @@ def _hold(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
     """The same as the words `stop line`: only `resume` ends it."""
     box.desk.carry_out(Act(Command.STOP_LINE), _word(words, "by", "cli"))
     return {"held_by": box.desk.held_by}
+
+
+def _search(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
+    found = _voice(box).ask(_word(words, "text"))
+    return {"results": list(found.results), "near": list(found.near)}
 
 
 def _voice(box: Box) -> VoiceLine:

@@ -29,7 +29,7 @@ from edge_runtime.inference.grammar_words import GrammarWords, phrases_of, shape
 from edge_runtime.inference.remote_speech import RemoteSpeech
 from edge_runtime.lines.keyword_model import open_keyword_model
 from edge_runtime.lines.recognise import Asked, InOrder, KeywordRecogniser
-from edge_runtime.lines.voice_line import VoiceLine, VoiceTap
+from edge_runtime.lines.voice_line import Found, VoiceLine, VoiceTap
 from edge_runtime.lines.wake_word import StreamingKeyword, open_micro_wake_word
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.clips import ClipShelf
@@ -271,12 +271,13 @@ class Searcher:
         self._path = path
         self._told = ""
 
-    def __call__(self, text: str) -> list[str]:
+    def __call__(self, text: str) -> Found:
         try:
             with Catalogue(self._path) as catalogue:  # 1 ms, some requests a minute; an import is seen at once
-                return [hit.item.code for hit in catalogue.search(text, RESULTS)]
+                results = tuple(hit.item.code for hit in catalogue.search(text, RESULTS))
+                return Found(results, () if results else tuple(catalogue.near(text)))
         except EdgeError as err:
             if str(err) != self._told:
                 self._told = str(err)
                 log.error("catalogue.trouble %s", err)
-            return []
+            return Found()

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.catalogue.spoken import as_code, as_words
+from edge_runtime.catalogue.spoken import as_code, as_words, near_line
 
 
 def test_a_spelled_code_is_read():
@@ -14,6 +14,11 @@ def test_typed_letters_and_numbers_count_as_themselves():
 
 def test_people_say_oh_and_niner():
     assert as_code("x-ray oh niner") == "X09"
+
+
+def test_a_code_that_is_missing_is_named_beside_its_neighbours():
+    assert near_line("code alpha seven four two", ["A741", "A743"]) == "no A742; one symbol off: A741, A743"
+    assert near_line(" a742", ["A741"]) == "no A742; one symbol off: A741"
 
 
 def test_a_sentence_is_no_code():

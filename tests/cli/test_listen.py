@@ -15,11 +15,13 @@ from edge_runtime.cli.line_cmds import line
 from edge_runtime.cli.listen_cmd import heard_line, listen, moment_line
 from edge_runtime.cli.main import Session
 from edge_runtime.cli.predict_cmd import predict
+from edge_runtime.cli.search_cmd import search
 from edge_runtime.cli.status_cmd import voice_lines
 from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.features.speech_clip import as_float, speech_span
 from edge_runtime.service.control import ControlServer
 from edge_runtime.service.listen import Heard, Moment
-from tests.lines.voice_rig import burst, golden, keyword_bundle, quiet, write_wav
+from tests.lines.voice_rig import RATE_HZ, burst, golden, keyword_bundle, quiet, write_wav
 
 
 @pytest.fixture
@@ -58,6 +60,42 @@ def test_a_recording_is_understood_without_a_running_box(session, tmp_path):
     assert document["is_latched"] is False and document["wakes"] == 0
     text = run(listen, session, "--file", wav)
     assert "reject" in text.stdout and "2 utterances" in text.stderr
+
+
+def from_its_first_sample(word, noise_db):
+    """A golden recording cut to the word itself, in a room whose hiss is so far below it, and a second of that room."""
+    pcm = as_float(golden(keyword_bundle(), word))
+    first, last = speech_span(pcm, RATE_HZ)
+    cut = np.concatenate([pcm[first:last], np.zeros(RATE_HZ, np.float32)])
+    hiss = np.random.default_rng(3).normal(0, pcm[first:last].std() * 10 ** (noise_db / 20), cut.size)
+    return np.rint((cut + hiss) * 20_000).astype(np.int16), (last - first) / RATE_HZ
+
+
+@pytest.mark.parametrize("noise_db", [-60, -20])
+@pytest.mark.parametrize("word", ["accept", "reject", "stop_line", "alpha", "seven"])
+def test_a_word_at_the_first_sample_of_a_file_is_heard_by_listen_and_by_predict(session, tmp_path, word, noise_db):
+    pcm, seconds = from_its_first_sample(word, noise_db)
+    wav = write_wav(tmp_path / "x.wav", pcm)
+    document = told(run(listen, session, "--file", wav, "--json"))
+    (heard,) = document["utterances"]
+    assert heard["transcript"] == word.replace("_", " ")
+    assert heard["start_s"] == pytest.approx(0.0, abs=0.15) and heard["start_s"] >= 0.0
+    assert heard["end_s"] == pytest.approx(seconds, abs=0.25)
+    (said,) = json.loads(run(predict, session, wav, "--model", "commands-embed", "--json").stdout)
+    assert said["transcript"] == word.replace("_", " ") and "utterances" not in said
+
+
+def test_a_code_one_symbol_off_is_told_by_listen_and_by_predict(session, tmp_path):
+    (tmp_path / "c.csv").write_text("code,name\nA78,seal\nA177,ring\nB5,seven alpha\n")
+    run(search, session, "--import", tmp_path / "c.csv")
+    words = [golden(keyword_bundle(), word)[4000:-4000] for word in ("alpha", "seven", "seven")]
+    wav = write_wav(tmp_path / "code.wav", np.concatenate([part for word in words for part in (word, quiet(0.1))]))
+    (heard,) = told(run(listen, session, "--file", wav, "--json"))["utterances"]
+    (said,) = json.loads(run(predict, session, wav, "--model", "commands-embed", "--json").stdout)
+    assert (heard["transcript"], heard["results"], heard["near"]) == ("alpha seven seven", [], ["A78", "A177"])
+    assert (said["results"], said["near"]) == ([], ["A78", "A177"])
+    assert "no A77; one symbol off: A78, A177" in run(listen, session, "--file", wav).stdout
+    assert "no A77; one symbol off: A78, A177" in run(predict, session, wav, "--model", "commands-embed").stdout
 
 
 def test_without_a_bundle_it_still_shows_level_and_speech(session, tmp_path):

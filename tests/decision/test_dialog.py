@@ -82,6 +82,19 @@ def test_search_results_wait_for_a_choice():
     assert (noted.request.choice, noted.request.outcome, noted.request.results) == ("D02", "answered", ("D02", "D01"))
 
 
+def test_a_code_one_symbol_off_is_told_and_is_no_result():
+    near = "no A741; one symbol off: A742"
+    dialog = Dialog(Automation.FULL)
+    dialog.open("wake", T)
+    todo = dialog.heard(Heard(T, T, "alpha seven four one", 0.8, None, (), "m@1", near=near), T)
+    (noted,) = [one for one in todo if isinstance(one, Noted)]
+    assert (noted.request.outcome, noted.request.results, noted.request.reason) == ("empty", (), near)
+    assert (dialog.mode, dialog.says, dialog.shown) == (Mode.WINDOW, f"{near}, say it again", ())
+    assert dialog.choose("A742") == []
+    assert outcomes(dialog.typed("a741", [], T, near)) == ["cancelled", "empty"]
+    assert dialog.says == near
+
+
 def test_speech_that_is_not_understood_opens_the_window_again_and_counts_as_redo():
     dialog = Dialog(Automation.FULL)
     dialog.open("wake", T)

@@ -146,6 +146,29 @@ def test_word_at_the_very_start_or_end_is_padded_with_silence():
     assert found[0].start_ns < 0 and not found[0].pcm[:1000].any() and not found[0].pcm[-1000:].any()
 
 
+@pytest.mark.parametrize("snr_db", [60, 20])
+def test_recording_that_begins_with_a_word_is_cut_at_its_first_sample(snr_db):
+    """A file has no room before its word: the floor comes from the file itself, heard ahead."""
+    speech, spans = bursts(1)
+    a, b = spans[0]
+    sound = in_noise(speech, "white", snr_db)[round(a * RATE_HZ) :]
+    assert not any(u.start_ns < 0 for u in hear(sound)[0])
+    voice = VoiceActivity()
+    voice.learn(sound.astype(np.int16))
+    found = [u for chunk in chunks_of(sound) for u in voice(chunk)] + voice.flush()
+    (utterance,) = found
+    assert utterance.start_ns / 1e9 == pytest.approx(-0.3, abs=0.1)
+    assert utterance.end_ns / 1e9 == pytest.approx(b - a + 0.3, abs=0.25)
+
+
+def test_less_than_a_frame_teaches_nothing():
+    speech, spans = bursts(1)
+    voice = VoiceActivity()
+    voice.learn(np.full(FRAME - 1, 9999, np.int16))
+    found = [u for chunk in chunks_of(speech) for u in voice(chunk)] + voice.flush()
+    assert kept_and_spurious(found, spans) == (1, 0)
+
+
 def test_longest_is_kept_and_nothing_is_cut_out_between():
     sound, _ = bursts(30, pause_s=0.0)
     spec = VoiceActivitySpec(target_dbfs=None)

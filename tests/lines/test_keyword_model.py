@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_runtime.capture.resample import Resampler
 from edge_runtime.core.errors import ModelError
+from edge_runtime.features.speech_clip import as_float, speech_span
 from edge_runtime.inference.engine import Engine
 from edge_runtime.lines.keyword_model import OTHER, KeywordModel, open_keyword_model
 from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
@@ -110,6 +112,19 @@ def test_a_code_is_spelled_in_order_with_its_times(embed: KeywordModel) -> None:
     assert [found.word for found in heard] == words
     assert all(abs(found.start_ms - start) < 250 for found, start in zip(heard, starts, strict=True))
     assert all(a.end_ms <= b.end_ms and a.start_ms < b.start_ms for a, b in pairwise(heard))
+
+
+@pytest.mark.parametrize("pause_ms", [50, 60, 80, 100, 150, 250])
+@pytest.mark.parametrize("code", ["alpha seven seven", "seven seven alpha", "alpha alpha seven", "seven seven seven"])
+def test_a_symbol_said_twice_is_spelled_twice(embed: KeywordModel, code: str, pause_ms: int) -> None:
+    """Said fast, so that both would fit into one word: then they read, joined, as well as they do apart."""
+    parts = [np.zeros(4800, np.int16)]
+    for word in code.split():
+        sound = golden(embed.bundle, word)
+        first, last = speech_span(as_float(sound), 16_000)
+        parts += [Resampler(19_200, 16_000)(sound[first:last]), np.zeros(pause_ms * 16, np.int16)]
+    heard = embed.spell(np.concatenate([*parts, parts[0]]))
+    assert " ".join(found.word for found in heard) == code
 
 
 def test_spelling_answers_with_allowed_words_only(embed: KeywordModel) -> None:

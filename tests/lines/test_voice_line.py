@@ -18,6 +18,7 @@ from edge_runtime.features.voice_activity import VoiceActivity, VoiceActivitySpe
 from edge_runtime.flow.components import State
 from edge_runtime.lines.keyword_model import open_keyword_model
 from edge_runtime.lines.recognise import InOrder, KeywordRecogniser
+from edge_runtime.lines.voice_line import Found
 from edge_runtime.lines.wake_word import open_micro_wake_word
 from edge_runtime.service.voice_wiring import wake_settings
 from tests.lines.voice_rig import Rig, Says, burst, golden, keyword_bundle, quiet, wait_until
@@ -155,11 +156,22 @@ def test_words_are_searched_for_and_a_choice_is_noted():
 
 def test_nothing_found_asks_again_and_counts_the_redo():
     rig = scripted(Says("grapes", "grease"), quiet(1), "push", WORD, quiet(1), WORD, quiet(1))
-    rig.found = ()
+    rig.found = Found()
     with rig:
         rig.play_out()
     assert [(request.outcome, request.redo) for request in rig.requests[:2]] == [("empty", 0), ("empty", 1)]
     assert rig.sounds.count("sorry") == 2
+
+
+def test_a_code_one_symbol_off_is_said_and_never_chosen():
+    rig = scripted(Says("alpha seven four one", "grease"), quiet(1), "push", WORD, quiet(4))
+    rig.found = Found((), ("A742",))
+    with rig:
+        rig.until(lambda: rig.requests)
+        assert rig.line.report()["says"] == "no A741; one symbol off: A742, say it again"
+        assert rig.line.report()["shown"] == []
+        rig.play_out()
+    assert (rig.requests[0].outcome, rig.requests[0].results, rig.requests[0].choice) == ("empty", (), None)
 
 
 def test_a_recogniser_that_fails_is_an_utterance_not_understood():
@@ -231,7 +243,7 @@ def test_keys_from_many_threads_open_one_window():
 
 def test_a_typed_search_takes_the_same_way():
     with scripted(Says(), quiet(1)) as rig:
-        assert rig.line.ask("grease") == ["A742"]
+        assert rig.line.ask("grease") == Found(("A742",))
         rig.line.choose("A742")
         rig.until(lambda: rig.requests)
     assert (rig.requests[0].source, rig.requests[0].choice) == ("typed", "A742")

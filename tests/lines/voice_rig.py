@@ -24,7 +24,7 @@ from edge_runtime.core.messages import AudioChunk, Command, OperatorRequest, Utt
 from edge_runtime.decision.dialog import Act, Dialog
 from edge_runtime.features.voice_activity import VoiceActivity, VoiceActivitySpec
 from edge_runtime.flow.components import Health, State
-from edge_runtime.lines.voice_line import Transcript, VoiceLine
+from edge_runtime.lines.voice_line import Found, Transcript, VoiceLine
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.store import ModelStore
 
@@ -149,7 +149,7 @@ class Rig:
         self.requests: list[OperatorRequest] = []
         self.acts: list[Act] = []
         self.sounds: list[str] = []
-        self.found: Sequence[str] = ("A742",)
+        self.found = Found(("A742",))
         defaults: dict[str, Any] = {
             "wake": None,
             "wake_at": 0.9,

@@ -23,6 +23,7 @@ from edge_runtime.core.config import EdgeConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.speech_wire import SOCKET
 from edge_runtime.flow.components import State
+from edge_runtime.lines.voice_line import Found
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.serve.speech_relay import SpeechRelay
@@ -170,12 +171,14 @@ def test_sound_is_kept_only_where_the_station_says_so(tmp_path, state):
 
 def test_a_typed_search_is_a_request_too(tmp_path, state):
     with box(state, *microphone(tmp_path, "other")) as running:
+        assert running.ask("search", text="alpha seven four one") == {"results": [], "near": ["A742", "A743"]}
         assert running.ask("search", text="grease")["results"][0] == "D02"
         assert running.ask("choose", code="D02")
-        running.until(lambda: running.voice()["requests"])
+        running.until(lambda: running.voice()["requests"] == 2)
         running.end()
-    typed = [request for request in running.requests() if request["source"] == "typed"]
-    assert [(request["transcript"], request["choice"]) for request in typed] == [("grease", "D02")]
+    near, found = [request for request in running.requests() if request["source"] == "typed"]
+    assert (near["outcome"], near["results"], near["reason"]) == ("empty", [], "no A741; one symbol off: A742, A743")
+    assert (found["transcript"], found["choice"]) == ("grease", "D02")
 
 
 def test_a_dead_microphone_costs_the_voice_and_no_part(tmp_path, state):
@@ -306,15 +309,16 @@ def test_the_grammar_holds_the_catalogue(tmp_path):
 def test_a_catalogue_in_trouble_finds_nothing_and_leaves_the_commands(tmp_path):
     path = tmp_path / DATABASE
     path.write_bytes(b"nothing like a database" * 100)
-    assert Searcher(path)("grease") == []
+    assert Searcher(path)("grease") == Found()
     assert "reject" in grammar_words(path).phrases
 
 
 def test_an_import_is_seen_at_once(tmp_path):
     search = Searcher(tmp_path / DATABASE)
-    assert search("grease")[0] == "D02"
+    assert search("grease").results[0] == "D02"
+    assert search("alpha seven four one") == Found((), ("A742", "A743"))
     csv = tmp_path / "c.csv"
     csv.write_text("code,name\nX1,grease gun\n")
     with Catalogue(tmp_path / DATABASE) as catalogue:
         catalogue.import_csv(csv)
-    assert search("grease") == ["X1"]
+    assert search("grease") == Found(("X1",))

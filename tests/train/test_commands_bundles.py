@@ -103,6 +103,13 @@ def test_codes_are_spelled(models: Callable[[str], KeywordModel]) -> None:
 
 
 @people
+def test_symbols_said_twice_are_spelled_twice(models: Callable[[str], KeywordModel]) -> None:
+    exact = judge.doubled(models("commands-embed"), None, 1)
+    assert exact.trials == 36
+    assert exact.hits >= 35, exact
+
+
+@people
 def test_codes_are_spelled_in_some_noise(models: Callable[[str], KeywordModel]) -> None:
     exact, _ = judge.codes(models("commands-embed"), 20.0, 20)
     assert exact.hits >= 14, exact  # 80 % and chance over 20 codes

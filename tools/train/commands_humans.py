@@ -31,6 +31,7 @@ SOUNDS = Path("/usr/share/asterisk/sounds")
 ENGLISH = "en_US_f_Allison"
 OGG_FOLDERS = (Path("/usr/share/klettres"), Path("/usr/share/ktuberling/sounds"))
 G722_SAMPLES_A_BYTE = 2
+HURRY = 1.4  # times as fast: digits take 340 to 510 ms then, as where people spell what they know by heart
 NOT_SPEECH = ("silence", "beep", "tone", "tt-monkeys.")
 SAY_A_COMMAND = ("pause", "cancel", "next", "accept", "reject")  # prompts in which one may be heard rightly
 
@@ -59,6 +60,12 @@ def human_words() -> dict[str, list[F32]]:
     return {
         word: [trim(said[name].astype(np.float32) / 32768.0, 34.0) for name in found] for word, found in names.items()
     }
+
+
+@lru_cache(maxsize=1)
+def hurried_words() -> dict[str, F32]:
+    """label -> its first recording, said HURRY times as fast at the same pitch."""
+    return {word: trim(_hurry(recordings[0]), 34.0) for word, recordings in human_words().items()}
 
 
 def other_prompts() -> list[Prompt]:
@@ -99,9 +106,19 @@ def _ogg(path: Path) -> I16:
 
 
 def _decode_g722(content: bytes) -> I16:
-    command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", "-", "-ar", str(RATE_HZ), "-ac", "1", "-f", "s16le", "-"]
-    done = subprocess.run(command, input=content, capture_output=True, check=True, timeout=600)
-    return np.frombuffer(done.stdout, "<i2")
+    raw = ["-ar", str(RATE_HZ), "-ac", "1", "-f", "s16le"]
+    return np.frombuffer(_ffmpeg(["-f", "g722", "-i", "-", *raw, "-"], content), "<i2")
+
+
+def _hurry(sound: F32) -> F32:
+    raw = ["-ar", str(RATE_HZ), "-ac", "1", "-f", "f32le"]
+    made = _ffmpeg([*raw, "-i", "-", "-af", f"atempo={HURRY}", *raw, "-"], sound.astype("<f4").tobytes())
+    return np.frombuffer(made, "<f4")
+
+
+def _ffmpeg(options: list[str], content: bytes) -> bytes:
+    command = ["ffmpeg", "-v", "error", *options]
+    return subprocess.run(command, input=content, capture_output=True, check=True, timeout=600).stdout
 
 
 def _english() -> Path:

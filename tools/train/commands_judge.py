@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from commands_humans import human_words, other_prompts
+from commands_humans import human_words, hurried_words, other_prompts
 from commands_sound import F32, RATE_HZ, add_noise, unit
 from commands_words import COMMANDS, DIGITS, NATO, OTHER
 from numpy.typing import NDArray
@@ -98,6 +98,8 @@ def _figures(model: KeywordModel) -> Iterator[tuple[str, Share]]:
         exact, symbols = codes(model, snr)
         yield f"codes.{name}", exact
         yield f"code_symbols.{name}", symbols
+    yield "doubled.clean", doubled(model, None)
+    yield "doubled.20db", doubled(model, 20.0)
 
 
 def top1(model: KeywordModel, snr_db: float | None, noise: Callable[[int, np.random.Generator], F32]) -> Share:
@@ -133,20 +135,37 @@ def accepted(model: KeywordModel) -> dict[str, Share]:
 def codes(model: KeywordModel, snr_db: float | None, count: int = CODES) -> tuple[Share, Share]:
     """Letter and three digits with short pauses, from human words: (exact codes, symbols right in exact length)."""
     rng = np.random.default_rng(11)
-    words, exact, right = human_words(), 0, 0
-    spelled = (*NATO, *DIGITS)
+    words, exact, right = {word: recordings[0] for word, recordings in human_words().items()}, 0, 0
     for _ in range(count):
         said = [str(rng.choice(list(NATO))), *(str(d) for d in rng.choice(list(DIGITS)[:10], 3))]
-        parts = [np.zeros(int(PAD_S * RATE_HZ), np.float32)]
-        for word in said:
-            parts += [words[word][0], np.zeros(int(rng.uniform(*GAP_S) * RATE_HZ), np.float32)]
-        sound = np.concatenate([*parts, parts[0]])
-        if snr_db is not None:
-            sound = add_noise(sound, pink(len(sound), rng), snr_db)
-        heard = [found.word for found in model.spell(as_pcm(sound), spelled)]
+        heard = _spelled(model, said, words, snr_db, rng)
         exact += heard == said
         right += sum(a == b for a, b in zip(heard, said, strict=False)) if len(heard) == len(said) else 0
     return Share(exact, count), Share(right, 4 * count)
+
+
+def doubled(model: KeywordModel, snr_db: float | None, times: int = 3) -> Share:
+    """Codes of four symbols, two neighbours the same, of human words said fast: each letter and digit so many times."""
+    rng = np.random.default_rng(13)
+    digits, exact = list(DIGITS)[:10], 0
+    said = [(word, word, *(str(d) for d in rng.choice(digits, 2, replace=False))) for word in [*NATO] * times]
+    said += [(str(rng.choice(list(NATO))), word, word, str(rng.choice(digits))) for word in digits * times]
+    for code in said:
+        exact += _spelled(model, code, hurried_words(), snr_db, rng) == list(code)
+    return Share(exact, len(said))
+
+
+def _spelled(
+    model: KeywordModel, said: Sequence[str], words: Mapping[str, F32], snr_db: float | None, rng: np.random.Generator
+) -> list[str]:
+    """What is heard of these words, with short pauses between them."""
+    parts = [np.zeros(int(PAD_S * RATE_HZ), np.float32)]
+    for word in said:
+        parts += [words[word], np.zeros(int(rng.uniform(*GAP_S) * RATE_HZ), np.float32)]
+    sound = np.concatenate([*parts, parts[0]])
+    if snr_db is not None:
+        sound = add_noise(sound, pink(len(sound), rng), snr_db)
+    return [found.word for found in model.spell(as_pcm(sound), (*NATO, *DIGITS))]
 
 
 def judge_digits(model: KeywordModel, folder: Path) -> dict[str, Share]:

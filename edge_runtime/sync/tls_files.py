@@ -64,7 +64,7 @@ def _put(key: str) -> str:
 
 
 def _check_certificate(key: str, file: str) -> None:
-    text = _read(key, file).decode("ascii", "replace")
+    text = _read(key, file).decode("ascii", "ignore")  # comments between certificates may hold anything
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as err:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -48,12 +49,15 @@ class Running:
         self.process = subprocess.Popen(
             self.command("run", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        while True:
-            ready, _, _ = select.select([self.process.stderr], [], [], LIMIT_S)
-            line = self.process.stderr.readline() if ready else ""
-            assert line, "the daemon did not get ready"
-            if "ready station=" in line:
-                return
+        too_late = threading.Timer(LIMIT_S, self.process.kill)
+        too_late.start()
+        try:
+            said = []
+            while "ready station=" not in (line := self.process.stderr.readline()):
+                said.append(line)
+                assert line, f"the daemon did not get ready: {''.join(said)}"
+        finally:
+            too_late.cancel()
 
     def cli(self, *words: str) -> dict:
         done = subprocess.run(

@@ -232,6 +232,20 @@ def test_a_broker_that_knows_no_tls_1_3_is_named(pki):
     assert "does not speak TLS 1.3" in text and not KEY.search(text)
 
 
+@pytest.mark.parametrize("content", [b"", bytes(range(256)), "-----BEGIN CERTIFICATE-----\nü\n".encode()])
+def test_a_file_of_anything_is_no_certificate(tmp_path, content):
+    file = tmp_path / "ca.pem"
+    file.write_bytes(content)
+    with pytest.raises(FileTrouble, match=r"sync\.ca_file = .* is no certificate in PEM form"):
+        tls_context(TlsFiles(str(file)))
+
+
+def test_a_comment_beside_a_certificate_may_be_in_any_language(pki, tmp_path):
+    file = tmp_path / "ca.pem"
+    file.write_bytes("Prüfstelle Süd\n".encode() + (pki / GOOD["ca"]).read_bytes())
+    assert tls_context(TlsFiles(str(file))).get_ca_certs()
+
+
 def test_a_file_that_may_not_be_read_is_named(pki, monkeypatch):
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))

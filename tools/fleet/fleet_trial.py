@@ -349,7 +349,7 @@ def _resources(pid: int) -> dict[str, float]:
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks = int(words[11]) + int(words[12])  # utime and stime, proc(5); the name before them may hold blanks
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    peak_kb = int(status["VmHWM"].split()[0])
+    peak_kb = int(status.get("VmHWM", "0").split()[0])  # one that has died has none
     return {"rss_mb": round(peak_kb / 1024, 1), "cpu_s": round(ticks / os.sysconf("SC_CLK_TCK"), 1)}
 
 

@@ -83,6 +83,7 @@ class RtuClient:
         self._foreign: int | None = None
         self._out = b""
         self._answer: Answer | None = None
+        self._is_twin_due = False  # the echo of a write of one register is still to come
 
     def reset(self, now_ns: int) -> None:
         """The port was opened anew; whoever was asked before may still answer."""
@@ -113,6 +114,7 @@ class RtuClient:
         frame = request.encode()
         self._out = frame
         self.counts["requests"] += 1
+        self._is_twin_due = request.function == Function.WRITE_ONE and self._echo.is_likely
         self._echo.sent(frame, is_like_answer=request.function == Function.WRITE_ONE)
         self._sent_ns = now_ns
         if request.unit == BROADCAST:  # nobody answers; the turnaround gives everybody time to obey
@@ -124,7 +126,9 @@ class RtuClient:
 
     def feed(self, data: bytes, now_ns: int) -> None:
         """Bytes from the line."""
+        dropped = self._echo.dropped
         data = self._echo.strip(data)
+        self._is_twin_due = self._is_twin_due and self._echo.dropped == dropped
         if not data:
             return
         if self._request is not None:
@@ -202,10 +206,13 @@ class RtuClient:
     def _drop_own(self, request: Request) -> None:
         """An echo behind noise. No reply looks like its request but that of WRITE_ONE."""
         at = self._heard.find(self._frame)
-        if at >= 0 and request.function != Function.WRITE_ONE:
+        is_twin = request.function == Function.WRITE_ONE
+        if at >= 0 and (self._is_twin_due or not is_twin):
+            self._is_twin_due = False
             del self._heard[: at + len(self._frame)]
             self.counts["noise_bytes"] += at
-            self._echo.heard()
+            if not is_twin:
+                self._echo.heard()
 
     def _is_answer_at(self, at: int, request: Request, now_ns: int) -> bool:
         heard = self._heard
@@ -236,7 +243,7 @@ class RtuClient:
         heard = self._heard
         if not heard.startswith(self._head) or len(heard) < request.reply_size:
             return False
-        if request.function not in READS and self._echo.is_likely:  # the damaged one may be our own, which begins alike
+        if request.function not in READS and self._echo.may_come:  # the damaged one may be our own, which begins alike
             return False
         self._fail(request, Failure.DAMAGED, f"a reply of unit {request.unit} with a bad CRC: check wiring, shield and "
                    "termination", now_ns)  # fmt: skip

@@ -89,6 +89,8 @@ class RtuServer:
         self._heard_ns = now_ns
         if silence_ns > self._gap_ns + (0 if self._echo.held else ECHO_NS):
             self._echo.expire()
+        if self._twin and now_ns >= self._twin_ends_ns:
+            self._echo.expire()
         if self._heard and silence_ns > self._gap_ns:
             self._skip(len(self._heard))
         self._heard += self._echo.strip(data)

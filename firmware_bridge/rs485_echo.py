@@ -31,6 +31,11 @@ class Echo:
         return self._is_set if self._is_heard is None else self._is_heard
 
     @property
+    def may_come(self) -> bool:
+        """Whether what we say may come back: all but an adapter that has shown that it does not echo."""
+        return self._is_set or self._is_heard is not False
+
+    @property
     def problem(self) -> str:
         """What to set in the station file; empty while it fits."""
         if self.is_likely == self._is_set:

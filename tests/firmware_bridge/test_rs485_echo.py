@@ -174,6 +174,24 @@ def test_a_write_of_one_register_is_told_from_its_echo_once_the_adapter_is_known
     assert isinstance(deaf.exchange(WRITE_ONE), Answered)
 
 
+@pytest.mark.parametrize("noise", [b"", b"\xff"])
+def test_a_write_of_one_register_is_never_acknowledged_by_its_own_echo_behind_noise(noise):
+    box = Box(is_set=True, hears=True)
+    box.exchange(READ)
+    box.answers, box.noise = False, noise
+    failed = box.exchange(WRITE_ONE)
+    assert isinstance(failed, Failed) and failed.failure is Failure.TIMEOUT
+
+
+def test_a_damaged_first_echo_that_nobody_told_of_is_no_damaged_reply():
+    client, now_ns = RtuClient(LINE, echo=False), 1000 * MS
+    client.ask(WRITE, now_ns)
+    echo = bytearray(client.take_output())
+    echo[-1] ^= 0x40
+    client.feed(bytes(echo), now_ns + MS)
+    assert client.take_answer() is None and not client.is_free(now_ns + 3 * MS)
+
+
 def test_a_damaged_echo_of_a_write_does_not_make_its_late_reply_the_next_ones():
     client, now_ns = RtuClient(LINE, echo=True), 1000 * MS
     client.ask(WRITE, now_ns)
@@ -259,6 +277,13 @@ def test_a_server_does_not_talk_to_itself_about_one_register(is_set):
     assert served.server.echo_problem == ("" if is_set else ECHOES)
     assert served.ask(WRITE_ONE) == reply_to(WRITE_ONE)
     assert served.ask(READ) == read_reply(READ, [4, 0, 0])
+
+
+def test_a_master_that_writes_the_same_again_and_again_is_answered_each_time():
+    served = Served(is_set=True, hears=False)
+    for _ in range(6):
+        assert served.ask(WRITE_ONE) == reply_to(WRITE_ONE)
+        served.now_ns += 100 * MS
 
 
 def test_a_refusal_heard_back_is_an_echo_too():

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.catalogue.spoken import as_code, as_words
+from edge_runtime.catalogue.spoken import CODE_WORD, as_code, as_words
 from edge_runtime.core.errors import ConfigError, StorageError
 
 DATABASE = "catalogue.db"
@@ -36,6 +36,7 @@ MOST_ROWS, MOST_CHARACTERS = 200_000, 10_000  # a catalogue, not a library
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 BUSY_WAIT_S = 2.0
 WEIGHTS = (0.0, 0.0, 8.0, 6.0, 1.0)  # of the columns below in BM25: a name says more than a sentence in an instruction
+LEAST_SPELLED = 3  # words that each stand for a symbol: fewer may be part of a name
 NEAR_CODES = 5  # more than that is a list to read, not a hint
 
 _SCHEMA = """
@@ -138,7 +139,7 @@ class Catalogue:
         A changed symbol comes before a lost or an added one: it is what a recogniser does more often.
         """
         code, _ = _asked(text)
-        if code is None or self.item(code):
+        if code is None or len(code) < 2 or self.item(code):  # one symbol alone is off by one from all others
             return []
         lengths = (len(code) - 1, len(code) + 1)
         with self._told():
@@ -283,9 +284,13 @@ def _distinct(path: Path, items: list[Item]) -> list[Item]:
 
 
 def _asked(text: str) -> tuple[str | None, bool]:
-    """The code that a text may be, and whether it was spelled in several words and so can be nothing else."""
-    spelled, typed = as_code(text), text.strip()
-    return spelled or (typed if CODE.fullmatch(typed) else None), spelled is not None and len(text.split()) > 1
+    """The code that a text may be, and whether it was spelled: announced, or in so many words that it is nothing else.
+
+    "glass 6 1" and "delta 1" may as well be names.
+    """
+    spelled, typed, words = as_code(text), text.strip(), text.lower().split()
+    is_spelled = spelled is not None and len(words) > 1 and (words[0] == CODE_WORD or len(words) >= LEAST_SPELLED)
+    return spelled or (typed if CODE.fullmatch(typed) else None), is_spelled
 
 
 def _is_one_off(a: str, b: str) -> bool:

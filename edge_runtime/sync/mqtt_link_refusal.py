@@ -70,9 +70,11 @@ def explain_refusal(error: Exception, settings: LinkSettings) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there: check sync.host, sync.port and that the broker runs"
     if settings.tls and (isinstance(error, ConnectionError | ssl.SSLEOFError) or _reason(error) in _NO_TLS):
-        where = f"{settings.host}:{settings.port}"
-        return (f"{where} does not seem to speak TLS: set sync.port to the broker's port for TLS, usually 8883, or "
-                "sync.tls = false")  # fmt: skip
+        or_plain = "" if settings.username else ", or sync.tls = false"  # no advice of ours sends a password in clear
+        return (f"{settings.host}:{settings.port} does not seem to speak TLS: set sync.port to the broker's port for "
+                f"TLS, usually 8883{or_plain}")  # fmt: skip
+    if isinstance(error, UnicodeError):
+        return f"{settings.host} is no name of a host: check sync.host"
     if isinstance(error, ssl.SSLError):
         return _explain_alert(error, settings.tls)
     return str(error) or type(error).__name__

@@ -17,7 +17,8 @@ WANTED = {
     "key_file": "the private key of this box's certificate",
     "password_file": "the password of sync.username",
 }
-_OTHERS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
+_OTHERS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")  # the last: one EC, one RSA
+_TOO_WEAK = ("EE_KEY_TOO_SMALL", "EE_MD_TOO_WEAK", "CA_MD_TOO_WEAK")
 
 
 class FileTrouble(OSError):
@@ -88,6 +89,11 @@ def _load_key(context: ssl.SSLContext, files: TlsFiles) -> None:
             raise FileTrouble(
                 f"sync.key_file = {files.key} does not belong to sync.cert_file = {files.cert}: put the key there that "
                 "this certificate was made for"
+            ) from err
+        if err.reason in _TOO_WEAK:
+            why = err.reason.lower().replace("_", " ")
+            raise FileTrouble(
+                f"sync.cert_file = {files.cert} is too weak ({why}): make a new one (tools/certs client)"
             ) from err
         form = "is no private key in PEM form (-----BEGIN PRIVATE KEY-----)"
         raise FileTrouble(f"sync.key_file = {files.key} {form}: {_put('key_file')}") from err

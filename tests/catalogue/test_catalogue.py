@@ -55,6 +55,12 @@ def test_codes_one_symbol_off_are_told_apart_from_what_is_found(catalogue, text,
     assert not near or catalogue.search(text) == []
 
 
+def test_a_symbol_alone_is_near_to_nothing_and_two_may_be_part_of_a_name(catalogue):
+    assert catalogue.near("x") == [] and catalogue.near("one") == []
+    assert catalogue.search("6 1")[0].item.name == "display glass 6.1 inch"
+    assert catalogue.search("code six one") == []
+
+
 def test_codes_near_a_very_common_one_are_few(tmp_path):
     (tmp_path / "c.csv").write_text("code,name\n" + "".join(f"A74{digit},part\n" for digit in range(9)))
     with Catalogue(tmp_path / "catalogue.db") as catalogue:

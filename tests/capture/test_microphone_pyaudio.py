@@ -187,7 +187,7 @@ def test_stop_ends_the_sound_process_also_while_it_hangs(fifo: FifoMicrophone, l
     child = ear.microphone.report()["child_pid"]
     began = time.monotonic()
     ear.close()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 5.0
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
 

@@ -165,7 +165,7 @@ def test_a_silent_server_costs_its_share_and_no_more(tmp_path, scheme):
         began = time.monotonic()
         with pytest.raises(DeviceError, match="in time"):
             ask(speech, 0.2)
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 5.0
 
 
 def test_a_server_that_trickles_is_cut_off(tmp_path):
@@ -184,7 +184,7 @@ def test_a_server_that_trickles_is_cut_off(tmp_path):
                 server.recognise(Speech(PCM, 16_000), Deadline(0.3))
         finally:
             over.set()
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 5.0
 
 
 def test_a_dead_server_is_left_alone_for_a_while_and_asked_again(tmp_path):

@@ -185,14 +185,9 @@ def test_what_happens_now_overtakes_what_waits(
     consumer = consume(mosquitto.port)
     sync = start_sync(mosquitto.port)
     until(lambda: len(consumer.records) > 200)
-    begun = time.monotonic()
     numbers = set(line.parts(3))
     until(lambda: complete(consumer, numbers))
-    took = (
-        max(consumer.arrived[key] for key, record in list(consumer.records.items()) if record["kind"] == "outcome")
-        - begun
-    )
-    assert took < 1.0 and sync.outbox.waiting > 1000, (took, sync.outbox.waiting)
+    assert sync.outbox.waiting > 1000  # how soon, tools/bench/outbox says
 
 
 # -- the consumer's acknowledgement ------------------------------------------------------------------------------------

@@ -295,7 +295,7 @@ def test_a_frozen_broker_does_not_hold_up_the_goodbye(mosquitto: Broker, own: Ca
     begun = time.monotonic()
     owner.link.close(Message("t", b"bye"), 0.3)
     owner.link.close()
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 5.0  # not the 60 s of ack_timeout_s
     mosquitto.freeze(False)
 
 

@@ -32,7 +32,7 @@ from firmware_bridge.rs485_echo import Echo
 
 GAP_NS = 20 * MS  # beyond the silence: a USB adapter holds bytes back for up to 16 ms in the middle of a frame
 ECHO_NS = 1000 * MS  # no echo takes that long
-COPIES = 3  # of one write as soon as it is answered, with nothing between: no client does that, an echo does
+COPIES = 3  # of one write as soon as it is answered, with nothing between: an echo, or a client that does nothing else
 
 
 class Refused(Exception):

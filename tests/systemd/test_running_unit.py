@@ -119,7 +119,7 @@ def test_the_box_is_asked_by_root_and_by_members_of_its_group(box):
 
 def test_a_hung_process_is_aborted_and_replaced(box):
     drop_in(box, "[Service]\nWatchdogSec=2\n")
-    box.good("systemctl", "restart", box.unit, timeout_s=60)
+    box.restart()
     first, before = main_pid(box), restarts(box)
     box.good("kill", "-STOP", str(first))
     box.until(lambda: restarts(box) == before + 1 and is_active(box), 30, "restart of a hung box")
@@ -214,8 +214,7 @@ def seen(installed):
     installed.write("/run/probe.py", f"PATHS = {paths + own!r}\nMODEL = {installed.model!r}\n{PROBE}")
     installed.write("/run/systemd/system/edge-probe.service", unit.replace("[Service]", f"[Service]\n{program}"))
     installed.good("systemctl", "daemon-reload")
-    done = installed.run("systemctl", "start", "edge-probe.service")
-    assert done.returncode == 0, installed.journal("edge-probe.service")
+    installed.restart("edge-probe.service")
     return json.loads(installed.good("cat", "/run/probe.json"))
 
 

@@ -138,7 +138,7 @@ def uplink(site):
     for unit in (site.unit, site.sync_unit):
         site.run("rm", "-rf", f"/run/systemd/system/{unit}.d")
     site.good("systemctl", "daemon-reload")
-    site.good("systemctl", "restart", site.sync_unit, timeout_s=60)
+    site.restart(site.sync_unit)
     return site
 
 
@@ -158,7 +158,7 @@ def shown(box, *names: str) -> dict[str, str]:
 @pytest.mark.root
 def test_a_station_without_an_uplink_leaves_the_unit_inactive_and_not_failed(installed):
     installed.write(installed.station, STATION_OFF)
-    installed.good("systemctl", "restart", installed.sync_unit, timeout_s=60)
+    installed.restart(installed.sync_unit)
     told = shown(installed, "ActiveState", "Result", "NRestarts")
     assert told == {"ActiveState": "inactive", "Result": "exec-condition", "NRestarts": "0"}
     assert installed.good("systemctl", "is-enabled", installed.sync_unit).strip() == "enabled"
@@ -179,7 +179,7 @@ def test_it_delivers_with_certificates_that_only_it_can_read(uplink):
 
 @pytest.mark.root
 def test_records_of_the_running_line_go_out_and_the_spool_says_so(uplink):
-    uplink.good("systemctl", "restart", uplink.unit, timeout_s=60)
+    uplink.restart()
     uplink.until(lambda: status(uplink).get("records", {}).get("delivered", 0) > 10, 40, "ten records")
     assert "all delivered" in uplink.good("edge-runtime", "spool", "flush", "--timeout", "20")
     assert json.loads(uplink.good("edge-runtime", "spool", "status", "--json"))["sync_runs"] is True
@@ -188,11 +188,11 @@ def test_records_of_the_running_line_go_out_and_the_spool_says_so(uplink):
 @pytest.mark.root
 def test_it_needs_no_line_and_the_line_needs_no_uplink(uplink):
     uplink.good("systemctl", "stop", uplink.unit)
-    uplink.good("systemctl", "restart", uplink.sync_unit, timeout_s=60)
+    uplink.restart(uplink.sync_unit)
     uplink.until(lambda: is_well(uplink), 30, "an uplink without a line")
     uplink.good("systemctl", "stop", uplink.sync_unit)
-    uplink.run("systemctl", "start", uplink.unit, timeout_s=60)  # should it fail, it is tried again: Restart=always
-    uplink.until(lambda: uplink.show("ActiveState")["ActiveState"] == "active", 30, "a line without an uplink")
+    uplink.restart()
+    assert uplink.show("ActiveState")["ActiveState"] == "active"
 
 
 @pytest.mark.root
@@ -200,7 +200,7 @@ def test_stop_is_clean_and_within_five_seconds_with_and_without_a_broker(uplink)
     uplink.until(lambda: is_well(uplink), 30, "an uplink that is well")
     for broker in (TLS, 'host = "192.0.2.1"\nport = 1883'):  # an address that never answers
         uplink.write(uplink.station, station(broker))
-        uplink.good("systemctl", "restart", uplink.sync_unit, timeout_s=60)
+        uplink.restart(uplink.sync_unit)
         started = time.monotonic()
         uplink.good("systemctl", "stop", uplink.sync_unit)
         assert time.monotonic() - started < 5.0
@@ -211,7 +211,7 @@ def test_stop_is_clean_and_within_five_seconds_with_and_without_a_broker(uplink)
 def test_a_killed_or_hung_process_is_replaced_and_nothing_is_lost(uplink):
     uplink.write(f"/run/systemd/system/{uplink.sync_unit}.d/test.conf", "[Service]\nRestartSec=100ms\nWatchdogSec=2\n")
     uplink.good("systemctl", "daemon-reload")
-    uplink.good("systemctl", "restart", uplink.sync_unit, timeout_s=60)
+    uplink.restart(uplink.sync_unit)
     uplink.until(lambda: is_well(uplink), 30, "an uplink that is well")
     before = status(uplink)["records"]
     for number, signal in enumerate(("-KILL", "-STOP"), 1):
@@ -277,7 +277,7 @@ def test_from_inside_there_are_no_devices_and_only_its_folder_can_be_written(upl
     uplink.write("/run/probe2.py", f"PATHS = {paths + own!r}\n{PROBE}")
     uplink.write("/run/systemd/system/edge-probe2.service", unit.replace("[Service]", f"[Service]\n{program}"))
     uplink.good("systemctl", "daemon-reload")
-    assert uplink.run("systemctl", "start", "edge-probe2").returncode == 0, uplink.journal("edge-probe2.service")
+    uplink.restart("edge-probe2.service")
     seen = json.loads(uplink.good("cat", "/run/probe2.json"))
     assert [path for path, told in seen["writes"].items() if told == "done"] == own
     assert (seen["capabilities"], seen["seccomp"], seen["devices"]) == (0, 2, [])

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
@@ -23,9 +25,9 @@ def data() -> None:
 @data.command("learn-sound")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--name", required=True, help="Name of the model to be made.")
-@click.option("--window-s", type=click.FloatRange(2.0, 60.0), default=10.0, show_default=True,
+@click.option("--window-s", type=FiniteRange(2.0, 60.0), default=10.0, show_default=True,
               help="Seconds of sound that one judgement looks at.")  # fmt: skip
-@click.option("--over-alarm", type=click.FloatRange(0.001, 0.5), default=0.01, show_default=True,
+@click.option("--over-alarm", type=FiniteRange(0.001, 0.5), default=0.01, show_default=True,
               help="Share of normal windows that may be over the limit.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.core.errors import DeviceError, EdgeError
 from edge_runtime.core.paths import EMBEDDED
 
@@ -25,7 +26,7 @@ POLL_S = 0.1
 
 @click.command()
 @click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
-@click.option("--seconds", type=click.FloatRange(0.1), help="End after so many seconds.")
+@click.option("--seconds", type=FiniteRange(0.1), help="End after so many seconds.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
 @click.option("--json", "as_json", is_flag=True, help="No screen; print the summary as one JSON document.")

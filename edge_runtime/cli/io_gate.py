@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
@@ -20,7 +22,7 @@ QUESTION = (
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask whether everybody is clear of the gate.")
 @click.option("--beats", type=click.IntRange(1, 1000), default=100, show_default=True, help="Round trips to measure.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS",
+@click.option("--wait", "wait_s", type=FiniteRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS",
               help="How long to wait for a part at the photo-eye.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj

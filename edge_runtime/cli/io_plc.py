@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.core.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ FOR_EVER = 1e9
 
 @click.command()
 @click.option("--once", is_flag=True, help="Read everything once and stop.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), help="Watch for so long; else until Ctrl-C.")
+@click.option("--seconds", type=FiniteRange(min=0.1), help="Watch for so long; else until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end (without a bound: of 5 s).")
 @click.pass_obj
 def plc(session: Session, once: bool, seconds: float | None, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.catalogue.spoken import near_line
+from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.core.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ OVER = {"done": "green", "noted": "yellow", "answered": "green", "cancelled": "y
 
 @click.command()
 @click.option("--file", type=click.Path(path_type=Path), help="A recording, or a folder of them, for the device.")
-@click.option("--seconds", type=click.FloatRange(0.1, 86_400), help="End after so many seconds of sound.")
+@click.option("--seconds", type=FiniteRange(0.1, 86_400), help="End after so many seconds of sound.")
 @click.option("--push", is_flag=True, help="Press the talk key of the running box and show what comes of it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @click.pass_obj

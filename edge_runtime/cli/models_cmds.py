@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
     from edge_runtime.modelstore.store import ModelStore
@@ -93,9 +95,7 @@ def verify(session: Session, reference: str, as_json: bool) -> None:
 @models.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1, 16), help="Inference threads; the station's unless given.")
-@click.option(
-    "--seconds", type=click.FloatRange(0.0, 30.0), default=1.0, show_default=True, help="How long to time it."
-)
+@click.option("--seconds", type=FiniteRange(0.0, 30.0), default=1.0, show_default=True, help="How long to time it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def probe(session: Session, file: Path, threads: int | None, seconds: float, as_json: bool) -> None:
@@ -118,7 +118,7 @@ def probe(session: Session, file: Path, threads: int | None, seconds: float, as_
 @models.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--name", required=True, help="Name of the model to be made.")
-@click.option("--over-reject", type=click.FloatRange(0.0, 0.5), default=0.01, show_default=True,
+@click.option("--over-reject", type=FiniteRange(0.0, 0.5), default=0.01, show_default=True,
               help="Share of good parts that may be rejected.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
 
 @click.command()
 @click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
-@click.option("--seconds", type=click.FloatRange(0.1), help="End after so many seconds.")
+@click.option("--seconds", type=FiniteRange(0.1), help="End after so many seconds.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.pass_obj

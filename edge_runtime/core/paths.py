@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from edge_runtime.core.config import EdgeConfig
 
@@ -41,13 +43,20 @@ def with_service_folders(path: Path | None, tree: Mapping[str, Any]) -> dict[str
 
 
 def locate_state(configured: str, env: Mapping[str, str] = os.environ) -> Path:
-    """The state folder: as configured, else systemd's STATE_DIRECTORY, else the user's own (XDG)."""
-    if configured:
-        return Path(configured).expanduser()
-    if env.get("STATE_DIRECTORY"):
-        return Path(env["STATE_DIRECTORY"].split(":")[0])
+    """The state folder: as configured, else systemd's STATE_DIRECTORY, else the user's own (XDG).
+
+    It need not be there yet. Raises ConfigError when a file is in its place.
+    """
     base = env.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "edge-runtime"
+    if configured:
+        path = Path(configured).expanduser()
+    elif env.get("STATE_DIRECTORY"):
+        path = Path(env["STATE_DIRECTORY"].split(":")[0])
+    else:
+        path = (Path(base) if base else Path.home() / ".local" / "state") / "edge-runtime"
+    if path.is_file():
+        raise ConfigError(f"the state folder {path} is a file: remove it, or name a folder in recording.state_dir")
+    return path
 
 
 def locate_socket(configured: str, state: Path, env: Mapping[str, str] = os.environ) -> Path:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
@@ -60,7 +62,7 @@ def _age(oldest: str | None) -> str:
 
 
 @spool.command()
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=60.0, show_default=True,
+@click.option("--timeout", "timeout_s", type=FiniteRange(0.1), default=60.0, show_default=True,
               help="Seconds to wait.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.core.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ INSTALL = "the uplink needs two more packages: pip install 'edge-runtime[sync]'"
 
 @click.group(invoke_without_command=True)
 @click.option("--once", is_flag=True, help="Deliver what waits, then end; 1 when something still waits.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=60.0, show_default=True,
+@click.option("--timeout", "timeout_s", type=FiniteRange(0.1), default=60.0, show_default=True,
               help="Seconds that --once may take.")  # fmt: skip
 @click.option("--condition", is_flag=True, help="Only tell whether the station wants an uplink: 0 yes, 1 no.")
 @click.pass_context
@@ -108,17 +109,24 @@ def _check_credentials(cfg: SyncConfig) -> None:
 def _drain(session: Session, timeout_s: float) -> int:
     """Records only: a box that is up for a minute is not born as a Sparkplug node."""
     from edge_runtime.core.log import set_up_logging
+    from edge_runtime.core.paths import state_dir
+    from edge_runtime.sync.outbox_status import spool_status
 
     set_up_logging(session.config.service.log_level)
     uplink = _open(session)
     uplink.records.start()
     try:
         is_done = uplink.records.flush(timeout_s)
-        health, waiting = uplink.records.health(), uplink.records.report()["waiting"]
+        health = uplink.records.health()
     finally:
         uplink.records.stop()
-    click.echo("all delivered" if is_done else f"{waiting} records still wait: {health.detail}", err=not is_done)
-    return 0 if is_done else 1
+    if is_done:
+        click.echo("all delivered")
+        return 0
+    shot = spool_status(state_dir(session.config))
+    wait = f"{shot['records']} records and {shot['unread']} parts of the journal still wait"
+    click.echo(f"{wait}: {health.detail} (gave up after {timeout_s:g} s, --timeout)", err=True)
+    return 1
 
 
 @sync.command("status")
@@ -160,7 +168,7 @@ def key(name: str, folder: Path) -> None:
 @click.option("--key", "private", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True,
               help="NAME.key, as `sync key` made it.")  # fmt: skip
 @click.option("--box", required=True, help="Name of the box that is meant.")
-@click.option("--minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True,
+@click.option("--minutes", type=FiniteRange(0.1, 10_000), default=10.0, show_default=True,
               help="How long the command is good, for a box that knows the time.")  # fmt: skip
 def sign(do: str, words: tuple[str, ...], private: Path, box: str, minutes: float) -> None:
     """Print a signed command, to be published on the box's `cmd` topic: status, rebirth, automation degree=partial,

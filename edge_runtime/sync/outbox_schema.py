@@ -95,6 +95,15 @@ def _prepare(connection: sqlite3.Connection, epoch: str) -> None:
             raise
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A view that cannot write, for the command line. Raises sqlite3.Error."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_WAIT_S, isolation_level=None)
+def open_for_reading(path: Path) -> sqlite3.Connection | None:
+    """A view that cannot write, for the command line; None of a file that is just being made. Raises sqlite3.Error."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_WAIT_S, isolation_level=None)
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        db.close()
+        raise
+    if version == 0:
+        db.close()
+        return None
+    return db

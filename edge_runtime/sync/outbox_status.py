@@ -30,10 +30,10 @@ def spool_status(state: Path) -> dict[str, Any]:
     what the files take, `used_bytes` what counts against `sync.quota_mb`.
     """
     path = state / OUTBOX
-    if not path.is_file():
-        raise StorageError(f"no outbox at {path}: nothing was to be delivered yet (start `edge-runtime sync` first)")
     try:
-        db = open_for_reading(path)
+        db = open_for_reading(path) if path.is_file() else None
+        if db is None:
+            raise StorageError(f"no outbox at {path}: nothing was to be delivered yet (start `edge-runtime sync`)")
         try:
             found = _read(db)
         finally:

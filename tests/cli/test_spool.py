@@ -105,3 +105,9 @@ def test_without_an_uplink_it_is_a_problem_and_the_fix_is_named(site, tmp_path):
 def test_a_box_that_never_had_an_uplink_says_so(tmp_path):
     done = spool(station(tmp_path, {}), "status")
     assert (done.returncode, "no outbox" in done.stderr) == (1, True)
+
+
+def test_an_outbox_that_is_just_being_made_is_none_yet(tmp_path):
+    (tmp_path / "outbox.db").touch()
+    with pytest.raises(StorageError, match=r"no outbox at .* nothing was to be delivered yet"):
+        spool_status(tmp_path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import queue
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -83,8 +84,10 @@ class HttpCarrier:
         while (job := self._jobs.get()) is not None:
             try:
                 self._answers.put((job, self._put(job)))
-            except (OSError, Refused) as err:
+            except Refused as err:
                 self._answers.put((job, err))
+            except OSError as err:
+                self._answers.put((job, ConnectionError(self._in_words(err))))
             except (http.client.HTTPException, ValueError) as err:
                 self._answers.put((job, ConnectionError(f"the server's answer makes no sense: {err!r}")))
             self._wake()
@@ -114,6 +117,23 @@ class HttpCarrier:
         if self._url.scheme == "https":
             return http.client.HTTPSConnection(host, port, timeout=ANSWER_WAIT_S, context=self._context())
         return http.client.HTTPConnection(host, port, timeout=ANSWER_WAIT_S)
+
+    def _in_words(self, error: OSError) -> str:
+        """Why the server was not reached, and what to look at. A FileTrouble and an answer of the server say it."""
+        host = self._url.hostname
+        if isinstance(error, ssl.SSLCertVerificationError):
+            why = error.verify_message.lower().rstrip(".")
+            return (f"the certificate of {host} is not trusted ({why}): check sync.evidence_url, sync.ca_file and this "
+                    "box's clock")  # fmt: skip
+        if isinstance(error, ssl.SSLError):
+            return f"{host} does not seem to speak TLS ({error.reason}): check port and https in sync.evidence_url"
+        if isinstance(error, TimeoutError):
+            return f"no answer of {host} within {ANSWER_WAIT_S:g} s: check sync.evidence_url, cable and firewall"
+        if isinstance(error, socket.gaierror):
+            return f"the name {host} is not known: check sync.evidence_url and the name server"
+        if isinstance(error, ConnectionRefusedError):
+            return f"nobody listens at {self._url.netloc}: check sync.evidence_url and that the server runs"
+        return str(error) or type(error).__name__
 
     @staticmethod
     def _understand(answer: http.client.HTTPResponse, end: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -15,12 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import Broker, Consumer, Line, Proxy, until
+from sync_rig import Broker, Consumer, Line, Proxy, free_port, until
+from uplink_rig import make_authority
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import PartKey
-from edge_runtime.sync.evidence_upload_http import HTTP_CHUNK
+from edge_runtime.sync.evidence_upload import Upload
+from edge_runtime.sync.evidence_upload_http import HTTP_CHUNK, HttpCarrier
 from edge_runtime.sync.evidence_upload_pace import TokenBucket, is_within
 from edge_runtime.sync.sync_daemon import SyncDaemon
 
@@ -231,6 +234,40 @@ def test_a_picture_that_the_server_never_takes_is_dropped_and_the_next_goes(
     until(lambda: consumer.of("evidence") and consumer.of("drop"))
     assert consumer.of("drop")[0]["data"]["why"] == "refused"
     assert list(server.files) == ["/box-7/evidence/2026/03/01/2-reject.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("authority", ("certificate of 127.0.0.1 is not trusted", "sync.ca_file", "sync.evidence_url")),
+        ("plain", ("127.0.0.1 does not seem to speak TLS", "https in sync.evidence_url")),
+        ("closed", ("nobody listens at 127.0.0.1:", "check sync.evidence_url")),
+        ("name", ("the name pictures.invalid is not known", "check sync.evidence_url")),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_told_with_what_to_look_at(
+    fault: str, words: tuple[str, ...], server: Folder, tmp_path: Path
+) -> None:
+    context, host, port = ssl.create_default_context(), "127.0.0.1", server.server_port
+    if fault == "authority":
+        pki = make_authority(tmp_path / "pki")
+        own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        own.load_cert_chain(pki / "broker.pem", pki / "broker.key")
+        server.socket = own.wrap_socket(server.socket, server_side=True)
+    elif fault == "closed":
+        port = free_port()
+    elif fault == "name":
+        host = "pictures.invalid"  # RFC 2606: never a name
+    answered = threading.Event()
+    carrier = HttpCarrier(f"https://{host}:{port}", "box-7", lambda: context, answered.set)
+    try:
+        carrier.send(Upload(1, "1.jpg", "7-1", "reject", False, 3, "0" * 64, 0), b"abc")
+        assert answered.wait(30)
+        with pytest.raises(ConnectionError) as told:
+            carrier.result()
+    finally:
+        carrier.stop()
+    assert all(word in str(told.value) for word in words), told.value
 
 
 # -- pace --------------------------------------------------------------------------------------------------------------

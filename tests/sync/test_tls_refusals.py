@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from sync_rig import Broker, mosquitto_program, nats_program, until
 from uplink_rig import BOX, ExampleBroker, edge_runtime, make_authority, station
@@ -68,6 +68,8 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = serialization.load_pem_private_key((good / f"{BOX}.key").read_bytes(), None)
     locked = serialization.BestAvailableEncryption(b"secret")
     (folder / "locked.key").write_bytes(key.private_bytes(PEM, PKCS8, locked))
+    other_kind = rsa.generate_private_key(65537, 2048)
+    (folder / "rsa.key").write_bytes(other_kind.private_bytes(PEM, PKCS8, serialization.NoEncryption()))
     return folder
 
 
@@ -125,6 +127,8 @@ CASES = {
     "key locked": ("good", {"key": "locked.key"}, "locked.key", ("sync.key_file", "passphrase", "openssl pkey -in")),
     "key of another": ("good", {"key": ALIEN["key"]}, ALIEN["key"],
                        ("sync.key_file", "does not belong to sync.cert_file", "put the key there")),
+    "key of another kind": ("good", {"key": "rsa.key"}, "rsa.key",
+                            ("sync.key_file", "does not belong to sync.cert_file", "put the key there")),
     "no TLS there": ("plain", {}, "", ("sync.port", "TLS", "sync.tls = false")),
     "nats: certificate of another authority": ("nats", ALIEN, ALIEN["cert"], ("sync.cert_file", "not accept")),
     "nats: no certificate": ("nats", {"cert": "", "key": ""}, "", ("set sync.cert_file and sync.key_file",)),

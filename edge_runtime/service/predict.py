@@ -70,7 +70,7 @@ class Predictor:
             prediction, regions, read_ms = self._read(Path(path))
         except (PictureError, SoundError, ModelError) as err:
             nothing: dict[str, Any] = {"verdict": None, "score": None, "scores": {}, "regions": [], "timings_ms": {}}
-            return entry | nothing | {"error": str(err)}
+            return entry | nothing | {"error": str(err).removeprefix(f"{Path(path)}: ")}
         return entry | self._said(prediction, regions, read_ms)
 
     def _said(self, prediction: Prediction, regions: list[dict[str, Any]], read_ms: float) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class SpeechPredictor:
             read = time.perf_counter()
             heard = [self._understand(one) for one in self._utterances(_as_pcm(sound.pcm))]
         except (SoundError, ModelError) as err:
-            return NOTHING | {"error": str(err)}
+            return NOTHING | {"error": str(err).removeprefix(f"{path}: ")}
         best = max(heard, key=lambda one: (bool(one["transcript"]), one["score"]))
         done = time.perf_counter()
         timings = {"read": round((read - started) * 1e3, 3), "understand": round((done - read) * 1e3, 3)}

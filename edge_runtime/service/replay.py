@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Model = Callable[["NDArray[np.uint8]"], Prediction]
+Told = Callable[[int, int], None]  # so many parts done, of so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,14 @@ class Replay:
         return document
 
 
-def replay_run(reader: JournalReader, state: Path, run: int, model: Model, policy: Policy, label: str) -> Replay:
+def replay_run(
+    reader: JournalReader, state: Path, run: int, model: Model, policy: Policy, label: str, told: Told = lambda *_: None
+) -> Replay:
     """Judge every kept frame of a run again. state: the folder that evidence files are relative to."""
-    found = Replay(run, label)
-    for row in reader.parts(PartFilter(run=run)):
+    found, which = Replay(run, label), PartFilter(run=run)
+    total = reader.counts(which)["parts"]
+    for row in reader.parts(which):
+        told(found.parts, total)
         found.parts += 1
         why_not = _why_not(row)
         if why_not:
@@ -124,8 +129,9 @@ def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model
         found.differences.append(Difference(row.id, row.part, recorded, replayed, is_lossless))
 
 
-def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None) -> Replay:
-    """Replay a run of this box. run: None takes the newest; model: None takes the one that was in charge.
+def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, told: Told = lambda *_: None) -> Replay:
+    """Replay a run of this box. run: None takes the newest; model: None takes the one that was in charge; told: of how
+    many parts are done, and of how many in all.
 
     Raises StorageError without such a run, ModelError when the model is not here any more.
     """
@@ -143,7 +149,7 @@ def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None) -> 
             notes.append(f"{bundle.label} is not the file that was in charge: its digest changed since")
         chosen = policy(settings.decision, bundle.manifest.thresholds)
         found = replay_run(
-            reader, state, recorded["id"], open_vision_model(bundle, settings.model), chosen, bundle.label
+            reader, state, recorded["id"], open_vision_model(bundle, settings.model), chosen, bundle.label, told
         )
     if found.lossy_compared:
         notes.append("JPEG pictures are compared by verdict; recording.format = png makes replays exact")

@@ -24,7 +24,7 @@ import pytest
 
 from firmware_bridge import registers
 from firmware_bridge.link import GateSetup
-from firmware_bridge.link_events import LinkLost, LinkRefused, LinkUp, Settled, Triggered, VerdictAnswered
+from firmware_bridge.link_events import LinkRefused, LinkUp, Settled, Triggered, VerdictAnswered
 from firmware_bridge.modbus import ExceptionCode, Line, read_request
 from firmware_bridge.modbus_client import RtuClient
 from firmware_bridge.modbus_server import Refused, RtuServer
@@ -241,7 +241,6 @@ def test_a_pymodbus_server_is_judged_part_by_part(make_wire, make_box, run):
     box = make_box(wire.ends[1], "client").start()
     box.wait(lambda: len(box.of(Settled)) == 12)
     check(box, json.loads(peer.stdout.readline()), 12)
-    assert all("stands still" in lost.reason for lost in box.of(LinkLost))  # a peer that had to wait for a processor
 
 
 def test_a_pymodbus_client_reads_and_writes_the_map(make_wire, make_box):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_runtime.cli.numbers import FiniteRange
+from edge_runtime.cli.progress import progress
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -39,10 +37,10 @@ def learn_sound(session: Session, folder: Path, name: str, window_s: float, over
     from edge_runtime.service.learn_sound import learn_sound as learn
     from edge_runtime.service.wiring import open_store
 
-    with _progress() as progress:
+    with progress(is_quiet=as_json) as told:
         report = learn(
             folder, name, open_store(session.config), session.config,
-            window_s=window_s, over_alarm=over_alarm, progress=progress,
+            window_s=window_s, over_alarm=over_alarm, progress=told,
         )  # fmt: skip
     about = report.as_json()
     if as_json:
@@ -51,26 +49,6 @@ def learn_sound(session: Session, folder: Path, name: str, window_s: float, over
     for key, value in about.items():
         click.echo(f"{key:<24} {_shown(value)}")
     click.echo(f"\nnow: edge-runtime predict FILE.wav --model {name}", err=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on a terminal's stderr; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done + 1)
-
-        yield show
 
 
 def _shown(value: object) -> str:

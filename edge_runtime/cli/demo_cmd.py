@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.numbers import FiniteRange
+from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import DeviceError, EdgeError
 from edge_runtime.core.paths import EMBEDDED
 
@@ -26,7 +27,7 @@ POLL_S = 0.1
 
 @click.command()
 @click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
-@click.option("--seconds", type=FiniteRange(0.1), help="End after so many seconds.")
+@click.option("--seconds", type=FiniteRange(0.1, 1e8), help="End after so many seconds.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
 @click.option("--json", "as_json", is_flag=True, help="No screen; print the summary as one JSON document.")
@@ -117,7 +118,7 @@ def _follow(
                 pass  # the daemon ended between two looks; its summary says how
         return _end(daemon) if parts is None or daemon.poll() is None else _read(daemon)
     if parts and sys.stderr.isatty():
-        _progress(daemon, look, parts)
+        _follow_parts(daemon, look, parts)
     return _read(daemon)
 
 
@@ -133,15 +134,11 @@ def _is_up(daemon: subprocess.Popen[str], look: Any) -> bool:
     return False
 
 
-def _progress(daemon: subprocess.Popen[str], look: Any, parts: int) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("parts", total=parts)
+def _follow_parts(daemon: subprocess.Popen[str], look: Any, parts: int) -> None:
+    with progress() as told:
         while daemon.poll() is None:
             try:
-                bar.update(task, completed=look()["parts"])
+                told("parts", look()["parts"], parts)
             except EdgeError:
                 pass  # not up yet, or over already
             time.sleep(POLL_S)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.numbers import FiniteRange
+from edge_runtime.cli.progress import progress
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -126,7 +127,8 @@ def teach(session: Session, folder: Path, name: str, over_reject: float, as_json
     """Learn what a good part looks like from 20-150 pictures of good ones in DIR."""
     from edge_runtime.service.teach import teach as learn
 
-    report = learn(folder, name, _store(session), session.config, over_reject=over_reject)
+    with progress(is_quiet=as_json) as told:
+        report = learn(folder, name, _store(session), session.config, over_reject=over_reject, progress=told)
     about: dict[str, Any] = report.as_json()
     if as_json:
         click.echo(json.dumps(about, indent=1))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import Cause, Outcome, PartKey, Verdict
 from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
@@ -245,26 +245,12 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
     if run != "latest" and not run.isdecimal():
         raise UsageError(f"--run '{run}': give a number, or latest")
     number = None if run == "latest" else int(run)
-    with _progress("judging") as told:
-        found = replay_recorded(session.config, state_dir(session.config), number, model, told)
+    with progress(is_quiet=as_json) as told:
+        found = replay_recorded(session.config, state_dir(session.config), number, model, partial(told, "judging"))
     click.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(_comparison(found)))
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     raise SystemExit(0 if found.is_identical else 1)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where somebody looks."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _comparison(found: Replay) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edge_runtime.cli.progress import progress
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -30,12 +30,14 @@ def predict(session: Session, files: tuple[str, ...], reference: str, as_json: b
     from edge_runtime.service.predict import Predictor
 
     predictor = Predictor(session.config, reference)
-    entries = []
-    for path in _with_progress(files):
-        entry = predictor.file(path)
-        entries.append(entry)
-        if not as_json:
-            click.echo(text_line(entry), err="error" in entry)
+    entries: list[dict[str, Any]] = []
+    with progress(is_quiet=len(files) < PROGRESS_FROM) as told:
+        for path in files:
+            told("judging", len(entries), len(files))
+            entry = predictor.file(path)
+            entries.append(entry)
+            if not as_json:
+                click.echo(text_line(entry), err="error" in entry)
     if as_json:
         click.echo(json.dumps(entries, indent=1))
     raise SystemExit(1 if any("error" in entry for entry in entries) else 0)
@@ -51,15 +53,3 @@ def text_line(entry: dict[str, Any]) -> str:
     verdict = click.style(f"{entry['verdict']:<7}", fg=_COLOURS[entry["verdict"]], bold=True)
     total_ms = sum(entry["timings_ms"].values())
     return f"{verdict} {entry['score']:.3f}  {entry['file']}  ({entry['reason']}; {total_ms:.1f} ms)"
-
-
-def _with_progress(files: Sequence[str]) -> Iterator[str]:
-    """The files, with a bar on a terminal's stderr where they are many."""
-    if len(files) < PROGRESS_FROM or not sys.stderr.isatty():
-        yield from files
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    tracked: Iterable[str] = track(files, "judging", console=Console(stderr=True), transient=True)
-    yield from tracked

@@ -22,6 +22,7 @@ from edge_runtime.lines.sound_model import open_sound_model
 from edge_runtime.lines.voice_line import LATCHED
 from edge_runtime.service.far_side import running_box
 from edge_runtime.service.finding import Finding, Level
+from edge_runtime.service.predict import native_noise_hidden
 from edge_runtime.service.voice_wiring import cutting, open_wake
 from edge_runtime.service.wiring import open_store
 
@@ -73,7 +74,8 @@ def sound_findings(loaded: Loaded) -> Iterator[Finding]:
     else:
         try:
             bundle = open_store(cfg).resolve(model)
-            open_sound_model(bundle, cfg.model)
+            with native_noise_hidden():
+                open_sound_model(bundle, cfg.model)
         except ModelError as err:
             fix = "set sound.model to a bundle of `edge-runtime models list`, or learn one: data learn-sound"
             yield Finding("sound", "fail", str(err), fix)
@@ -114,7 +116,8 @@ def _words(cfg: EdgeConfig) -> Finding:
         cutting(cfg.microphone, bundle.manifest.audio)
     except ModelError as err:
         return _told("voice.words", "fail", str(err))
-    tested = check_golden(bundle, cfg.model)
+    with native_noise_hidden():
+        tested = check_golden(bundle, cfg.model)
     if tested.problem:
         fix = "edge-runtime models verify, then install the bundle again or set voice.model"
         return Finding("voice.words", "fail", f"{bundle.label}: {tested.problem}", fix)

@@ -88,8 +88,8 @@ def replay_run(
     found, which = Replay(run, label), PartFilter(run=run)
     total = reader.counts(which)["parts"]
     for row in reader.parts(which):
-        told(found.parts, total)
         found.parts += 1
+        told(found.parts, total)
         why_not = _why_not(row)
         if why_not:
             found.not_compared[why_not] += 1
@@ -136,6 +136,7 @@ def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, tol
     Raises StorageError without such a run, ModelError when the model is not here any more.
     """
     from edge_runtime.lines.vision_model import open_vision_model
+    from edge_runtime.service.predict import native_noise_hidden
     from edge_runtime.service.wiring import open_store, policy
 
     with JournalReader(state / "journal.db") as reader:
@@ -148,9 +149,9 @@ def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, tol
         if bundle.label == recorded["model"] and bundle.digest != recorded["model_digest"]:
             notes.append(f"{bundle.label} is not the file that was in charge: its digest changed since")
         chosen = policy(settings.decision, bundle.manifest.thresholds)
-        found = replay_run(
-            reader, state, recorded["id"], open_vision_model(bundle, settings.model), chosen, bundle.label, told
-        )
+        with native_noise_hidden():
+            judge = open_vision_model(bundle, settings.model)
+        found = replay_run(reader, state, recorded["id"], judge, chosen, bundle.label, told)
     if found.lossy_compared:
         notes.append("JPEG pictures are compared by verdict; recording.format = png makes replays exact")
     if not found.compared and not found.lossy_compared:

@@ -295,6 +295,7 @@ def test_predict_prints_what_was_said(session, tmp_path):
     assert (said["transcript"], said["command"], said["results"]) == ("reject", "reject", [])
     assert (spelled_["transcript"], spelled_["command"]) == ("alpha seven seven", None)
     assert all(one["transcript"] is None and one["error"] for one in bad)
+    assert not any(one["file"] in one["error"] for one in bad)
     text = run(predict, session, wav, "--model", "commands-embed")
     assert text.exit_code == 0 and text.stdout.startswith("reject  0.")
 

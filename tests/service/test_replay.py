@@ -17,7 +17,7 @@ from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
-from edge_runtime.service.replay import Replay, replay, replay_run
+from edge_runtime.service.replay import Replay, Told, replay, replay_run
 
 POLICY = Policy(0.4, 0.6)
 PARTS = 12
@@ -57,13 +57,15 @@ def lossless(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
 
 
-def again(state: Path, policy: Policy = POLICY) -> Replay:
+def again(state: Path, policy: Policy = POLICY, told: Told = lambda *_: None) -> Replay:
     with JournalReader(state / "journal.db") as reader:
-        return replay_run(reader, state, 1, model, policy, "mean@1")
+        return replay_run(reader, state, 1, model, policy, "mean@1", told)
 
 
 def test_lossless_frames_give_identical_decisions(lossless: Path) -> None:
-    found = again(lossless)
+    steps: list[tuple[int, int]] = []
+    found = again(lossless, told=lambda *step: steps.append(step))
+    assert steps == [(number, PARTS + 1) for number in range(1, PARTS + 2)]
     assert found.is_identical and found.compared == found.identical == PARTS
     assert found.parts == PARTS + 1 and found.not_compared == {"decided by deadline": 1}
 

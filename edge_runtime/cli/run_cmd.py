@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
-@click.option("--seconds", type=FiniteRange(0.1), help="End after so many seconds.")
+@click.option("--seconds", type=FiniteRange(0.1, 1e8), help="End after so many seconds.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.pass_obj

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.numbers import FiniteRange
+from edge_runtime.cli.progress import progress
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -62,7 +62,7 @@ def _age(oldest: str | None) -> str:
 
 
 @spool.command()
-@click.option("--timeout", "timeout_s", type=FiniteRange(0.1), default=60.0, show_default=True,
+@click.option("--timeout", "timeout_s", type=FiniteRange(0.1, 86_400), default=60.0, show_default=True,
               help="Seconds to wait.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
@@ -75,8 +75,9 @@ def flush(session: Session, timeout_s: float, as_json: bool) -> None:
     shot = spool_status(state)
     if _waiting(shot) and not shot["sync_runs"]:
         raise DeviceError(f"{_waiting(shot)} wait and no uplink runs; start it, or: edge-runtime sync --once")
-    with _Bar(_waiting(shot), not as_json and sys.stderr.isatty()) as bar:
-        shot = wait_until_delivered(state, timeout_s, lambda now: bar.left(_waiting(now)))
+    most = _waiting(shot)
+    with progress(is_quiet=as_json) as told:
+        shot = wait_until_delivered(state, timeout_s, lambda now: told("delivering", most - _waiting(now), most))
     shot["uplink"] = _uplink(session)
     if as_json:
         click.echo(json.dumps(shot, indent=2))
@@ -86,34 +87,6 @@ def flush(session: Session, timeout_s: float, as_json: bool) -> None:
         why = f": {shot['uplink']['detail']}" if shot["uplink"] else ""
         click.echo(f"{_waiting(shot)} still wait{why}", err=True)
     raise SystemExit(0 if shot["delivered"] else 1)
-
-
-class _Bar:
-    """A progress bar on stderr, where somebody looks."""
-
-    def __init__(self, total: int, show: bool) -> None:
-        self._total = total
-        self._progress: Any = None
-        if show:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._progress = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._progress.add_task("delivering", total=total)
-
-    def left(self, count: int) -> None:
-        if self._progress:
-            self._total = max(self._total, count)  # the line goes on while we wait
-            self._progress.update(self._task, total=self._total, completed=self._total - count)
-
-    def __enter__(self) -> _Bar:
-        if self._progress:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress:
-            self._progress.stop()
 
 
 def _waiting(shot: dict[str, Any]) -> int:

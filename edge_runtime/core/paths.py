@@ -54,8 +54,8 @@ def locate_state(configured: str, env: Mapping[str, str] = os.environ) -> Path:
         path = Path(env["STATE_DIRECTORY"].split(":")[0])
     else:
         path = (Path(base) if base else Path.home() / ".local" / "state") / "edge-runtime"
-    if path.is_file():
-        raise ConfigError(f"the state folder {path} is a file: remove it, or name a folder in recording.state_dir")
+    if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a folder above may not be read
+        raise ConfigError(f"the state folder {path} is a file: name a folder in recording.state_dir, or move the file")
     return path
 
 

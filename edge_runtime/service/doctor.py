@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.config_file import Loaded
-from edge_runtime.core.errors import DeviceError, EdgeError
+from edge_runtime.core.errors import ConfigError, DeviceError, EdgeError
 from edge_runtime.core.paths import socket_path, state_dir
 from edge_runtime.service.finding import Finding, Level
 from edge_runtime.service.station_check import remarks
@@ -28,6 +28,7 @@ HOT_C = 80.0  # a Raspberry Pi starts to throttle at 80 degrees C (Raspberry Pi 
 MODEL_SHARE = 0.5  # of the deadline that the model may take before there is too little slack
 PROBES = 30
 
+EDIT = "edit the station file; `edge-runtime config show` lists what is in force"
 LOOK = "the sentence names the file or device to mend"
 TELL = "a fault of this program: tell its maintainers, with what `edge-runtime doctor --json` says"
 
@@ -42,7 +43,8 @@ def examine(loaded: Loaded, more: Iterable[Check] = ()) -> Iterator[dict[str, An
             for finding in check(loaded):
                 yield asdict(finding)
         except (EdgeError, OSError) as err:
-            yield asdict(Finding(name, "fail", str(err), FIXES.get(check, LOOK)))
+            fix = EDIT if isinstance(err, ConfigError) else FIXES.get(check, LOOK)
+            yield asdict(Finding(name, "fail", str(err), fix))
         except Exception as err:  # the others must have their turn
             yield asdict(Finding(name, "fail", f"the check itself failed: {type(err).__name__}: {err}", TELL))
 
@@ -56,9 +58,7 @@ def _python(_: Loaded) -> Iterator[Finding]:
 def _config(loaded: Loaded) -> Iterator[Finding]:
     yield Finding("config", "ok", f"{loaded.origin}, digest {loaded.digest[:12]}, {len(loaded.given)} keys set")
     for remark in remarks(loaded.config):
-        yield Finding(
-            "config", "warn", remark, "edit the station file; `edge-runtime config show` lists what is in force"
-        )
+        yield Finding("config", "warn", remark, EDIT)
 
 
 def _daemon(loaded: Loaded) -> Iterator[Finding]:
@@ -107,12 +107,14 @@ def _model(loaded: Loaded) -> Iterator[Finding]:
 
     from edge_runtime.lines.vision_model import open_vision_model
     from edge_runtime.modelstore.bundle import load_bundle
+    from edge_runtime.service.predict import native_noise_hidden
     from edge_runtime.service.wiring import open_store
 
     cfg = loaded.config
     bundle = load_bundle(open_store(cfg).resolve(cfg.model.name).folder)
     yield Finding("model", "ok", f"{bundle.label}, {len(bundle.manifest.files)} files as their digests say")
-    model = open_vision_model(bundle, cfg.model)
+    with native_noise_hidden():
+        model = open_vision_model(bundle, cfg.model)
     picture = np.zeros((cfg.camera.height, cfg.camera.width, 3), np.uint8)
     took = []
     for _ in range(PROBES):

@@ -79,8 +79,7 @@ def open_outbox(path: Path, epoch: str) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, epoch: str) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise NewerOutbox(f"schema version {version}, this program knows {VERSION}")
+    _refuse_newer(version)
     if version == 0:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # room is given back after weeks without a network
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -95,15 +94,26 @@ def _prepare(connection: sqlite3.Connection, epoch: str) -> None:
             raise
 
 
+def _refuse_newer(version: int) -> None:
+    if version > VERSION:
+        raise NewerOutbox(f"schema version {version}, this program knows {VERSION}")
+
+
 def open_for_reading(path: Path) -> sqlite3.Connection | None:
-    """A view that cannot write, for the command line; None of a file that is just being made. Raises sqlite3.Error."""
+    """A view that cannot write, for the command line; None while the file has no tables yet.
+
+    Raises sqlite3.Error or NewerOutbox.
+    """
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_WAIT_S, isolation_level=None)
     try:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error:
+        version, tables = db.execute(
+            "SELECT (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
+        ).fetchone()
+        _refuse_newer(version)
+    except BaseException:
         db.close()
         raise
-    if version == 0:
+    if not tables:
         db.close()
         return None
     return db

@@ -16,7 +16,7 @@ from typing import Any
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.schema import open_for_reading as open_journal
-from edge_runtime.sync.outbox_schema import open_for_reading
+from edge_runtime.sync.outbox_schema import NewerOutbox, open_for_reading
 
 OUTBOX, JOURNAL = "outbox.db", "journal.db"
 LOOK_EVERY_S = 0.2
@@ -33,13 +33,15 @@ def spool_status(state: Path) -> dict[str, Any]:
     try:
         db = open_for_reading(path) if path.is_file() else None
         if db is None:
-            raise StorageError(f"no outbox at {path}: nothing was to be delivered yet (start `edge-runtime sync`)")
+            raise StorageError(f"no outbox at {path} yet: `edge-runtime sync` makes it when it starts")
         try:
             found = _read(db)
         finally:
             db.close()
         found["newest_part"], unread = _unread(state / JOURNAL, found["read_to_part"])
         found["unread"] = unread + found["behind"]
+    except NewerOutbox as err:
+        raise StorageError(f"the outbox {path} is of a newer release ({err}): update this one") from err
     except (sqlite3.Error, ValueError) as err:
         raise StorageError(f"cannot read the outbox {path}: {err}") from err
     found["bytes"] = sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from contextlib import closing as closing_db
 from pathlib import Path
 
 import pytest
@@ -109,5 +111,12 @@ def test_a_box_that_never_had_an_uplink_says_so(tmp_path):
 
 def test_an_outbox_that_is_just_being_made_is_none_yet(tmp_path):
     (tmp_path / "outbox.db").touch()
-    with pytest.raises(StorageError, match=r"no outbox at .* nothing was to be delivered yet"):
+    with pytest.raises(StorageError, match=r"no outbox at .* yet"):
+        spool_status(tmp_path)
+
+
+def test_an_outbox_of_a_newer_release_is_left_alone(tmp_path):
+    with closing_db(sqlite3.connect(tmp_path / "outbox.db")) as db:
+        db.executescript("CREATE TABLE meta (other); PRAGMA user_version = 99;")
+    with pytest.raises(StorageError, match=r"of a newer release \(schema version 99"):
         spool_status(tmp_path)

@@ -128,7 +128,15 @@ def test_once_that_cannot_deliver_says_so(tmp_path):
     recorded(file)
     done = edge_runtime("sync", "--once", "--timeout", "1.5", "--config", str(file))
     assert done.returncode == 1
-    assert re.search(r"\d+ records and \d+ parts of the journal still wait: no link to .*1\.5 s", done.stderr)
+    assert re.search(r"not all delivered, \d+ parts .* not read yet: no link to .* records wait .*1\.5 s", done.stderr)
+
+
+def test_once_without_an_outbox_says_why_there_is_none(tmp_path):
+    file = station(tmp_path, {"port": free_port()})
+    (state(file) / "outbox.db").mkdir(parents=True)
+    done = edge_runtime("sync", "--once", "--timeout", "3", "--config", str(file))
+    assert done.returncode == 1
+    assert "not all delivered: the outbox in " in done.stderr.splitlines()[-1]
 
 
 def test_a_station_without_an_uplink_is_told_so(tmp_path):

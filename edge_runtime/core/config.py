@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -231,7 +232,10 @@ class SyncConfig(Section):
     username: Text = Field("", description="MQTT user name; empty where the certificate says who the box is")
     password_file: Text = Field("", description="file with the MQTT password")
     tls: bool = Field(False, description="speak TLS 1.3 to the broker")
-    ca_file: Text = Field("", description="certificates of the authority that signed the broker's; empty: the system's")
+    ca_file: Text = Field(
+        "",
+        description="certificates of the authority that signed those of broker and picture server; empty: the system's",
+    )
     cert_file: Text = Field("", description="this box's certificate, for mutual TLS")
     key_file: Text = Field("", description="private key of this box's certificate")
     window: int = Field(100, ge=1, le=10_000, description="records under way without an acknowledgement, at most")
@@ -246,7 +250,7 @@ class SyncConfig(Section):
     quota_mb: int = Field(1000, ge=5, description="space for records that wait; past it they stay in the journal")
     metrics_every_s: float = Field(60.0, ge=0, le=86_400, description="between health and metrics records; 0: none")
     evidence: Literal["off", "mqtt", "http"] = Field("off", description="how pictures of parts are uploaded")
-    evidence_url: Text = Field("", description="http: folder the pictures are PUT into, https://host/path")
+    evidence_url: Text = Field("", description="http: folder the pictures are PUT into, https://host:port/path")
     evidence_verdicts: tuple[Literal["accept", "reject", "unsure"], ...] = Field(
         ("reject", "unsure"), description="verdicts whose pictures are uploaded without being asked for"
     )
@@ -268,13 +272,24 @@ class SyncConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> SyncConfig:
-        if self.evidence == "http" and not self.evidence_url.startswith(("http://", "https://")):
-            raise ValueError(f"evidence 'http' needs evidence_url, https://host/path, not {self.evidence_url!r}")
+        if self.evidence == "http" and not _is_web_address(self.evidence_url):
+            raise ValueError(
+                "evidence 'http' needs evidence_url, https://host:port/path without user and password, not "
+                f"{self.evidence_url.rpartition('@')[2]!r}"
+            )
         if bool(self.cert_file) != bool(self.key_file):
             raise ValueError("cert_file and key_file belong together: give both or neither")
         if self.cert_file and not self.tls:
             raise ValueError("cert_file is of use with TLS only: set tls = true")
         return self
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and "@" not in url.netloc and url.port != 0
+    except ValueError:  # of a port that is none
+        return False
 
 
 class SoundConfig(Section):

@@ -18,12 +18,18 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from edge_runtime.sync.evidence_upload import Refused, Upload
+from edge_runtime.sync.mqtt_link_refusal import NO_TLS
+from edge_runtime.sync.tls_files import FileTrouble
 
 HTTP_CHUNK = 1024 * 1024
 ANSWER_WAIT_S = 15.0
 _NEVER = (413, 415, 422)  # too large, wrong kind, not understood: asking again gives the same answer
 _ANEW = (409, 416)  # what it has is not what we think
 _HAS = re.compile(r"bytes=0-(\d+)$")
+
+
+class Answered(ConnectionError):
+    """The server was reached and did not take the picture; it may later."""
 
 
 class _Job(NamedTuple):
@@ -120,20 +126,27 @@ class HttpCarrier:
 
     def _in_words(self, error: OSError) -> str:
         """Why the server was not reached, and what to look at. A FileTrouble and an answer of the server say it."""
-        host = self._url.hostname
+        if isinstance(error, FileTrouble | Answered):
+            return str(error)
+        host, where = self._url.hostname or "", self._url.netloc
         if isinstance(error, ssl.SSLCertVerificationError):
             why = error.verify_message.lower().rstrip(".")
-            return (f"the certificate of {host} is not trusted ({why}): check sync.evidence_url, sync.ca_file and this "
-                    "box's clock")  # fmt: skip
+            return (f"the certificate of {where} is not trusted ({why}): check sync.evidence_url, sync.ca_file and the "
+                    "clock of this box")  # fmt: skip
+        if isinstance(error, ssl.SSLError) and error.reason in NO_TLS:
+            return f"{where} does not seem to speak TLS: check port and https in sync.evidence_url"
         if isinstance(error, ssl.SSLError):
-            return f"{host} does not seem to speak TLS ({error.reason}): check port and https in sync.evidence_url"
+            why = (error.reason or "it hangs up").lower().replace("_", " ")
+            return (f"{where} refuses TLS ({why}): it must speak TLS 1.3 and, if it wants a certificate of this box, "
+                    "accept sync.cert_file")  # fmt: skip
         if isinstance(error, TimeoutError):
-            return f"no answer of {host} within {ANSWER_WAIT_S:g} s: check sync.evidence_url, cable and firewall"
+            return f"no answer of {where} within {ANSWER_WAIT_S:g} s: check sync.evidence_url, cable and firewall"
         if isinstance(error, socket.gaierror):
             return f"the name {host} is not known: check sync.evidence_url and the name server"
         if isinstance(error, ConnectionRefusedError):
-            return f"nobody listens at {self._url.netloc}: check sync.evidence_url and that the server runs"
-        return str(error) or type(error).__name__
+            return f"nobody listens at {where}: check sync.evidence_url and that the server runs"
+        why = error.strerror or str(error) or type(error).__name__
+        return f"{where} is not reached ({why}): check sync.evidence_url, cable and firewall"
 
     @staticmethod
     def _understand(answer: http.client.HTTPResponse, end: int) -> int:
@@ -147,4 +160,4 @@ class HttpCarrier:
             return 0
         if answer.status in _NEVER:
             raise Refused(f"the server answers {answer.status} {answer.reason}")
-        raise ConnectionError(f"the server answers {answer.status} {answer.reason}: check sync.evidence_url and rights")
+        raise Answered(f"the server answers {answer.status} {answer.reason}: check sync.evidence_url and rights")

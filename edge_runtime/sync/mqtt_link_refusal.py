@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NOT_YET, _EXPIRED = 9, 10
 _OTHER_NAME = (62, 64)
 _NOT_SIGNED = (18, 19, 20, 21)
-_NO_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+NO_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _RENEW = "renew it (tools/certs client)"
 # what a broker says of our certificate (RFC 8446, 6.2), as OpenSSL names it
 _ALERTS = {
@@ -69,7 +69,7 @@ def explain_refusal(error: Exception, settings: LinkSettings) -> str:
         return f"the name {settings.host} is not known ({error.strerror}): check sync.host and the name server"
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there: check sync.host, sync.port and that the broker runs"
-    if settings.tls and (isinstance(error, ConnectionError | ssl.SSLEOFError) or _reason(error) in _NO_TLS):
+    if settings.tls and (isinstance(error, ConnectionError | ssl.SSLEOFError) or _reason(error) in NO_TLS):
         or_plain = "" if settings.username else ", or sync.tls = false"  # no advice of ours sends a password in clear
         return (f"{settings.host}:{settings.port} does not seem to speak TLS: set sync.port to the broker's port for "
                 f"TLS, usually 8883{or_plain}")  # fmt: skip

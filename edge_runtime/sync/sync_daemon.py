@@ -96,7 +96,7 @@ class SyncDaemon:
         )
         self.outbox = Outbox(state / OUTBOX, RecordFormat(self._box), self._wall)
         self._tail = JournalTail(state / JOURNAL, clock)
-        self._carrier = make_carrier(cfg, self.link, self.topics.files, self._box)
+        self._carrier = make_carrier(cfg, self.link, self.topics.files, self._box, env)
         pictures_of = cfg.evidence_verdicts if self._carrier else ()
         self._feeder = Feeder(self.outbox, self._tail, self._wall, pictures_of)
         self._sender = Sender(

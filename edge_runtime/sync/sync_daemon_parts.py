@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from edge_runtime.sync.tls_files import tls_context
 
 def link_settings(cfg: SyncConfig, box: str, env: Mapping[str, str], suffix: str = "") -> LinkSettings:
     """How to reach the broker. suffix: for a second connection with a client id of its own."""
-    files = TlsFiles(*(credential(name, env) for name in (cfg.ca_file, cfg.cert_file, cfg.key_file)))
     return LinkSettings(
         host=cfg.host,
         port=cfg.port,
@@ -28,11 +26,15 @@ def link_settings(cfg: SyncConfig, box: str, env: Mapping[str, str], suffix: str
         keepalive_s=cfg.keepalive_s,
         username=cfg.username,
         password_file=credential(cfg.password_file, env),
-        tls=files if cfg.tls else None,
+        tls=tls_files(cfg, env) if cfg.tls else None,
         window=cfg.window,
         ack_timeout_s=cfg.ack_timeout_s,
         reconnect_max_s=cfg.reconnect_max_s,
     )
+
+
+def tls_files(cfg: SyncConfig, env: Mapping[str, str]) -> TlsFiles:
+    return TlsFiles(*(credential(name, env) for name in (cfg.ca_file, cfg.cert_file, cfg.key_file)))
 
 
 def credential(name: str, env: Mapping[str, str]) -> str:
@@ -41,18 +43,14 @@ def credential(name: str, env: Mapping[str, str]) -> str:
     return str(Path(folder) / name) if name and folder and "/" not in name else name
 
 
-def make_carrier(cfg: SyncConfig, link: MqttLink, topic: str, box: str) -> Carrier | None:
+def make_carrier(cfg: SyncConfig, link: MqttLink, topic: str, box: str, env: Mapping[str, str]) -> Carrier | None:
     """None where pictures stay on the box."""
     if cfg.evidence == "off":
         return None
     if cfg.evidence == "mqtt":
         return MqttCarrier(link, topic, box)
-    tls = link.settings.tls
-
-    def context() -> ssl.SSLContext | None:
-        return tls_context(tls) if tls else None
-
-    return HttpCarrier(cfg.evidence_url, box, context, link.wake)
+    files = tls_files(cfg, env)  # the picture server may speak TLS where the broker does not
+    return HttpCarrier(cfg.evidence_url, box, lambda: tls_context(files), link.wake)
 
 
 def make_uploads(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import re
+import socket
 import ssl
 import threading
 import time
@@ -12,20 +13,24 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import Broker, Consumer, Line, Proxy, free_port, until
+from sync_rig import Broker, Consumer, Line, Proxy, until
 from uplink_rig import make_authority
 
 from edge_runtime.core.clock import SECOND
+from edge_runtime.core.config import SyncConfig
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import PartKey
 from edge_runtime.sync.evidence_upload import Upload
 from edge_runtime.sync.evidence_upload_http import HTTP_CHUNK, HttpCarrier
 from edge_runtime.sync.evidence_upload_pace import TokenBucket, is_within
+from edge_runtime.sync.mqtt_link_settings import TlsFiles
 from edge_runtime.sync.sync_daemon import SyncDaemon
+from edge_runtime.sync.tls_files import tls_context
 
 START = Callable[..., SyncDaemon]
 
@@ -239,27 +244,39 @@ def test_a_picture_that_the_server_never_takes_is_dropped_and_the_next_goes(
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("authority", ("certificate of 127.0.0.1 is not trusted", "sync.ca_file", "sync.evidence_url")),
-        ("plain", ("127.0.0.1 does not seem to speak TLS", "https in sync.evidence_url")),
-        ("closed", ("nobody listens at 127.0.0.1:", "check sync.evidence_url")),
-        ("name", ("the name pictures.invalid is not known", "check sync.evidence_url")),
+        ("authority", ("certificate of 127.0.0.1:PORT is not trusted", "sync.ca_file", "sync.evidence_url")),
+        ("plain", ("127.0.0.1:PORT does not seem to speak TLS", "https in sync.evidence_url")),
+        ("old", ("refuses TLS", "protocol version", "must speak TLS 1.3")),
+        ("client", ("refuses TLS", "accept sync.cert_file")),
+        ("closed", ("nobody listens at 127.0.0.1:PORT: check sync.evidence_url",)),
+        ("name", ("the name 127.0.0.1 is not known", "check sync.evidence_url")),
     ],
 )
 def test_a_server_that_cannot_be_reached_is_told_with_what_to_look_at(
-    fault: str, words: tuple[str, ...], server: Folder, tmp_path: Path
-) -> None:
-    context, host, port = ssl.create_default_context(), "127.0.0.1", server.server_port
-    if fault == "authority":
+    fault: str, words: tuple[str, ...], server: Folder, tmp_path: Path, closing: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    context, port = ssl.create_default_context(), server.server_port
+    if fault in ("authority", "old", "client"):
         pki = make_authority(tmp_path / "pki")
         own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         own.load_cert_chain(pki / "broker.pem", pki / "broker.key")
+        if fault != "authority":
+            context = tls_context(TlsFiles(str(pki / "ca.pem"), "", ""))
+        if fault == "old":
+            own.maximum_version = ssl.TLSVersion.TLSv1_2
+        elif fault == "client":
+            own.load_verify_locations(pki / "ca.pem")
+            own.verify_mode = ssl.CERT_REQUIRED
         server.socket = own.wrap_socket(server.socket, server_side=True)
     elif fault == "closed":
-        port = free_port()
+        nobody = closing.enter_context(socket.socket())
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        port = nobody.getsockname()[1]
     elif fault == "name":
-        host = "pictures.invalid"  # RFC 2606: never a name
+        monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=socket.gaierror(-2, "Name or service not known")))
     answered = threading.Event()
-    carrier = HttpCarrier(f"https://{host}:{port}", "box-7", lambda: context, answered.set)
+    carrier = HttpCarrier(f"https://127.0.0.1:{port}", "box-7", lambda: context, answered.set)
     try:
         carrier.send(Upload(1, "1.jpg", "7-1", "reject", False, 3, "0" * 64, 0), b"abc")
         assert answered.wait(30)
@@ -267,7 +284,14 @@ def test_a_server_that_cannot_be_reached_is_told_with_what_to_look_at(
             carrier.result()
     finally:
         carrier.stop()
-    assert all(word in str(told.value) for word in words), told.value
+    assert all(word.replace("PORT", str(port)) in str(told.value) for word in words), told.value
+
+
+@pytest.mark.parametrize("url", ["", "ftp://x/y", "http:///x", "https://:1/x", "http://h:99999/", "http://me:pw@h/"])
+def test_an_address_of_no_server_is_refused_without_telling_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="needs evidence_url") as told:
+        SyncConfig(evidence="http", evidence_url=url)
+    assert "me:pw@" not in str(told.value).partition("[type=")[0]
 
 
 # -- pace --------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Amounts:
     human_hard: int = 1
     espeak_plain: int = 4
     human_plain: int = 1
-    copies: int = 3  # ways through the world of each take
+    copies: int = 2  # ways through the world of each take
 
     def scaled(self, share: float) -> Amounts:
         return Amounts(*(max(1, round(getattr(self, name) * share)) for name in self.__slots__))

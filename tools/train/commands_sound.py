@@ -32,6 +32,11 @@ def resample(sound: F32, ratio: float) -> F32:
     return np.asarray(np.fft.irfft(fitted, m) * (m / n), np.float32)
 
 
+def _fast(samples: int) -> int:
+    """At least so many, and a size that the transform is quick at: a large prime factor makes it five times as slow."""
+    return -(-samples // 1024) * 1024
+
+
 def trim(sound: F32, fall_db: float = 40.0) -> F32:
     """Without the silence at both ends."""
     step = RATE_HZ // 100
@@ -92,9 +97,10 @@ def white(samples: int, rng: Rng) -> F32:
 
 def pink(samples: int, rng: Rng) -> F32:
     """Falling by 2-6 dB an octave."""
-    hz = np.fft.rfftfreq(samples, 1.0 / RATE_HZ)
+    size = _fast(samples)
+    hz = np.fft.rfftfreq(size, 1.0 / RATE_HZ)
     slope = np.maximum(hz, 20.0) ** -rng.uniform(0.35, 1.0)
-    return unit(np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * slope, samples))
+    return unit(np.fft.irfft(np.fft.rfft(rng.standard_normal(size)) * slope, size)[:samples])
 
 
 def hum(samples: int, rng: Rng) -> F32:
@@ -112,10 +118,11 @@ def hum(samples: int, rng: Rng) -> F32:
 
 def machine(samples: int, rng: Rng) -> F32:
     """Air and gears: a band of noise that beats."""
-    hz = np.fft.rfftfreq(samples, 1.0 / RATE_HZ)
+    size = _fast(samples)
+    hz = np.fft.rfftfreq(size, 1.0 / RATE_HZ)
     centre, width = np.exp(rng.uniform(np.log(150.0), np.log(5000.0))), rng.uniform(0.2, 1.0)
     band = np.exp(-0.5 * (np.log(np.maximum(hz, 1.0) / centre) / width) ** 2)
-    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * band, samples)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(size)) * band, size)[:samples]
     beat = 1.0 + rng.uniform(0.0, 0.9) * np.sin(2 * np.pi * rng.uniform(1.0, 30.0) * np.arange(samples) / RATE_HZ)
     return unit(noise * beat)
 
@@ -160,28 +167,31 @@ def _room(sound: F32, rng: Rng) -> F32:
     tail *= rng.random(n) < np.minimum(t / 0.03, 1.0)  # sparse at first, dense after 30 ms
     tail *= 10.0 ** (-rng.uniform(0.0, 15.0) / 20.0) / max(float(np.sqrt(np.sum(tail**2))), 1e-9)
     tail[0] = 1.0
-    size = len(sound) + n
+    size = _fast(len(sound) + n)
     wet = np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(tail, size), size)
     return np.asarray(wet[: len(sound) + n // 3], np.float32)
 
 
 def _colour(sound: F32, rng: Rng) -> F32:
     """A cheap microphone: a tilt, a bump, a limited band."""
-    spectrum = np.fft.rfft(sound)
-    hz = np.maximum(np.fft.rfftfreq(len(sound), 1.0 / RATE_HZ), 20.0)
+    size = _fast(len(sound))
+    spectrum = np.fft.rfft(sound, size)
+    hz = np.maximum(np.fft.rfftfreq(size, 1.0 / RATE_HZ), 20.0)
     octaves = np.log2(hz / 1000.0)
     db = rng.uniform(-4.0, 4.0) * octaves
     db += rng.uniform(-8.0, 8.0) * np.exp(-0.5 * ((octaves - rng.uniform(-2.5, 2.5)) / 0.6) ** 2)
     low, high = rng.uniform(30.0, 300.0), rng.uniform(3400.0, 8000.0)
     db -= 12.0 * np.maximum(np.log2(low / hz), 0.0) + 24.0 * np.maximum(np.log2(hz / high), 0.0)
-    return np.asarray(np.fft.irfft(spectrum * 10.0 ** (np.clip(db, -60, 30) / 20.0), len(sound)), np.float32)
+    coloured = np.fft.irfft(spectrum * 10.0 ** (np.clip(db, -60, 30) / 20.0), size)
+    return np.asarray(coloured[: len(sound)], np.float32)
 
 
 def _band(sound: F32, low_hz: float, high_hz: float) -> F32:
-    spectrum = np.fft.rfft(sound)
-    hz = np.fft.rfftfreq(len(sound), 1.0 / RATE_HZ)
+    size = _fast(len(sound))
+    spectrum = np.fft.rfft(sound, size)
+    hz = np.fft.rfftfreq(size, 1.0 / RATE_HZ)
     spectrum[(hz < low_hz) | (hz > high_hz)] = 0.0
-    return np.asarray(np.fft.irfft(spectrum, len(sound)), np.float32)
+    return np.asarray(np.fft.irfft(spectrum, size)[: len(sound)], np.float32)
 
 
 def _telephone(sound: F32, rng: Rng) -> F32:

@@ -36,15 +36,18 @@ def judge_seed(kind: Kind, seed: int, precision: Precision, recipe: str, work: P
     return _once(model.bundle.folder / ".." / f"brief-{seed}.json", lambda: judge_briefly(model))
 
 
-def judge_fully(kind: Kind, seed: int, recipe: str, work: Path, digits: Path | None) -> dict[str, Share]:
-    """All figures of one int8 network; digits: a folder of more people's digits, where there is one."""
+def judge_best(
+    kind: Kind, seed: int, recipe: str, work: Path, digits: Path | None
+) -> tuple[dict[str, Share], dict[str, Share]]:
+    """The main figures of one int8 network, and all of them; digits: a folder of more people's, where there is one."""
+    brief = judge_seed(kind, seed, "int8", recipe, work)
     model = open_keyword_model(drafted(work, kind, seed, "int8", recipe))
 
     def everything() -> dict[str, Share]:
         found = judge(model) | judge_commands(model, _held_back_commands(work))
         return found | judge_digits(model, digits) if digits else found
 
-    return _once(model.bundle.folder / ".." / f"full-{seed}.json", everything)
+    return brief, _once(model.bundle.folder / ".." / f"full-{seed}.json", everything)
 
 
 def _once(path: Path, measure: Callable[[], dict[str, Share]]) -> dict[str, Share]:

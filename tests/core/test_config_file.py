@@ -129,3 +129,10 @@ def test_the_service_is_found_by_whoever_uses_its_station(tmp_path, monkeypatch)
     path.write_text("recording = 3\n")
     with pytest.raises(ConfigError, match="recording = 3"):
         load(path)
+
+
+def test_the_fault_of_a_whole_section_does_not_show_what_is_in_it(tmp_path):
+    text = '[sync]\nevidence = "http"\nevidence_url = "https://me:secret@h/x"\npassword_file = "/keys/mqtt"\n'
+    with pytest.raises(ConfigError, match="sync: evidence 'http' needs evidence_url") as caught:
+        load(write(tmp_path, text))
+    assert "secret" not in str(caught.value) and "/keys/mqtt" not in str(caught.value)

@@ -287,6 +287,12 @@ def test_a_server_that_cannot_be_reached_is_told_with_what_to_look_at(
     assert all(word.replace("PORT", str(port)) in str(told.value) for word in words), told.value
 
 
+@pytest.mark.parametrize("host", ["mqtt://broker", "me:pw@broker"])
+def test_a_broker_is_named_by_its_host_alone(host: str) -> None:
+    with pytest.raises(ValueError, match="address of the broker alone"):
+        SyncConfig(host=host)
+
+
 @pytest.mark.parametrize("url", ["", "ftp://x/y", "http:///x", "https://:1/x", "http://h:99999/", "http://me:pw@h/"])
 def test_an_address_of_no_server_is_refused_without_telling_its_password(url: str) -> None:
     with pytest.raises(ValueError, match="needs evidence_url") as told:

@@ -42,6 +42,7 @@ from firmware_bridge.registers import Reason
 
 log = logging.getLogger(__name__)
 
+TROUBLES = ("link.lost", "controller.tripped", "controller.reset", "controller.events_lost", "gate.unconfirmed")
 REMEMBERED = 4096  # decided parts kept to recognise repeats
 
 _STATES = {
@@ -279,7 +280,9 @@ class Rejecter:
 
     def _tell(self, kind: str, **detail: Any) -> None:
         self._counts[kind] += 1
-        log.info("%s %s", kind, " ".join(f"{name}={value}" for name, value in detail.items()))
+        is_trouble = kind in TROUBLES and detail.get("reason") != "disarmed"  # as at each stop
+        level = logging.WARNING if is_trouble else logging.INFO
+        log.log(level, "%s %s", kind, " ".join(f"{name}={value}" for name, value in detail.items()))
         self._on_event(Event(kind, self._clock(), detail))
 
 

@@ -3,12 +3,17 @@
 JPEG goes through simplejpeg, which releases the GIL and tells damage apart from end of file; a JPEG that stops in the
 middle would otherwise become a picture with a grey lower half, and the grey half a verdict. PNG and BMP go through cv2,
 which is silent about both, so their chunks and lengths are checked here.
+
+What a file says of how it is to be seen is followed or refused, never passed over: a picture is turned as its Exif tag
+wants it, the sixteen bits of a channel become eight, and a picture with transparent places is refused, because the
+colours under them differ from file to file and no viewer shows them.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,9 +21,12 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from edge_runtime.core.errors import EdgeError
+from edge_runtime.core.orientation import orientation, turn
 
 MAX_MEGAPIXELS = 64  # 192 MB as RGB; the largest industrial area cameras on such a box have 25
 KINDS = "JPEG, PNG or BMP"
+
+DEEP_FROM = 4096  # a 16-bit file whose brightest value is below holds 12 or 10 bits: which is white is not in it
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -28,20 +36,20 @@ class PictureError(EdgeError):
 
 
 def decode_picture(content: bytes) -> NDArray[np.uint8]:
-    """Pixels of a picture file, uint8 RGB (height, width, 3). Raises PictureError in one sentence.
-
-    Nothing is rotated: a camera's orientation tag is ignored, as the line never has one.
-    """
+    """Pixels of a picture file as viewers show them, uint8 RGB (height, width, 3). Raises PictureError."""
     width, height = picture_size(content)
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         raise PictureError(
             f"{width}x{height} is {width * height / 1e6:.0f} megapixels, at most {MAX_MEGAPIXELS} are decoded"
         )
-    return _decode_jpeg(content) if content.startswith(b"\xff\xd8") else _decode_other(content)
+    if content.startswith(b"BM"):
+        return _decode_other(content)
+    pixels = _decode_jpeg(content) if content.startswith(b"\xff\xd8") else _decode_other(content)
+    return turn(pixels, orientation(content))
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
-    """Width and height as the file's header says. Raises PictureError when it is none of the known kinds."""
+    """Width and height as stored, before it is turned. Raises PictureError when it is none of the known kinds."""
     if not content:
         raise PictureError("the file is empty")
     try:
@@ -69,17 +77,47 @@ def _decode_jpeg(content: bytes) -> NDArray[np.uint8]:
 
 
 def _decode_other(content: bytes) -> NDArray[np.uint8]:
-    if content.startswith(_PNG):
+    is_png = content.startswith(_PNG)
+    if is_png:
         _check_png(content)
     elif struct.unpack("<I", content[2:6])[0] > len(content):
         raise PictureError("damaged BMP, it ends early")
+    # a BMP's fourth byte is padding, which most writers leave at 0: only PNG is asked for its alpha
+    flags = cv2.IMREAD_UNCHANGED if is_png else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as err:
         raise PictureError(f"damaged picture ({' '.join(str(err).split())[:200]})") from err
     if pixels is None:
         raise PictureError("damaged picture, it cannot be decoded")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    return _as_rgb(_as_bytes(_opaque(np.asarray(pixels))))
+
+
+def _opaque(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Without its alpha channel, where that hides nothing."""
+    if pixels.ndim < 3 or pixels.shape[2] != 4:
+        return pixels
+    hidden = float(np.mean(pixels[..., 3] != np.iinfo(pixels.dtype).max))
+    if hidden:
+        raise PictureError(f"{hidden:.1%} of it is transparent, and what lies under that is not seen; save it opaque")
+    return pixels[..., :3]
+
+
+def _as_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    brightest = int(pixels.max())
+    if brightest < DEEP_FROM:
+        raise PictureError(
+            f"16 bits a channel, of which the brightest value is {brightest}: which value is white cannot be known; "
+            "save it with 8 bits"
+        )
+    return np.asarray(cv2.convertScaleAbs(pixels, alpha=255.0 / 65535.0), np.uint8)
+
+
+def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    code = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
 
 
 def _check_png(content: bytes) -> None:

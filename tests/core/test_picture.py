@@ -80,3 +80,93 @@ def test_random_damage_never_gets_out_as_another_error():
                 decode_picture(bytes(damaged))
             except PictureError:
                 pass
+
+
+# -- what a file says of how it is to be seen -----------------------------------------------------------------------
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def exif(value: int, order: str = ">", kind: int = 3, tag: int = 0x0112) -> bytes:
+    head = (b"MM" if order == ">" else b"II") + struct.pack(f"{order}HI", 42, 8)
+    others = struct.pack(f"{order}HHIHH", 0x010F, 3, 1, 7, 0)  # a directory has more than one entry
+    return head + struct.pack(f"{order}H", 2) + others + struct.pack(f"{order}HHIHH", tag, kind, 1, value, 0) + bytes(4)
+
+
+def with_exif(content: bytes, tiff: bytes) -> bytes:
+    if content.startswith(b"\xff\xd8"):
+        body = b"Exif\x00\x00" + tiff
+        return content[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + content[2:]
+    end = 8 + 25  # signature and IHDR
+    return content[:end] + chunk(b"eXIf", tiff) + content[end:]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+@pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_a_picture_is_turned_as_opencv_turns_it(kind, order, value):
+    content = with_exif(encoded(kind), exif(value, order))
+    witness = with_exif(encoded("jpg"), exif(value, order))  # of PNG, OpenCV reads the tag only in some builds
+    expected = cv2.cvtColor(cv2.imdecode(np.frombuffer(witness, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    pixels = decode_picture(content)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "tiff", [b"", b"MM", exif(0), exif(9), exif(6, kind=4), exif(6, tag=0x0113), exif(6)[:20], b"XX" + exif(6)[2:]]
+)
+def test_a_tag_that_makes_no_sense_turns_nothing(tiff):
+    for kind in ("jpg", "png"):
+        assert decode_picture(with_exif(encoded(kind), tiff)).shape == IMAGE.shape
+
+
+def test_transparent_pictures_are_refused_and_opaque_ones_are_not():
+    opaque = np.dstack([IMAGE, np.full(IMAGE.shape[:2], 255, np.uint8)])
+    assert (decode_picture(png(opaque)) == IMAGE[..., ::-1]).all()
+    for share in (1, 40):  # rows that are not quite opaque
+        hidden = opaque.copy()
+        hidden[:share, :, 3] = 254
+        with pytest.raises(PictureError, match="is transparent"):
+            decode_picture(png(hidden))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def made_png(colour_type: int, rows: list[bytes], *extra: bytes) -> bytes:
+    """4 columns, 8 bits."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, len(rows), 8, colour_type, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\x00" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + pixels + chunk(b"IEND", b"")
+
+
+def test_grey_with_alpha_is_refused_where_it_hides_something():
+    assert decode_picture(made_png(4, [bytes([90, 255] * 4)]))[0, 0].tolist() == [90, 90, 90]
+    with pytest.raises(PictureError, match="transparent"):
+        decode_picture(made_png(4, [bytes([90, 0] * 4)]))
+
+
+def test_palette_with_transparent_entries_is_refused():
+    rows, palette = [bytes([0, 1, 0, 1])] * 4, chunk(b"PLTE", bytes([200, 0, 0, 0, 200, 0]))
+    assert decode_picture(made_png(3, rows, palette))[0, 0].tolist() == [200, 0, 0]
+    with pytest.raises(PictureError, match=r"50\.0% of it is transparent"):
+        decode_picture(made_png(3, rows, palette, chunk(b"tRNS", b"\x00")))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_become_eight(channels):
+    deep = np.linspace(0, 65535, 48 * 64 * channels).astype(np.uint16).reshape(48, 64, channels)
+    pixels = decode_picture(png(deep[..., 0] if channels == 1 else deep))
+    assert pixels.dtype == np.uint8 and pixels.shape == (48, 64, 3)
+    assert np.abs(pixels[..., ::-1] * 257.0 - deep).max() <= 257
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_few_bits_in_a_sixteen_bit_file_are_refused_not_judged_as_a_dark_part(bits):
+    deep = np.linspace(0, 2**bits - 1, 48 * 64).astype(np.uint16).reshape(48, 64)
+    with pytest.raises(PictureError, match=f"brightest value is {2**bits - 1}"):
+        decode_picture(png(deep))

@@ -3,6 +3,9 @@
 RTU has no transaction id, so a reply that comes after its timeout looks like the reply to the next request. Hence,
 after a timeout, this client stays silent for one full timeout more and throws away what it hears meanwhile. Nothing is
 ever sent again from here: the caller decides, and writes levels, so that a second write changes nothing.
+
+Silence does not end a reply here, its length does: USB adapters and serial servers hand a reply on in pieces, 16 ms
+apart and more, which on the wire was one. A reply that has begun is waited for as long as it goes on.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ from firmware_bridge.modbus import (
 from firmware_bridge.rs485_echo import Echo
 
 THINKING_NS = 60 * MS  # for the far side: a scan cycle of a slow PLC, and a USB adapter's 16 ms each way
+EXCEPTION_SIZE = 5  # unit, function, code, CRC
+PIECE_NS = 50 * MS  # between two pieces of one reply: three turns of an adapter that hands on every 16 ms
+PIECES_NS = 500 * MS  # for all of them: the largest reply in pieces of 16 bytes, 16 ms apart, takes 260
 BABBLE_NS = 2_000 * MS  # of uninterrupted foreign bytes; then it is asked again all the same
 
 
@@ -75,7 +81,7 @@ class RtuClient:
         self._frame = b""
         self._head = b""
         self._sent_ns = 0
-        self._timeout_ns = 0
+        self._timeout_ns = 0  # after sending; grows while a reply comes in pieces
         self._free_ns = 0  # no sooner than this may anything be sent
         self._is_flushing = False
         self._babble_ends_ns = 0  # no longer than this is a line without silence waited for
@@ -130,6 +136,8 @@ class RtuClient:
         data = self._echo.strip(data)
         self._is_twin_due = self._is_twin_due and self._echo.dropped == dropped
         if not data:
+            if self._request is not None and self._echo.held:  # a reply may begin as our own request does
+                self._wait_for_rest(now_ns)
             return
         if self._request is not None:
             self._babble_ends_ns = now_ns + BABBLE_NS
@@ -200,7 +208,11 @@ class RtuClient:
                 self._echo.answered(at)
                 return
             at = heard.find(request.unit, at + 1)
-        if not self._is_damaged(request, now_ns):
+        if self._is_damaged(request, now_ns):
+            return
+        if self._has_begun(request):
+            self._wait_for_rest(now_ns)
+        else:
             self._note_foreign(request)
 
     def _drop_own(self, request: Request) -> None:
@@ -217,8 +229,8 @@ class RtuClient:
     def _is_answer_at(self, at: int, request: Request, now_ns: int) -> bool:
         heard = self._heard
         if heard[at : at + 2] == bytes((request.unit, request.function | EXCEPTION_BIT)):
-            frame = heard[at : at + 5]
-            if len(frame) < 5 or crc16(frame):
+            frame = heard[at : at + EXCEPTION_SIZE]
+            if len(frame) < EXCEPTION_SIZE or crc16(frame):
                 return False
             code = frame[2]
             self._fail(request, Failure.EXCEPTION, f"unit {request.unit} answers {exception_text(code)} to function "
@@ -248,6 +260,20 @@ class RtuClient:
         self._fail(request, Failure.DAMAGED, f"a reply of unit {request.unit} with a bad CRC: check wiring, shield and "
                    "termination", now_ns)  # fmt: skip
         return True
+
+    def _has_begun(self, request: Request) -> bool:
+        """Whether what was heard last may be the first bytes of the reply."""
+        heard = bytes(self._heard)
+        refusal = bytes((request.unit, request.function | EXCEPTION_BIT))
+        for head, size in ((self._head, request.reply_size), (refusal, EXCEPTION_SIZE)):
+            at = heard.rfind(head)
+            if 0 <= at and len(heard) - at < size:
+                return True
+        return any(heard.endswith(self._head[:size]) for size in range(1, len(self._head)))
+
+    def _wait_for_rest(self, now_ns: int) -> None:
+        wanted_ns = min(now_ns - self._sent_ns + PIECE_NS, PIECES_NS)
+        self._timeout_ns = max(self._timeout_ns, wanted_ns)
 
     def _note_foreign(self, request: Request) -> None:
         """Whether all that was heard is a whole good reply of another unit."""

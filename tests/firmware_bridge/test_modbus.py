@@ -23,9 +23,10 @@ from firmware_bridge.modbus import (
     reply_size,
     request_size,
     with_crc,
+    write_reply,
     write_request,
 )
-from firmware_bridge.modbus_client import BABBLE_NS, Answered, Failed, Failure, RtuClient
+from firmware_bridge.modbus_client import BABBLE_NS, PIECE_NS, PIECES_NS, Answered, Failed, Failure, RtuClient
 from firmware_bridge.modbus_server import Refused, RtuServer
 
 UNIT = 7
@@ -324,6 +325,7 @@ class Wire:
 
 READ = read_request(UNIT, 10, 3)
 GOOD = read_reply(READ, [1, 2, 3])
+WRITE = write_request(UNIT, 10, [4, 5, 6])
 
 
 def test_a_reply_is_an_answer_with_its_times():
@@ -338,6 +340,54 @@ def test_a_reply_in_pieces_is_one_answer():
     wire.ask(READ)
     answers = [wire.hear(bytes((byte,)), 0.1) for byte in GOOD]
     assert isinstance(answers[-1], Answered) and not any(answers[:-1])
+
+
+LARGE = read_request(UNIT, 0, 62)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply"),
+    [
+        (READ, GOOD),
+        (LARGE, read_reply(LARGE, range(62))),
+        (WRITE, write_reply(WRITE)),
+        (READ, exception_reply(UNIT, 3, ExceptionCode.ILLEGAL_ADDRESS)),
+    ],
+    ids=["small", "large", "write", "exception"],
+)
+@pytest.mark.parametrize("gap_ms", [1, 5, 16, 33, 45])
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 32, 62])
+def test_pieces_of_a_reply_that_come_slowly_are_one_answer(request_, reply, size, gap_ms):
+    pieces = [reply[at : at + size] for at in range(0, len(reply), size)]
+    if (len(pieces) - 1) * gap_ms > (PIECES_NS - PIECE_NS) // MS:
+        pytest.skip("no line on which parts pass can wait for this")
+    wire = Wire()
+    wire.ask(request_)
+    answers = [wire.hear(pieces[0], 16)]
+    for piece in pieces[1:]:
+        answers.append(wire.wait(gap_ms - 1))  # whether it is given up meanwhile
+        answers.append(wire.hear(piece))
+    assert answers[-1] is not None and not any(answers[:-1])
+    assert isinstance(answers[-1], Answered) or answers[-1].failure is Failure.EXCEPTION
+
+
+def test_a_reply_that_stops_in_the_middle_is_given_up_soon():
+    wire = Wire()
+    wire.ask(LARGE)
+    wire.hear(read_reply(LARGE, range(62))[:90], 16)
+    assert wire.wait(PIECES_NS // MS).failure is Failure.TIMEOUT
+    wire.until_free()
+    wire.ask(READ)
+    assert wire.hear(GOOD).values == (1, 2, 3)
+
+
+def test_noise_that_goes_on_is_not_waited_for_beyond_its_limit():
+    wire = Wire()
+    wire.ask(READ)
+    begun_ns = wire.now_ns
+    while wire.wait(5) is None:
+        wire.hear(bytes((UNIT,)), 0.1)  # which any reply may begin with
+    assert wire.now_ns - begun_ns <= PIECES_NS + 10 * MS
 
 
 def test_the_line_is_silent_between_a_reply_and_the_next_request():

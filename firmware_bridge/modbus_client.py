@@ -267,7 +267,7 @@ class RtuClient:
         refusal = bytes((request.unit, request.function | EXCEPTION_BIT))
         for head, size in ((self._head, request.reply_size), (refusal, EXCEPTION_SIZE)):
             at = heard.rfind(head)
-            if 0 <= at and len(heard) - at < size:
+            if at >= 0 and len(heard) - at < size:
                 return True
         return any(heard.endswith(self._head[:size]) for size in range(1, len(self._head)))
 

@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import select
+import termios
 import threading
 import time
 from collections import Counter, deque
@@ -38,6 +39,7 @@ MAX_WAIT_S = 0.02  # shorter than the link's first retry of a verdict, so that s
 REOPEN_S = 0.2  # an adapter that was pulled takes a second to come back anyway
 LOOK_NS = 500_000_000  # while nobody answers: has the name of the port moved?
 STOP_S = 1.0
+CONTROL_MODES = 2  # c_cflag in the list of tcgetattr
 READ_BYTES = 4096
 MAX_BACKLOG = 4096  # bytes not taken by the port: 0.35 s at 115200; what is dropped is sent again by the link
 TRIPS_KEPT = 512
@@ -99,11 +101,22 @@ def open_serial(
         except (OSError, ValueError) as err:
             port.close()
             raise PortError(f"{path} cannot switch an RS-485 line: use an adapter that does it by itself") from err
+    _keep_lines_up(port)
     try:
         port.set_low_latency_mode(True)  # FTDI adapters hold bytes back for 16 ms otherwise
     except (AttributeError, OSError, ValueError, NotImplementedError):
         pass  # a pty, or an adapter without it
     return port
+
+
+def _keep_lines_up(port: serial.Serial) -> None:
+    """Leave DTR up when the port is closed: on many boards its edge resets the chip, at each restart of ours."""
+    try:
+        modes = termios.tcgetattr(port.fileno())
+        modes[CONTROL_MODES] &= ~termios.HUPCL
+        termios.tcsetattr(port.fileno(), termios.TCSANOW, modes)
+    except (OSError, termios.error):
+        pass  # no modem lines to keep
 
 
 def _why(path: str, err: Exception) -> str:

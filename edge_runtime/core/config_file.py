@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -103,10 +103,23 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
     key, sep, text = setting.partition("=")
     if not sep or not key.strip():
         raise ConfigError(f"--set {setting}: write it as section.key=value, such as camera.fps=20")
+    key, text = key.strip(), text.strip()
     try:
-        return key.strip(), tomllib.loads(f"v = {text}")["v"]
+        value = tomllib.loads(f"v = {text}")["v"]
     except (ValueError, RecursionError):
-        return key.strip(), text.strip()  # a bare word is a string
+        return key, text  # a bare word is a string
+    return key, text if isinstance(value, (int, float)) and _is_text(key) else value
+
+
+def _is_text(key: str) -> bool:
+    """Whether a key takes nothing but text: who types 5 or true for it means the text."""
+    *sections, last = key.split(".")
+    section = _section_of(tuple(sections))
+    info = section.model_fields.get(last) if section else None
+    if info is None:
+        return False
+    kinds = get_args(info.annotation) if get_origin(info.annotation) is Literal else (info.annotation,)
+    return all(isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, str)) for kind in kinds)
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any, setting: str) -> None:
@@ -127,7 +140,8 @@ def _sentence(origin: str, detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     given = "" if isinstance(detail["input"], dict) else f" = {detail['input']!r:.80}"  # a section may hold a password
-    return f"{origin}: {key or 'station'}{given}: {message}{_allowed(detail['loc'])}"
+    quotes = "; it is text: write it in quotes" if _is_text(key) and not isinstance(detail["input"], str) else ""
+    return f"{origin}: {key or 'station'}{given}: {message}{_allowed(detail['loc'])}{quotes}"
 
 
 def _section_of(loc: tuple[int | str, ...]) -> type[BaseModel] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,41 @@ def test_the_fault_of_a_whole_section_does_not_show_what_is_in_it(tmp_path):
     with pytest.raises(ConfigError, match="sync: evidence 'http' needs evidence_url") as caught:
         load(write(tmp_path, text))
     assert "secret" not in str(caught.value) and "/keys/mqtt" not in str(caught.value)
+
+
+def text_keys():
+    """Every key that takes text, with an allowed value that TOML would read as something else, where there is one."""
+    for key, value in leaves(EdgeConfig()):
+        if isinstance(value, str):
+            yield key
+
+
+@pytest.mark.parametrize("typed", ["5", "17", "3.5", "true"])
+def test_a_number_typed_for_text_is_text(typed):
+    assert load(None, [f"station.name={typed}"]).config.station.name == typed
+
+
+def test_the_values_that_an_error_allows_are_allowed_as_they_are_typed():
+    """Whatever text key: what its sentence lists can be given with --set, without quotes of quotes."""
+    tried = 0
+    for key in text_keys():
+        try:
+            load(None, [f"{key}=no-such-value"])
+        except ConfigError as err:
+            allowed = re.findall(r"'([^']*)'", str(err).partition("should be ")[2])
+        else:
+            continue
+        for value in allowed:
+            try:
+                load(None, [f"{key}={value}"])
+            except ConfigError as err:  # another key may not go with it
+                assert f"{key} = " not in str(err), err
+            tried += 1
+    assert tried > 20
+
+
+def test_text_without_quotes_in_the_file_is_told_to_be_quoted(tmp_path):
+    with pytest.raises(ConfigError, match=r"sync\.protocol = 5: .*write it in quotes"):
+        load(write(tmp_path, "[sync]\nprotocol = 5\n"))
+    with pytest.raises(ConfigError, match=r"station\.name = 7: .*write it in quotes"):
+        load(write(tmp_path, "[station]\nname = 7\n"))

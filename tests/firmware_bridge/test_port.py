@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import termios
 import threading
 import time
 from collections import Counter
@@ -263,6 +264,22 @@ def test_a_port_in_use_says_so():
     with pytest.raises(PortError, match="in use by another process"):
         open_serial(os.ttyname(slave), 115_200)
     first.close()
+    os.close(slave)
+    os.close(master)
+
+
+@pytest.mark.parametrize("parity", ["none", "even"])
+def test_the_modem_lines_stay_up_when_the_port_is_closed(parity):
+    """With HUPCL the kernel drops DTR at the last close, and the edge resets many a board."""
+    master, slave = os.openpty()
+    modes = termios.tcgetattr(slave)
+    modes[2] |= termios.HUPCL
+    termios.tcsetattr(slave, termios.TCSANOW, modes)
+    port = open_serial(os.ttyname(slave), 115_200, parity=parity)
+    port.baudrate = 9_600  # pyserial sets the modes anew
+    assert not termios.tcgetattr(slave)[2] & termios.HUPCL
+    port.close()
+    assert not termios.tcgetattr(slave)[2] & termios.HUPCL
     os.close(slave)
     os.close(master)
 

@@ -84,7 +84,7 @@ class V4l2Device:
 
     def _find(self) -> str:
         """The device to open. Raises DeviceError in words that name what there is."""
-        devices = list_devices()
+        devices = [device for device in list_devices() if device.takes_pictures]
         found = ", ".join(map(str, devices)) or "none"
         path = self._cfg.path or (devices[0].path if devices else "/dev/video0")
         node = Path(path)

@@ -126,8 +126,9 @@ def _survey(cfg: EdgeConfig) -> dict[str, Any]:
     from edge_runtime.capture.v4l2_devices import list_devices
 
     camera, devices = cfg.camera, list_devices()
-    used = camera.path or (devices[0].path if devices else "")
-    ready, detail = _readiness(camera, [device.path for device in devices])
+    cameras = [device.path for device in devices if device.takes_pictures]
+    used = camera.path or (cameras[0] if cameras else "")
+    ready, detail = _readiness(camera, cameras)
     return {
         "configured": {
             "name": camera.name,
@@ -140,7 +141,7 @@ def _survey(cfg: EdgeConfig) -> dict[str, Any]:
             {
                 "path": device.path,
                 "name": device.name,
-                "pictures": device.index == 0,
+                "pictures": device.takes_pictures,
                 "permitted": device.is_readable,
                 "used": camera.driver == "v4l2" and device.path == used,
             }
@@ -150,7 +151,7 @@ def _survey(cfg: EdgeConfig) -> dict[str, Any]:
             "sim": "simulated parts on a simulated belt; needs nothing",
             "folder": "pictures of a folder, one for each part; needs camera.path",
             "video": "a video file as a free-running camera; needs camera.path",
-            "v4l2": f"USB and CSI cameras; {len(devices)} device{'' if len(devices) == 1 else 's'} found",
+            "v4l2": f"USB and CSI cameras; {len(cameras)} camera{'' if len(cameras) == 1 else 's'} found",
         },
     }
 
@@ -176,13 +177,16 @@ def _survey_lines(document: dict[str, Any]) -> Iterator[str]:
     configured = document["configured"]
     mark = click.style("ok  ", fg="green") if configured["ready"] else click.style("fail", fg="red")
     yield f"{mark} {configured['name']}: driver {configured['driver']}, {configured['detail']}"
-    for device in document["devices"]:
-        notes = [] if device["pictures"] else ["describes the camera, takes no pictures"]
-        notes += [] if device["permitted"] else ["no permission: add the user to group video"]
+    cameras = [device for device in document["devices"] if device["pictures"]]
+    others = [Path(device["path"]).name for device in document["devices"] if not device["pictures"]]
+    for device in cameras:
+        notes = [] if device["permitted"] else ["no permission: add the user to group video"]
         notes += ["used by this station"] if device["used"] else []
         yield f"     {device['path']}  {device['name']}" + (f"  ({', '.join(notes)})" if notes else "")
-    if not document["devices"]:
-        yield "     no video devices found"
+    if not cameras:
+        yield "     no video device that takes pictures"
+    if others:
+        yield f"     {len(others)} more take none (codecs, raw receivers, metadata): {', '.join(others)}"
     for name, text in document["drivers"].items():
         yield f"     {name:<7}{text}"
 

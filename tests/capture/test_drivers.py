@@ -279,6 +279,48 @@ def test_devices_are_listed_with_those_that_take_pictures_first(tmp_path: Path) 
     assert found[0].name == "Cam" and str(found[0]).endswith("video2 (Cam)")
 
 
+PI_5 = [(n, "rp1-cfe-csi2_ch0", 0) for n in range(8)] + [(n, "pispbe-input", 0) for n in range(20, 36)]
+PI_4 = [
+    *[(10 + n, f"bcm2835-codec-{what}", 0) for n, what in enumerate(["decode", "encode", "isp"])],
+    *[(13 + n, f"bcm2835-isp-{what}", 0) for n, what in enumerate(["output0", "capture0", "capture1", "stats0"])],
+    (18, "bcm2835-codec-encode_image", 0),
+    (0, "unicam-image", 0),
+    (1, "unicam-embedded", 0),
+    (19, "rpi-hevc-dec", 0),
+]
+ROCKCHIP = [(0, "rockchip-rga", 0), (1, "rkisp_mainpath", 0), (2, "hantro-vpu", 0), (3, "rkvdec", 0)]
+IMX = [(0, "coda-video-decoder", 0), (1, "mxc-jpeg codec", 0), (2, "pxp-video", 0)]
+
+
+def board(root: Path, nodes: list[tuple[int, str, int]], usb: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+    (root / "bus" / "usb").mkdir(parents=True)
+    for number, name, index in nodes:
+        (root / f"video{number}").touch()
+        node = root / "sysfs" / f"video{number}"
+        (node / "device").mkdir(parents=True)
+        (node / "name").write_text(f"{name}\n")
+        (node / "index").write_text(f"{index}\n")
+        if number in usb:
+            (node / "device" / "subsystem").symlink_to(root / "bus" / "usb")
+
+
+@pytest.mark.parametrize("others", [PI_5, PI_4, ROCKCHIP, IMX], ids=["pi 5", "pi 4", "rockchip", "i.mx"])
+@pytest.mark.parametrize(
+    "name", ["HD Pro Webcam C920", "USB2.0 HD UVC WebCam", "vivid", "imx219 10-0010", "tegra-video"]
+)
+def test_the_nodes_of_codecs_and_receivers_are_not_taken_for_the_camera(tmp_path, others, name) -> None:
+    board(tmp_path, [*others, (60, name, 0), (61, name, 1)])
+    found = list_devices(tmp_path, tmp_path / "sysfs")
+    assert [device.path for device in found if device.takes_pictures] == [str(tmp_path / "video60")]
+    assert found[0].name == name and len(found) == len(others) + 2
+
+
+@pytest.mark.parametrize("name", ["eMPIA ISP Camera", "MPEG Encoder Cam", "Decoder Box"])
+def test_what_hangs_on_usb_is_a_camera_whatever_it_is_called(tmp_path, name) -> None:
+    board(tmp_path, [*PI_4, (60, name, 0)], usb={60})
+    assert list_devices(tmp_path, tmp_path / "sysfs")[0].name == name
+
+
 class FakeCapture:
     """cv2.VideoCapture of a camera whose cable is pulled after three pictures."""
 

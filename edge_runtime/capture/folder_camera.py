@@ -23,12 +23,11 @@ from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.config import CameraConfig, WorldConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
-from edge_runtime.core.picture import KINDS, PictureError, decode_picture
+from edge_runtime.core.picture import KINDS, PictureError, decode_picture, pictures_in
 from edge_runtime.flow.components import Health, State
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 AHEAD = 3  # pictures decoded ahead
 WAITING_TRIGGERS = 64  # more than may be under way; past it the oldest part goes without a picture
 MAX_FILE_BYTES = 400_000_000  # a BMP of the largest size that is decoded is half of it
@@ -146,7 +145,7 @@ class FolderCamera:
             what = "is a file, not a folder" if self._folder.exists() else "does not exist"
             raise DeviceError(f"camera.path = '{self._folder}' {what}; set it to a folder of pictures")
         try:
-            found = sorted(p for p in self._folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+            found = pictures_in(self._folder)
         except OSError as err:
             raise DeviceError(f"camera.path = '{self._folder}' cannot be read: {err.strerror}") from err
         if not found:

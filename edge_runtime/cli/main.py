@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_runtime import __version__
+from edge_runtime.cli.console import speak_plainly
 from edge_runtime.core.errors import ConfigError, EdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def cli(ctx: click.Context, config_option: str | None, settings: tuple[str, ...]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 good, 1 found a problem or refused, 2 wrong usage or configuration."""
+    speak_plainly()
     args = _globals_first(list(sys.argv[1:] if argv is None else argv))
     try:
         code = cli.main(args, prog_name="edge-runtime", standalone_mode=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ from edge_runtime.core.orientation import orientation, turn
 
 MAX_MEGAPIXELS = 64  # 192 MB as RGB; the largest industrial area cameras on such a box have 25
 KINDS = "JPEG, PNG or BMP"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 DEEP_FROM = 4096  # a 16-bit file whose brightest value is below holds 12 or 10 bits: which is white is not in it
 
@@ -46,6 +48,18 @@ def decode_picture(content: bytes) -> NDArray[np.uint8]:
         return _decode_other(content)
     pixels = _decode_jpeg(content) if content.startswith(b"\xff\xd8") else _decode_other(content)
     return turn(pixels, orientation(content))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder by name, in order. Raises OSError.
+
+    Hidden ones are none: a Mac leaves a `._NAME.jpg` beside each file that it copies to a stick, with no picture in it.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def picture_size(content: bytes) -> tuple[int, int]:

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.core.errors import UsageError
-from edge_runtime.core.picture import PictureError, decode_picture
+from edge_runtime.core.picture import SUFFIXES, PictureError, decode_picture, pictures_in
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 MOST_PICTURES = 150  # more teach nothing new; evenly spaced ones of a larger folder are taken
 MAX_FILE_BYTES = 64 << 20
 SHIFT, TURN_DEGREES, ZOOM = 0.03, 1.5, 0.03  # how parts lie: share of the side, degrees, relative
@@ -41,7 +40,7 @@ class Pictures:
 def load_pictures(folder: Path) -> Pictures:
     """Read at most MOST_PICTURES pictures of a folder, in order of their names. Raises UsageError when it has none."""
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+        files = pictures_in(folder)
     except OSError as err:
         raise UsageError(f"{folder}: cannot be read ({err.strerror or err})") from err
     if not files:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from edge_runtime.core.picture import PictureError, decode_picture, picture_size
+from edge_runtime.core.picture import PictureError, decode_picture, picture_size, pictures_in
 
 IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8), (9, 9), 0)
 
@@ -170,3 +170,13 @@ def test_few_bits_in_a_sixteen_bit_file_are_refused_not_judged_as_a_dark_part(bi
     deep = np.linspace(0, 2**bits - 1, 48 * 64).astype(np.uint16).reshape(48, 64)
     with pytest.raises(PictureError, match=f"brightest value is {2**bits - 1}"):
         decode_picture(png(deep))
+
+
+def test_hidden_files_are_no_pictures_of_a_folder(tmp_path):
+    for name in ("b.jpg", "a.PNG", "c.bmp"):
+        (tmp_path / name).write_bytes(encoded(name[-3:].lower()))
+        (tmp_path / f"._{name}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(4072))
+    (tmp_path / "d.jpg").mkdir()
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("")
+    assert [path.name for path in pictures_in(tmp_path)] == ["a.PNG", "b.jpg", "c.bmp"]

@@ -15,6 +15,7 @@ Standard library only: the page, the command line and the voice line all ask her
 from __future__ import annotations
 
 import csv
+import io
 import re
 import sqlite3
 from collections import Counter
@@ -219,13 +220,15 @@ class Catalogue:
 def read_csv(path: Path) -> list[Item]:
     """The rows of a catalogue file: UTF-8, a header line, comma or semicolon. Raises ConfigError with the line."""
     try:
-        text = path.read_text("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as err:
         raise ConfigError(f"cannot read {path}: {err.strerror}") from err
     except UnicodeDecodeError as err:
         raise ConfigError(f"{path}: not UTF-8 at byte {err.start}; save it as CSV UTF-8") from err
-    lines = text.splitlines()
-    delimiter = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
+    lines = io.StringIO(text, newline="")  # a line break inside quotes is a character of its field
+    header_line = lines.readline()
+    lines.seek(0)
+    delimiter = ";" if header_line.count(";") > header_line.count(",") else ","
     rows = csv.DictReader(lines, delimiter=delimiter, strict=True)
     try:
         header = [name.strip().lower() for name in rows.fieldnames or ()]
@@ -255,6 +258,8 @@ def _item(path: Path, line: int, row: dict[str, Any]) -> Item:
             f"{path}, line {line}: another number of fields than the header; put text with commas in quotes"
         )
     fields = {name: (row.get(name) or "").strip() for name in COLUMNS}
+    for name in ("name", "aliases"):  # are shown and said in one line; an instruction keeps its own
+        fields[name] = " ".join(fields[name].split())
     fields["kind"] = fields["kind"].lower() or KINDS[0]
     too_long = next((name for name, value in fields.items() if len(value) > MOST_CHARACTERS), None)
     if not CODE.fullmatch(fields["code"]):

@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,3 +140,30 @@ def test_a_damaged_database_is_told_with_the_fix(tmp_path):
     (tmp_path / "catalogue.db").write_bytes(b"not a database" * 100)
     with pytest.raises(StorageError, match="import the CSV file again"):
         Catalogue(tmp_path / "catalogue.db")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old mac"])
+@pytest.mark.parametrize("inside", ["\n", "\r\n", "\n\n", "\x0b", "\x0c", "\u2028", "\x85", "; ", ", "])
+def test_a_break_inside_quotes_belongs_to_its_field(tmp_path, inside, end):
+    if end == "\r" and "\n" in inside:
+        pytest.skip("no program writes both")
+    file = tmp_path / "c.csv"
+    rows = ["code,name,instruction", f'A1,"left{inside}glass","wipe it{inside}turn it"', "A2,other,dry"]
+    file.write_bytes((end.join(rows) + end).encode())
+    first, second = read_csv(file)
+    kept = inside.strip() if inside in ("; ", ", ") else ""
+    assert first.name.split() == f"left{kept} glass".split() and "\n" not in first.name
+    assert first.instruction == f"wipe it{inside}turn it"
+    assert (second.code, second.name, second.instruction) == ("A2", "other", "dry")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30), max_size=6))
+def test_what_a_spreadsheet_writes_is_what_is_read(tmp_path_factory, texts):
+    file = tmp_path_factory.mktemp("csv") / "c.csv"
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["code", "name", "instruction"])
+        writer.writerows([f"C{number}", "n", text] for number, text in enumerate(texts))
+        writer.writerow(["LAST", "n", ""])
+    assert [item.instruction for item in read_csv(file)] == [*(text.strip() for text in texts), ""]

@@ -2,7 +2,7 @@
 
 WAV is read here (8, 16, 24 and 32 bit, and 32 bit float), straight from the file's pages, so that a shift of eight
 hours needs no more memory than one block. Everything else that libsndfile knows (FLAC, OGG) goes through `soundfile`
-where the extra `sound` is installed. Of several channels the first is taken: microphones of an array hear different
+where that is installed (extra `voice`). Of several channels the first is taken: microphones of an array hear different
 things, and their mean is what none of them hears.
 """
 
@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.core.errors import EdgeError
+from edge_runtime.core.wav_samples import sample_bytes
 
 F32 = NDArray[np.float32]
 
@@ -142,7 +144,7 @@ def _phases(up: int, down: int) -> F32:
 
 
 def _wav_header(path: Path) -> _Wav:
-    """Walk the chunks. A data chunk that is longer than the file (a recorder that was cut off) ends with the file."""
+    """Walk the chunks to the samples."""
     size = path.stat().st_size
     layout: tuple[int, int, int, int] | None = None
     with path.open("rb") as file:
@@ -156,12 +158,22 @@ def _wav_header(path: Path) -> _Wav:
                 if layout is None:
                     raise SoundError("damaged WAV: samples before their format")
                 tag, channels, rate, bits = layout
-                frames = min(length, size - at - 8) // (channels * bits // 8)
+                frames = _sample_bytes(file, at + 8, length, size) // (channels * bits // 8)
                 if frames == 0:
                     raise SoundError("a WAV without samples")
                 return _Wav(rate, channels, bits, tag == _FLOAT, at + 8, frames)
             at += 8 + length + length % 2
     raise SoundError("damaged WAV: no samples in it")
+
+
+def _sample_bytes(file: BinaryIO, start: int, told: int, size: int) -> int:
+    length = sample_bytes(file, start, told, size)
+    if length is None:
+        raise SoundError(
+            f"its header tells of {told} bytes of samples, and {size - start - told} more follow that are no part of a "
+            "WAV: most of it may be missing from the count; save it anew with a program that plays all of it"
+        )
+    return length
 
 
 def _wav_format(content: bytes) -> tuple[int, int, int, int]:
@@ -220,7 +232,7 @@ def _library_blocks(path: Path, mark: bytes, rate_hz: int) -> tuple[int, Iterato
         import soundfile
     except (ImportError, OSError) as err:
         raise SoundError(
-            "FLAC and OGG need the extra `sound`: pip install 'edge-runtime[sound]', or save it as WAV"
+            "FLAC and OGG need the library soundfile: pip install 'edge-runtime[voice]', or save it as WAV"
         ) from err
     try:
         about = soundfile.info(str(path))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.core.sound_file import SoundError, open_sound, read_sound, resample
+from edge_runtime.core.wav_samples import sample_bytes
 
 RATE = 16_000
 
@@ -84,7 +85,7 @@ def test_a_recording_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path):
         (wav(np.zeros(0, np.float32)), "without samples"),
         (wav(tone(RATE), rate=100), "rate of 100 Hz"),
         (wav(np.full(100, np.nan, np.float32), bits=32, is_float=True), "no numbers"),
-        (b"fLaC" + bytes(50), "damaged|extra `sound`"),
+        (b"fLaC" + bytes(50), "damaged|library soundfile"),
     ],
 )
 def test_bad_files_are_told_in_a_sentence(tmp_path, content, says):
@@ -115,3 +116,64 @@ def test_no_damage_does_worse_than_a_sound_error(tmp_path_factory, data):
         assert np.isfinite(read_sound(path, RATE).pcm).all()
     except SoundError as err:
         assert str(path) in str(err)
+
+
+# -- headers that lost count ------------------------------------------------------------------------------------------
+
+LIST = b"LIST" + struct.pack("<I", 4) + b"abcd"
+
+
+def told(length, content=None):
+    """The file, its data chunk saying `length`."""
+    content = bytearray(content or wav(tone(RATE)))
+    at = content.index(b"data") + 4
+    content[at : at + 4] = struct.pack("<I", length)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("length", [0, 0xFFFF_FFFF, 0x7FFF_FFFF, 32_002])
+@pytest.mark.parametrize("bits", [16, 24])
+def test_a_recorder_that_never_finished_its_header_is_read_to_the_end(tmp_path, length, bits):
+    (tmp_path / "a.wav").write_bytes(
+        told(length if length != 32_002 or bits == 16 else 48_003, wav(tone(RATE), bits=bits))
+    )
+    assert read_sound(tmp_path / "a.wav", RATE).seconds == 1.0
+
+
+@pytest.mark.parametrize("after", [b"", b"\0", LIST, LIST + LIST, b"TAG" + bytes(125), bytes(4096), b"id3 " + bytes(4)])
+def test_what_follows_the_samples_is_no_sound(tmp_path, after):
+    (tmp_path / "a.wav").write_bytes(wav(tone(RATE)) + after)
+    sound = read_sound(tmp_path / "a.wav", RATE)
+    assert sound.seconds == 1.0 and np.abs(sound.pcm - tone(RATE)).max() < 1e-4
+
+
+def test_no_samples_but_chunks_are_no_samples(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav(np.zeros(0, np.float32)) + LIST)
+    with pytest.raises(SoundError, match="without samples"):
+        read_sound(tmp_path / "a.wav", RATE)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.99])
+def test_a_count_that_leaves_sound_over_is_told_not_believed(tmp_path, share):
+    (tmp_path / "a.wav").write_bytes(told(int(16_000 * share) * 2))
+    with pytest.raises(SoundError, match=r"tells of \d+ bytes of samples, and \d+ more follow"):
+        read_sound(tmp_path / "a.wav", RATE)
+
+
+@pytest.mark.parametrize("over", [44_100 * 2, 7_000_000 * 4])
+@pytest.mark.parametrize("after", [b"", LIST], ids=["nothing", "chunks"])
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_recording_past_four_gigabytes_is_counted_whole(tmp_path, over, after, turns):
+    head = told(over, wav(np.ones(100, np.float32)))
+    start = head.index(b"data") + 8
+    path = tmp_path / "long.wav"
+    with path.open("wb") as file:  # a sparse file: it takes a few pages of the disk
+        file.write(head)
+        file.seek(start + over)
+        file.write(b"\x01\x80\x03\x90" * 20_000)  # what follows the wrapped count is sound
+        file.truncate(start + turns * 2**32 + over)
+        file.seek(0, 2)
+        file.write(after)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        assert sample_bytes(file, start, over, size) == turns * 2**32 + over

@@ -4,11 +4,16 @@ For trying a model on recorded pictures, and for teaching without a camera. A th
 so that decoding is not in the latency, and simplejpeg gives the interpreter lock up meanwhile. A file that cannot be
 decoded uses up its trigger: that part has no frame, as on a day on which the camera failed. At the end it starts again,
 unless told otherwise.
+
+A folder on a share that hangs blocks whoever reads in it. The thread that hangs there is left behind when the camera is
+stopped, and what it still brings is nobody's; the line opens the camera again until the folder answers.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -28,6 +33,7 @@ from edge_runtime.flow.components import Health, State
 
 log = logging.getLogger(__name__)
 
+END_WITHIN_S = 1.0
 AHEAD = 3  # pictures decoded ahead
 WAITING_TRIGGERS = 64  # more than may be under way; past it the oldest part goes without a picture
 MAX_FILE_BYTES = 400_000_000  # a BMP of the largest size that is decoded is half of it
@@ -61,6 +67,7 @@ class FolderCamera:
         self._is_running = self._is_at_end = False
         self._thread: threading.Thread | None = None
         self._next_file = 0
+        self._is_decoding = False  # a file that counts as read already
         self._bad: dict[Path, str] = {}
         self._seq = -1
         self._delivered = 0
@@ -83,11 +90,16 @@ class FolderCamera:
             self._is_running = False
             self._changed.notify_all()
             thread, self._thread = self._thread, None
+        is_left_behind = False
         if thread is not None:
-            thread.join()
+            thread.join(END_WITHIN_S)
+            is_left_behind = thread.is_alive()
+        if is_left_behind:
+            log.warning("picture thread left behind camera=%s folder=%s", self.name, self._folder)
         with self._changed:
-            # What was decoded and not shown is shown first after a restart.
-            self._next_file -= len(self._ready)
+            # What was decoded and not shown is shown first after a restart; what nobody could read is passed over.
+            self._next_file -= len(self._ready) + (self._is_decoding and not is_left_behind)
+            self._is_decoding = False
             self._ready.clear()
 
     def health(self) -> Health:
@@ -154,11 +166,12 @@ class FolderCamera:
 
     def _decode_ahead(self) -> None:
         """Outermost loop of the decoding thread."""
+        me = threading.current_thread()
         while True:
             with self._changed:
-                while self._is_running and len(self._ready) >= AHEAD:
+                while self._thread is me and len(self._ready) >= AHEAD:
                     self._changed.wait()
-                if not self._is_running:
+                if self._thread is not me:
                     return
                 if self._next_file >= len(self._files) and not self._loops:
                     self._is_at_end = True
@@ -166,16 +179,18 @@ class FolderCamera:
                     return
                 path = self._files[self._next_file % len(self._files)]
                 self._next_file += 1
+                self._is_decoding = True
             image = self._decode(path)
             with self._changed:
+                if self._thread is not me:  # left behind: a successor reads from here on
+                    return
+                self._is_decoding = False
                 self._ready.append(image)
                 self._changed.notify_all()
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | None:
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise PictureError(f"{path.stat().st_size / 1e6:.0f} MB is no picture of a part")
-            image = decode_picture(path.read_bytes())
+            image = decode_picture(_read(path))
         except (PictureError, OSError, MemoryError) as err:
             self._complain(path, str(err))
             return None
@@ -191,3 +206,14 @@ class FolderCamera:
         if path not in self._bad:
             log.warning("picture unreadable file=%s why=%s", path, why)
         self._bad[path] = why
+
+
+def _read(path: Path) -> bytes:
+    """A regular file's bytes. A pipe under a picture's name is refused: opening one would wait for its writer."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise PictureError("no regular file")
+        if about.st_size > MAX_FILE_BYTES:
+            raise PictureError(f"{about.st_size / 1e6:.0f} MB is no picture of a part")
+        return file.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -16,8 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_runtime.capture import folder_camera
 from edge_runtime.capture.camera import Camera, CameraLost
-from edge_runtime.capture.folder_camera import FolderCamera
+from edge_runtime.capture.folder_camera import AHEAD, FolderCamera
 from edge_runtime.capture.opencv_capture import QUEUED, GrabbingCamera, Picture
 from edge_runtime.capture.sim_camera import SimCamera
 from edge_runtime.capture.sim_renderer import Renderer
@@ -112,6 +114,55 @@ def test_picture_of_a_hundred_megapixels_is_refused_by_its_header(tmp_path: Path
         frame = camera.read(LONG_S)
     assert frame.part.part_id == 1
     assert frame.image.shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "dangling link", "gone"])
+def test_what_took_the_place_of_a_picture_costs_its_part_and_no_more(tmp_path: Path, kind: str) -> None:
+    for n in range(4 * AHEAD):
+        picture(tmp_path / f"{n:02}.png", n)
+    camera = folder(tmp_path)
+    with running(camera):
+        last = tmp_path / f"{4 * AHEAD - 1:02}.png"
+        last.unlink()
+        if kind == "pipe":
+            os.mkfifo(last)  # opening one waits for somebody who writes
+        elif kind == "folder":
+            last.mkdir()
+        elif kind == "dangling link":
+            last.symlink_to(tmp_path / "nowhere")
+        for n in range(4 * AHEAD + 1):
+            shoot(camera, n)
+        shown = [camera.read(LONG_S).part.part_id for _ in range(4 * AHEAD)]
+    assert shown == [*range(4 * AHEAD - 1), 4 * AHEAD]
+
+
+def test_folder_on_a_share_that_hangs_stops_in_time_and_comes_back(tmp_path: Path, monkeypatch) -> None:
+    for n in range(5):
+        picture(tmp_path / f"{n}.png", n)
+    hangs, answers, read = threading.Event(), threading.Event(), folder_camera._read
+
+    def read_from_share(path: Path) -> bytes:
+        if path.name == "1.png" and not answers.is_set():
+            hangs.set()
+            answers.wait(LONG_S)
+        return read(path)
+
+    monkeypatch.setattr(folder_camera, "_read", read_from_share)
+    monkeypatch.setattr(folder_camera, "END_WITHIN_S", 0.05)
+    camera = folder(tmp_path)
+    with running(camera):
+        assert hangs.wait(LONG_S)
+        shoot(camera, 0)
+        assert camera.read(LONG_S).part.part_id == 0
+        shoot(camera, 1)
+        assert camera.read(0.01) is None
+    answers.set()  # the thread that was left behind wakes beside its successor
+    with running(camera):
+        for n in range(2, 6):
+            shoot(camera, n)
+        frames = [camera.read(LONG_S) for _ in range(4)]
+    assert [frame.part.part_id for frame in frames] == [2, 3, 4, 5]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [2, 3, 4, 0]
 
 
 def test_folder_that_does_not_loop_says_that_it_is_over(tmp_path: Path) -> None:

@@ -24,9 +24,11 @@ def config() -> None:
 def check(session: Session, file: Path | None, as_json: bool) -> None:
     """Is the file right? Names file, key, value, allowed range and the nearest known key."""
     from edge_runtime.core.config_file import load
+    from edge_runtime.core.paths import check_folders
     from edge_runtime.service.station_check import remarks
 
     loaded = load(file, session.settings) if file else session.loaded
+    check_folders(loaded.config)
     notes = remarks(loaded.config)
     if as_json:
         click.echo(

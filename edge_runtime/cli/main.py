@@ -6,6 +6,7 @@ they are called: `status` must not pay for numpy.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -83,6 +84,15 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(f"edge_runtime.cli.{module}"), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        near = difflib.get_close_matches(name, COMMANDS, n=1) if name not in COMMANDS else []
+        if near and not name.startswith("-"):
+            ctx.fail(f"No such command '{name}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
@@ -104,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _globals_first(list(sys.argv[1:] if argv is None else argv))
     try:
         code = cli.main(args, prog_name="edge-runtime", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started this
+            sys.stdout.flush()
     except click.exceptions.Abort:
         if sys.stdin is None or not sys.stdin.isatty():  # nobody there to answer
             code = _fail("this asks before it does it, and nobody is there to answer: give --yes", 2, args)
@@ -131,8 +142,25 @@ def main(argv: Sequence[str] | None = None) -> None:
             import traceback
 
             traceback.print_exc()
-        code = _fail(f"unexpected {type(err).__name__}: {err} (EDGE_RUNTIME_DEBUG=1 shows where)", 1, args)
+        code = _fail(_unexpected(err), 1, args)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(err: Exception) -> str:
+    """A file that may not be used is a matter of the machine; everything else is a fault of ours."""
+    if isinstance(err, OSError) and err.filename is not None:
+        fix = f"let {_user()} use it" if isinstance(err, PermissionError) else "mend it, or name another"
+        return f"{os.fsdecode(err.filename)}: {err.strerror}; {fix}"
+    return f"unexpected {type(err).__name__}: {err} (EDGE_RUNTIME_DEBUG=1 shows where)"
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"user {os.geteuid()}"
 
 
 def _fail(sentence: str, code: int, args: Sequence[str]) -> int:

@@ -7,10 +7,11 @@ saying in a technician's words what is wrong with it, is `core/config_file.py`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]  # paths and names without control characters
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -19,6 +20,26 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_other_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """Numbers in quotes, and yes and no in quotes, are slips: pydantic would take them for what they may mean."""
+        kinds = kinds_of(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, str) and kinds <= {int, float, bool, NoneType}:
+            raise ValueError(f"is text, not {'true or false' if bool in kinds else 'a number'}: leave out the quotes")
+        if isinstance(value, bool) and kinds <= {int, float, NoneType}:
+            raise ValueError("is true or false, not a number")
+        return value
+
+
+def kinds_of(annotation: Any) -> set[Any]:
+    """The plain types that a key's annotation is made of: {float, NoneType} of `Share | None`, {str} of a Literal."""
+    if get_origin(annotation) is Literal:
+        return {type(value) for value in get_args(annotation)}
+    if get_origin(annotation) in (UnionType, Union):
+        return {kind for inner in get_args(annotation) for kind in kinds_of(inner)}
+    return kinds_of(get_args(annotation)[0]) if get_origin(annotation) is Annotated else {annotation}
 
 
 class SafeAction(StrEnum):

@@ -8,20 +8,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from edge_runtime.core.config import EdgeConfig
+from edge_runtime.core.config import EdgeConfig, kinds_of
 from edge_runtime.core.errors import ConfigError
 from edge_runtime.core.paths import with_service_folders
 
 EMBEDDED = "embedded demo station"
+MOST_SHOWN = 120  # characters of a line
+MOST_FAULTS = 20  # told at once: what has more is another kind of file, and each costs a search for the nearest key
 _TOO_DEEP = "{}: is nested too deeply to be a station file"
 
 
@@ -66,14 +69,19 @@ def _load(path: Path | None, settings: Iterable[str]) -> Loaded:
     try:
         config = EdgeConfig.model_validate(with_service_folders(path, tree))
     except ValidationError as err:
-        lines = [_sentence(origin, detail) for detail in err.errors(include_url=False)]
+        faults = err.errors(include_url=False)
+        lines = [_sentence(origin, fault) for fault in faults[:MOST_FAULTS]]
+        if len(faults) > MOST_FAULTS:
+            lines.append(f"{origin}: {len(faults) - MOST_FAULTS} more faults")
         raise ConfigError("\n".join(lines)) from err
     return Loaded(config, origin, given)
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = ""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError as err:
         raise ConfigError(f"{path}: no such file; give --config FILE or unset EDGE_RUNTIME_CONFIG") from err
     except OSError as err:
@@ -81,9 +89,21 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as err:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {err.start})") from err
     except ValueError as err:  # also what Python says of a number with thousands of digits
-        raise ConfigError(f"{path}: is not valid TOML: {err}") from err
+        raise ConfigError(f"{path}: is not valid TOML: {err}{_shown(text, str(err))}") from err
     except RecursionError as err:
         raise ConfigError(_TOO_DEEP.format(path)) from err
+
+
+def _shown(text: str, fault: str) -> str:
+    """The line that a fault of TOML is about, its place marked; a line that may hold a secret is not shown."""
+    where = re.search(r"at line (\d+), column (\d+)", fault)
+    lines = text.splitlines()
+    if not where or not 1 <= int(where[1]) <= len(lines):
+        return ""
+    line, column = lines[int(where[1]) - 1], int(where[2])
+    if len(line) > MOST_SHOWN or re.search("pass|secret|token|url", line, re.IGNORECASE):
+        return ""
+    return f"\n  {line}\n  {' ' * (column - 1)}^"
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -118,8 +138,7 @@ def _is_text(key: str) -> bool:
     info = section.model_fields.get(last) if section else None
     if info is None:
         return False
-    kinds = get_args(info.annotation) if get_origin(info.annotation) is Literal else (info.annotation,)
-    return all(isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, str)) for kind in kinds)
+    return all(isinstance(kind, type) and issubclass(kind, str) for kind in kinds_of(info.annotation))
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any, setting: str) -> None:

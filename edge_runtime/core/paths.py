@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SYSTEM_CONFIG = Path("/etc/edge-runtime/station.toml")
 SYSTEM_STATE = Path("/var/lib/edge-runtime")  # StateDirectory= and RuntimeDirectory= of the unit
 SYSTEM_SOCKET = Path("/run/edge-runtime/control.sock")
+SOCKET_BYTES = 107  # sun_path of unix(7), without its ending zero
 EMBEDDED = "embedded"  # `--config embedded`: the demo station, whatever files there are
 
 
@@ -66,6 +67,15 @@ def locate_socket(configured: str, state: Path, env: Mapping[str, str] = os.envi
     if env.get("RUNTIME_DIRECTORY"):
         return Path(env["RUNTIME_DIRECTORY"].split(":")[0]) / "control.sock"
     return SYSTEM_SOCKET if state == SYSTEM_STATE else state / "control.sock"
+
+
+def check_folders(cfg: EdgeConfig) -> None:
+    """Raises ConfigError where state folder or control socket cannot be what the station says, on any machine."""
+    path = socket_path(cfg)
+    length = len(os.fsencode(path))
+    if length > SOCKET_BYTES:
+        raise ConfigError(f"the socket {path} has a name of {length} bytes, at most {SOCKET_BYTES} work: shorten "
+                          "service.socket, or recording.state_dir where it is in there")  # fmt: skip
 
 
 def state_dir(cfg: EdgeConfig) -> Path:

@@ -37,7 +37,7 @@ def remarks(cfg: EdgeConfig) -> list[str]:
         )
     if cfg.decision.safe_action == "accept":
         notes.append("decision.safe_action = 'accept' lets parts pass that nobody judged; reject is the safe choice")
-    if cfg.camera.driver in ("folder", "video") and not Path(cfg.camera.path).exists():
+    if cfg.camera.driver in ("folder", "video") and not Path(cfg.camera.path).expanduser().exists():
         notes.append(f"camera.path {cfg.camera.path!r} does not exist")
     if cfg.camera.driver == "sim" and cfg.controller.driver != "sim":
         notes.append("camera.driver = 'sim' shows parts of a simulated belt that the real controller does not see")

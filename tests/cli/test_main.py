@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -163,3 +165,56 @@ def test_a_box_without_the_extras_still_works(tmp_path):
         )
         assert done.returncode == 0, (words, done.stdout[-500:], done.stderr[-500:])
         json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("staus", "status"), ("docter", "doctor"), ("model", "models")])
+def test_a_command_mistyped_is_named(typed, meant):
+    done = edge_runtime(typed)
+    assert done.returncode == 2 and f"Did you mean '{meant}'?" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["config", "check"], ["--version"], ["config", "show", "--json"], ["status"]])
+def test_a_closed_stdout_is_no_fault(words):
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "edge_runtime", *words, "--config", "embedded"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert "unexpected" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_working_folder_that_is_gone_is_no_fault(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", sys.executable, "-m", "edge_runtime", "config", "check"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [*command, "--config", "embedded"],
+        cwd=gone,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_may_not_be_used_is_a_sentence_with_its_name(monkeypatch, capsys):
+    def fail(*_args, **_words):
+        Path("/proc/1/mem/x").read_bytes()
+
+    monkeypatch.setattr("edge_runtime.cli.main.cli.main", fail)
+    monkeypatch.delenv("EDGE_RUNTIME_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["predict"])
+    assert ended.value.code == 1
+    assert "error: /proc/1/mem/x: Not a directory; mend it" in capsys.readouterr().err
+
+
+def test_config_check_tells_folders_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    for setting, says in (
+        (f"recording.state_dir={tmp_path}/file", "is a file"),
+        (f"service.socket={tmp_path}/{'a' * 120}", "107 work"),
+        (f"recording.state_dir={tmp_path}/{'a' * 120}", "107 work"),
+    ):
+        done = edge_runtime("config", "check", "--config", "embedded", "--set", setting)
+        assert done.returncode == 2 and says in done.stderr, setting

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.core import paths
 from edge_runtime.core.config import EdgeConfig
-from edge_runtime.core.config_file import leaves, load
+from edge_runtime.core.config_file import MOST_FAULTS, leaves, load
 from edge_runtime.core.errors import ConfigError
 from edge_runtime.core.paths import config_file, locate_socket, locate_state, socket_path, state_dir
 
@@ -175,3 +175,38 @@ def test_text_without_quotes_in_the_file_is_told_to_be_quoted(tmp_path):
         load(write(tmp_path, "[sync]\nprotocol = 5\n"))
     with pytest.raises(ConfigError, match=r"station\.name = 7: .*write it in quotes"):
         load(write(tmp_path, "[station]\nname = 7\n"))
+
+
+@pytest.mark.parametrize("value", ['"300"', '"yes"', '"true"', '"1.5"', '""'])
+def test_text_is_no_number_and_no_yes_or_no(tmp_path, value):
+    """Whatever key takes a number or true and false: a value in quotes is a slip."""
+    tried = 0
+    for key, default in leaves(EdgeConfig()):
+        if isinstance(default, (bool, int, float)):
+            section, _, name = key.rpartition(".")
+            with pytest.raises(ConfigError, match=f"{re.escape(key)} = .*leave out the quotes"):
+                load(write(tmp_path, f"[{section}]\n{name} = {value}\n"))
+            tried += 1
+    assert tried > 40
+
+
+def test_true_is_no_number(tmp_path):
+    for key, default in leaves(EdgeConfig()):
+        if isinstance(default, (int, float)) and not isinstance(default, bool):
+            with pytest.raises(ConfigError, match="true or false, not a number"):
+                load(None, [f"{key}=true"])
+
+
+def test_a_slip_of_toml_is_shown_with_its_line_but_no_secret(tmp_path):
+    with pytest.raises(ConfigError, match=r"line 3, column 9\)\n  width = = 3\n          \^"):
+        load(write(tmp_path, "[camera]\nfps = 20\nwidth = = 3\n"))
+    for line in ("password_file = = 'hunter2'", "evidence_url = https://u:hunter2@x"):
+        with pytest.raises(ConfigError) as told:
+            load(write(tmp_path, f"[sync]\n{line}\n"))
+        assert "hunter2" not in str(told.value) and "line 2" in str(told.value)
+
+
+def test_a_file_full_of_unknown_keys_is_told_in_a_few_lines(tmp_path):
+    with pytest.raises(ConfigError) as told:
+        load(write(tmp_path, "\n".join(f"key{number} = 1" for number in range(20_000))))
+    assert len(str(told.value).splitlines()) == MOST_FAULTS + 1 and "19980 more" in str(told.value)

@@ -410,8 +410,13 @@ class VoiceConfig(Section):
     """The operator's voice. Listens when the microphone has a driver; commands count only inside a window."""
 
     model: Text = Field("commands-embed", description="keyword bundle, as NAME or NAME@VERSION")
-    wake: Text = Field("hey_jarvis", description="wake word: a name of pymicro-wakeword; empty: the talk key only")
-    wake_at: Share = Field(0.9, description="mean probability from which the wake word counts")
+    wake: Text = Field(
+        "hey_jarvis",
+        description="wake word: a name of pymicro-wakeword, or a path to a model's JSON; empty: the talk key only",
+    )
+    wake_at: Share | None = Field(
+        None, description="mean probability from which the wake word counts; not set: what its makers measured"
+    )
     window_s: float = Field(3.0, ge=1, le=30, description="time to begin speaking after the wake word or the key")
     cancel_s: float = Field(1.5, ge=0, le=10, description="moment in which a command can be taken back")
     show_s: float = Field(30.0, ge=1, le=600, description="how long search results stay on the screen")

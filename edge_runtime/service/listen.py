@@ -159,7 +159,7 @@ class Listener:
         self._end_ns = chunk.captured_ns + len(chunk.pcm) * SECOND // chunk.rate_hz
         self._level = max(SILENT_DBFS, rms_dbfs(chunk.pcm))
         score = self._wake(chunk) if self._wake else 0.0
-        self.wakes += score >= self._cfg.voice.wake_at
+        self.wakes += self._wake is not None and score >= self._wake.least_score
         for utterance in self._cutter(chunk):
             yield self._understand(utterance)
         yield self._moment(score)

@@ -154,7 +154,7 @@ def _open(
     line = VoiceLine(
         microphone=microphone.view(),
         wake=wake,
-        wake_at=voice.wake_at,
+        wake_at=wake.least_score if wake else 1.0,
         cutter=cutter,
         recognise=InOrder(KeywordRecogniser(model), others(cfg, grammar, clock), clock),
         search=Searcher(state / DATABASE),

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_runtime.core.config import EdgeConfig
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.lines.wake_word import StreamingKeyword, open_micro_wake_word, open_wake_word
 from edge_runtime.modelstore.bundle import seal_bundle
+from edge_runtime.service.voice_wiring import open_wake
 
 pytest.importorskip("pymicro_features", reason="wake words need the extra voice (pymicro-features)")
 I16 = NDArray[np.int16]
@@ -154,3 +156,13 @@ def test_a_model_of_another_shape_is_refused(settings: Path, tmp_path: Path, tin
     shutil.copy(settings, tmp_path / "x.json")
     with pytest.raises(ModelError, match="streaming wake word takes"):
         open_micro_wake_word(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(("station", "least"), [(None, 0.97), (0.8, 0.8)])
+def test_the_makers_own_cut_off_holds_unless_the_station_says_otherwise(station, least):
+    """hey_jarvis was measured at 0.97 by its makers; a word of another name has another figure."""
+    voice = {"wake": "hey_jarvis"} | ({} if station is None else {"wake_at": station})
+    missing: list[str] = []
+    wake = open_wake(EdgeConfig.model_validate({"voice": voice}), missing)
+    assert wake is not None, missing
+    assert wake.least_score == pytest.approx(least)

@@ -77,6 +77,11 @@ class Inbox(Generic[T]):
                 self._full.clear()
         return batch
 
+    def peek(self) -> list[T]:
+        """What waits, the oldest first; it stays."""
+        with self._lock:
+            return list(self._items)
+
     def hurry(self) -> None:
         """Let the writer run now: somebody waits for the disk, or the end has come."""
         with self._lock:

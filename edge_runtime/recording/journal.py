@@ -6,7 +6,9 @@ waited for is on the medium, and nothing leaves the box before it is.
 
 When the disk is full, read-only, locked, gone or damaged the line goes on: records wait in memory (minutes of them),
 the writer tries again by itself, health says what to mend, and what found no room is counted and the count written into
-the journal as soon as it can be. A damaged file is set aside under another name and a new one begun.
+the journal as soon as it can be. A damaged file is set aside under another name and a new one begun. Files that
+somebody deletes, replaces or writes over under it are noticed within half a second and the rows kept (`file_guard`,
+`rescue`); rows that are missing all the same are counted (`going_back`).
 """
 
 from __future__ import annotations
@@ -36,10 +38,15 @@ from edge_runtime.core.messages import (
 )
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
+from edge_runtime.recording.file_guard import FileGuard
+from edge_runtime.recording.file_watch import Disturbance
+from edge_runtime.recording.going_back import all_of, find_shortfall
 from edge_runtime.recording.inbox import Inbox, Lost
-from edge_runtime.recording.records import KINDS, Decided, Kept, Record, RecordWriter, RunInfo
+from edge_runtime.recording.records import KINDS, NOTHING, Before, Decided, Kept, Record, RecordWriter, RunInfo
+from edge_runtime.recording.rescue import Unrescued, finish_copy
 from edge_runtime.recording.schema import NewerSchema, open_for_writing
 from edge_runtime.recording.trouble import explain, is_damage, set_aside
+from edge_runtime.recording.unwritten import count_unwritten, last_words
 from edge_runtime.recording.wall_clock import WallClock
 
 log = logging.getLogger(__name__)
@@ -51,7 +58,9 @@ IDLE_S = 0.5  # how long an idle writer sleeps before it shows that it is alive
 RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts while the disk refuses
 START_WAIT_S = 3.0
 STOP_WAIT_S = 5.0
-CHORES_NS = 10 * SECOND  # wall clock, retention, and whether the file is still the one in the folder
+CHORES_NS = 10 * SECOND  # wall clock and retention
+RESCUE_TRIES = 3  # then the rows are given up and counted
+TOLD_NS = 600 * SECOND  # how long health is degraded by rows that are missing; its detail says so until the end
 DAY_NS = 86_400 * SECOND
 
 
@@ -79,7 +88,11 @@ class Journal:
         self._writer: RecordWriter | None = None
         self._more_models: dict[str, str] = {}
         self._is_open = False
-        self._file: tuple[int, int] | None = None  # device and inode of the open database
+        self._guard = FileGuard(path, self._wall.now, self._wake)
+        self._is_disturbed = False  # the open connection has rows that the files under our names have not
+        self._rescue_tries = 0
+        self._aside: dict[str, str] = {}  # what was set aside and is not told yet
+        self._word, self._word_until_ns = "", 0  # of rows that are missing, or were rescued
         self._lock_fd: int | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -87,6 +100,7 @@ class Journal:
         self._kick = threading.Event()  # a writer that waits to try again tries now
         self._settled = threading.Condition()
         self._group: list[Record] = []
+        self._committed = 0  # records of this turn that are committed
         self._losses: dict[tuple[str, str], Lost] = {}
         self._trouble = ""
         self._attempts = 0
@@ -140,6 +154,7 @@ class Journal:
             return
         self._stopping.clear()
         self._started_ns = self._clock()
+        self._guard.start()
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
         self._thread.start()
         self._inbox.hurry()
@@ -171,11 +186,17 @@ class Journal:
         """Records in memory that are not on the disk."""
         return self._inbox.accepted - self.durable
 
+    @property
+    def unwritten(self) -> int:
+        """Parts of which something is not in the journal: waiting, or lost for want of room. Final after `stop`."""
+        return count_unwritten([*self._group, *self._inbox.peek()], self.lost)
+
     def health(self) -> Health:
         if self._thread is None:
             return Health(State.STOPPED)
         if not self._trouble:
-            return Health(State.OK if self._tried.is_set() else State.STARTING, progress_ns=self._progress_ns)
+            well = State.DEGRADED if self._clock() < self._word_until_ns else State.OK
+            return Health(well if self._tried.is_set() else State.STARTING, self._word, self._progress_ns)
         is_losing = len(self._inbox) >= self._inbox.capacity
         detail = f"{self._trouble}; {self.waiting} records wait in memory"
         if is_losing:
@@ -217,24 +238,34 @@ class Journal:
             else:
                 if is_last and not self._group:
                     break
+        self._guard.stop()  # its connection would keep the log from being closed with ours
+        self._leave_word()
         self._close()
-        if self.waiting:
-            log.error("journal.lost the run ended with records unwritten: count=%d", self.waiting)
+        self._guard.close()
+        if self.unwritten:
+            log.error("journal.lost the run ended with parts=%d records=%d unwritten", self.unwritten, self.waiting)
 
     def _turn(self, is_last: bool) -> None:
         self._attempts += 1
         self._note_losses()
+        if self._writer and self._is_open:
+            self._keep_rows(self._writer, self._guard.look())
         if self._clock() - self._chores_ns >= CHORES_NS:
             self._do_chores()
         writer = self._writer if self._writer and self._is_open else self._open()
         if self._group or self._losses:
             self._commit(writer)
+            writer = self._prove(writer)
         if is_last:
             writer.end()
+            self._guard.committed(writer.connection)
+        self._guard.stamp()
+        self._guard.unspeak()
         if self._trouble:
             log.info("journal.well the journal is written again: waiting=%d", self.waiting)
         self._trouble, self._failures_in_a_row = "", 0
         self._tried.set()
+        self._settle()
 
     def _commit(self, writer: RecordWriter) -> None:
         begun = time.perf_counter()
@@ -244,12 +275,21 @@ class Journal:
         self._proven = True
         self._losses = {}
         self.lost.update(KINDS[type(record)] for record in malformed)
-        self._settle(len(self._group))
+        self._committed += len(self._group)
         self._group = []
 
-    def _settle(self, written: int) -> None:
+    def _prove(self, writer: RecordWriter) -> RecordWriter:
+        """See that what was committed lies in the files under our names, before anybody hears that it is durable."""
+        self._guard.committed(writer.connection)
+        if (swapped := self._guard.look_for_swap()) is not None:
+            self._keep_rows(writer, swapped)
+            writer = self._open()
+        return writer
+
+    def _settle(self) -> None:
         with self._settled:
-            self.durable += written
+            self.durable += self._committed
+            self._committed = 0
             self._settled.notify_all()
 
     def _note_losses(self) -> None:
@@ -262,24 +302,48 @@ class Journal:
     def _open(self) -> RecordWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        connection = open_for_writing(self.path)
-        try:
-            if not self._writer or not self._writer.resume(connection):
-                self._writer = self._begin(connection)
-        except BaseException:
-            connection.close()
-            raise
-        self._file, self._is_open, self.run_id = _identity(self.path), True, self._writer.run_id
+        with self._guard.files:
+            finish_copy(self.path)
+            self._guard.open_mark()
+            connection = open_for_writing(self.path)
+            try:
+                before = self._before(connection)
+                if not self._writer or not self._writer.resume(connection, before):
+                    self._writer = self._begin(connection, before)
+                self._guard.opened(connection)
+            except BaseException:
+                connection.close()
+                raise
+        self._is_open, self.run_id, self._aside = True, self._writer.run_id, {}
+        if before.short:
+            where = f", but in {before.aside['file']}" if before.aside else ""
+            self._tell(before.short.sentence() + where, is_missing=not before.aside)
         return self._writer
 
-    def _begin(self, connection: sqlite3.Connection) -> RecordWriter:
+    def _before(self, connection: sqlite3.Connection) -> Before:
+        """What this file does not hold that was on the disk before, and what an earlier run could not write."""
+        short = find_shortfall(connection, self._guard.mark)
+        if self._aside and self._guard.mark:
+            short = all_of(self._guard.mark, "set_aside") or short
+        if not (short or self._aside or self._guard.words):
+            return NOTHING
+        return Before(short, self._aside, self._guard.words)
+
+    def _begin(self, connection: sqlite3.Connection, before: Before) -> RecordWriter:
         writer = RecordWriter(connection, self._wall)
-        writer.begin(self._info, self._started_ns)
+        writer.begin(self._info, self._started_ns, before)
         for label, digest in self._more_models.items():
             writer.learn_model(label, digest)
         if writer.recovered:
             log.warning("journal.recovered parts=%d had no verdict when the box stopped", writer.recovered)
+        if before.words:
+            log.error("journal.unwritten an earlier run could not write parts=%d", before.words.parts)
         return writer
+
+    def _tell(self, sentence: str, *, is_missing: bool) -> None:
+        log.log(logging.ERROR if is_missing else logging.WARNING, "journal.told %s", sentence)
+        self._word = sentence
+        self._word_until_ns = self._clock() + TOLD_NS if is_missing else 0
 
     def _take_lock(self) -> None:
         """Two writers would each close the other's open parts. Raises BlockingIOError; the system frees it at death."""
@@ -310,22 +374,45 @@ class Journal:
 
     def _do_chores(self) -> None:
         self._wall.refresh()
-        if self._is_open and _identity(self.path) != self._file:  # SQLite writes on happily into a deleted file
-            log.error("journal.gone file=%s was removed or replaced: a new one begins", self.path)
-            self._close()
-            self._free_lock()  # it is on a file that is gone, too
-            self._inbox.put(Event("journal.gone", self._clock(), {"file": self.path.name}), "event")
         if self._writer and self._is_open and self._writer.prune(self._wall.now() - self._keep_ns):
             return  # more may be due: come back with the next group
         self._chores_ns = self._clock()
+        if self._writer and self._is_open:
+            self._guard.pruned(self._writer.connection)
+
+    # -- when somebody else was at the files --------------------------------------------------------------------------
+
+    def _keep_rows(self, writer: RecordWriter, found: Disturbance | None) -> None:
+        """Bring what the open connection holds into files that others find; `_open` must follow."""
+        self._is_disturbed = found is not None
+        if found is None:
+            return
+        log.error("journal.disturbed %s", found.what)
+        with self._guard.files:
+            rescue = self._guard.rescue(writer.connection, found)
+            aside = self._guard.settle(rescue, self._close)
+        self._is_disturbed, self._rescue_tries = False, 0
+        self._free_lock()  # its file may be gone, too
+        log.warning("journal.rescued how=%s aside=%s", rescue.how, aside or "none")
+        self._tell(f"{found.what}; its rows were rescued", is_missing=False)
+        detail = {"what": found.what, "how": rescue.how, "file": aside}
+        self._inbox.put(Event("journal.rescued", self._clock(), detail), "event")
+
+    def _wake(self) -> None:
+        self._inbox.hurry()
 
     # -- when it cannot be written ------------------------------------------------------------------------------------
 
     def _fail(self, error: Exception) -> None:
-        self._close()
+        self._rescue_tries += self._is_disturbed
+        if self._is_disturbed and self._rescue_tries < RESCUE_TRIES and not isinstance(error, Unrescued):
+            log.warning("journal.rescue is tried again: %s", error)  # its connection is all that has the rows
+        else:
+            self._close()
+            self._settle_given_up()
         if isinstance(error, NewerSchema):
             self._set_aside("newer", error)
-        elif is_damage(error) and self._proven:
+        elif (is_damage(error) and self._proven) or isinstance(error, Unrescued):
             self._set_aside("damaged", error)
         elif isinstance(error, (sqlite3.Error, OSError)):
             self._trouble = explain(error, "the journal", self.path.parent)
@@ -334,11 +421,23 @@ class Journal:
             self._trouble = f"the journal failed: {error}"
             log.exception("journal.fault records=%d are given up", len(self._group))
             self._give_up_group()
+        self._leave_word()
         self._failures_in_a_row += 1
         self._tried.set()
         with self._settled:
             self._failed_attempt = self._attempts
             self._settled.notify_all()
+
+    def _settle_given_up(self) -> None:
+        """Rows that were committed into files that are gone: counted at the next opening."""
+        self._is_disturbed, self._rescue_tries = False, 0
+        self._settle()
+
+    def _leave_word(self) -> None:
+        """What would be missing if the end came now, where a full disk has room for it."""
+        waiting = [*self._group, *self._inbox.peek()]
+        if waiting or self._losses:
+            self._guard.speak(last_words(self.run_id or 0, waiting, self._losses, self._wall))
 
     def _give_up_group(self) -> None:
         now = self._clock()
@@ -346,27 +445,23 @@ class Journal:
             kind = KINDS[type(record)]
             self.lost[kind] += 1
             self._losses.setdefault((kind, "malformed"), Lost(0, now, now)).add(Lost(1, now, now))
-        self._settle(len(self._group))
+        self._committed += len(self._group)
         self._group = []
+        self._settle()
 
     def _set_aside(self, what: str, error: Exception) -> None:
         """Begin a new file at once; the old one keeps lying there for somebody to look into."""
         try:
-            aside = set_aside(self.path, what, self._wall.now())
+            with self._guard.files:
+                aside = set_aside(self.path, what, self._wall.now()) if self.path.exists() else ""
         except OSError as err:
             self._trouble = explain(err, "the journal", self.path.parent)
             return
+        self._writer, self._proven = None, False
+        self._kick.set()
+        if not aside:
+            return
         self._trouble = f"the journal was {what} and set aside as {aside}; a new one begins"
         log.error("journal.set_aside file=%s why=%s", aside, error)
-        self._writer, self._proven = None, False
         self.quarantined.append(aside)
-        self._inbox.put(Event("journal.set_aside", self._clock(), {"file": aside, "why": f"{what}: {error}"}), "event")
-        self._kick.set()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_dev, stat.st_ino
+        self._aside = {"file": aside, "why": f"{what}: {error}"}

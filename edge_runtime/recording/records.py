@@ -31,6 +31,8 @@ from edge_runtime.core.messages import (
     Region,
     Trigger,
 )
+from edge_runtime.recording.going_back import Shortfall, journal_identity, raise_floor
+from edge_runtime.recording.high_water import LastWords
 from edge_runtime.recording.inbox import Lost
 from edge_runtime.recording.wall_clock import WallClock, machine_boot
 
@@ -73,6 +75,17 @@ class Kept:
     file: str
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is to be told of the time before a journal was opened."""
+
+    short: Shortfall | None = None  # rows that it no longer holds
+    aside: Mapping[str, str] = field(default_factory=dict)  # the file that was set aside instead, and why
+    words: LastWords | None = None  # what an earlier run could not write
+
+
+NOTHING = Before()
+
 Record = Trigger | Decided | GateReport | HumanLabel | OperatorRequest | Event | Kept
 KINDS: Mapping[type, str] = {
     Trigger: "trigger",
@@ -113,6 +126,10 @@ class RecordWriter:
     def run_id(self) -> int:
         return self._run
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._db
+
     def close(self) -> None:
         self._db.close()
 
@@ -123,24 +140,49 @@ class RecordWriter:
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
-    def begin(self, info: RunInfo, started_ns: int) -> None:
-        """Close what a crash left open, and begin a run."""
+    def begin(self, info: RunInfo, started_ns: int, before: Before = NOTHING) -> None:
+        """Close what a crash left open, begin a run, and count into it what is missing of before."""
         self._started_ns = started_ns
         with self._transaction():
+            if before.short:
+                raise_floor(self._db, before.short.before)
             self._recover(started_ns)
             self._run = self._insert_run(info, started_ns)
             self._digests = {info.model: info.model_digest}
             if self.recovered:
                 self._event(Event("journal.recovered", started_ns, {"parts": self.recovered}))
+            self._count_in(before)
 
-    def resume(self, connection: sqlite3.Connection) -> bool:
+    def _count_in(self, before: Before) -> None:
+        short, words, now_ns = before.short, before.words, self._wall.monotonic()
+        if short or before.aside:
+            detail = short.detail(journal_identity(self._db)) if short else {}
+            kind = "journal.set_aside" if before.aside else "journal.went_back"
+            self._event(Event(kind, now_ns, {**detail, **before.aside}))
+        if short:
+            at = short.before.at_utc_ns
+            for table, count in short.missing.items():
+                self._lose_rows(table, short.why, count, at, at)
+        if words:
+            for what, count in words.records.items():
+                self._lose_rows(what, "unwritten", count, words.first_utc_ns, words.last_utc_ns)
+            detail = {"run": words.run, "parts": words.parts, "records": dict(words.records)}
+            self._event(Event("journal.unwritten", now_ns, detail))
+
+    def resume(self, connection: sqlite3.Connection, before: Before = NOTHING) -> bool:
         """Go on with the same run over a new connection. False when that file does not know the run."""
         known = connection.execute(
             "SELECT 1 FROM run WHERE id = ? AND started_ns = ? AND ended = 'open'", (self._run, self._started_ns)
         ).fetchone()
-        if known:
-            self._db = connection
-        return known is not None
+        if not known:
+            return False
+        self._db = connection
+        if before != NOTHING:
+            with self._transaction():
+                if before.short:
+                    raise_floor(self._db, before.short.before)
+                self._count_in(before)
+        return True
 
     def end(self) -> None:
         """The run ended in good order."""
@@ -344,9 +386,12 @@ class RecordWriter:
 
     def _lose(self, what: str, why: str, lost: Lost) -> None:
         """Note how many records of one kind are missing, and between when and when."""
+        self._lose_rows(what, why, lost.count, self._wall.utc(lost.first_ns), self._wall.utc(lost.last_ns))
+
+    def _lose_rows(self, what: str, why: str, count: int, first_utc_ns: int, last_utc_ns: int) -> None:
         self._db.execute(
             "INSERT INTO loss (run, what, why, count, first_utc_ns, last_utc_ns) VALUES (?, ?, ?, ?, ?, ?)",
-            (self._run, what, why, lost.count, self._wall.utc(lost.first_ns), self._wall.utc(lost.last_ns)),
+            (self._run, what, why, count, first_utc_ns, last_utc_ns),
         )
 
     def _row(self, key: PartKey, *, in_this_run: bool = False) -> int | None:

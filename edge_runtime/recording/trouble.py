@@ -68,9 +68,18 @@ def is_damage(error: Exception) -> bool:
 def set_aside(path: Path, what: str, now_utc_ns: int) -> str:
     """Rename a database and its companions, and answer the new name. Raises OSError."""
     stamp = datetime.fromtimestamp(now_utc_ns // SECOND, UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside = path.with_name(f"{path.stem}.{what}-{stamp}{path.suffix}")
+    aside = free_name(path.with_name(f"{path.stem}.{what}-{stamp}{path.suffix}"))
     for suffix in ("-wal", "-shm", ""):
         source = path.with_name(path.name + suffix)
         if source.exists():
             source.rename(aside.with_name(aside.name + suffix))
     return aside.name
+
+
+def free_name(path: Path) -> Path:
+    """`path`, or with a number where that is taken: what was set aside before is not overwritten."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

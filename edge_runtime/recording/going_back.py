@@ -1,0 +1,135 @@
+"""A journal that holds less than it once held: seen by comparing its row numbers with the mark beside it.
+
+The numbers come from SQLite's own sequences, which retention never lowers. Whoever opens the journal for writing counts
+what is missing into it, lifts the sequences above everything that was ever given (a row number never stands for two
+things), and gives the journal a new name, so that `sync` does not go on reading at a place that is another one now.
+Whoever reads it says so.
+
+Events, with the fields that `sync` may rely on. `journal` is the name of the journal as it was before; `first` and
+`last` are the oldest and newest row numbers it held, by table (`run`, `part`, `event`, `loss`, `request`):
+
+- `journal.went_back`: `why` (`went_back`, `replaced`, `empty`), `journal`, `now` (the new name), `first`, `last`,
+  `found` (the newest rows still there; none when the file is another one), `missing` (rows by table), `parts`.
+- `journal.set_aside`: `file` (its new name), `why`, `journal`, `now`, `first`, `last`, `missing`, `parts`: rows that
+  the journal held and the present one does not. Without a mark only `file` and `why`.
+- `journal.rescued`: `what` happened to the files, `how` (`log`, `copy`), `file` (what was set aside, or empty). Every
+  row is still there, under its number.
+- `journal.unwritten`: `run`, `parts`, `records` (by kind) that an earlier run could not write before it ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.recording.high_water import HighWater
+
+TABLES = ("run", "part", "event", "loss", "request")
+MARGIN_ROWS = 1000  # a power cut may cost the last second of the mark; nobody writes 1000 rows of a table in it
+RUN_MARGIN = 1  # the mark is synced when a run begins
+_NEWEST, _OLDEST = (
+    "SELECT " + ", ".join(f"(SELECT {end}(id) FROM {table})" for table in TABLES) for end in ("max", "min")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """What the mark knew of and the file has not. missing: rows by table, none of them 0."""
+
+    why: str  # went_back | replaced | empty | set_aside
+    before: HighWater
+    found: Mapping[str, int]
+    missing: Mapping[str, int]
+
+    @property
+    def parts(self) -> int:
+        return self.missing.get("part", 0)
+
+    def sentence(self) -> str:
+        """For people: how much is missing, and from where."""
+        newest, known = self.found.get("part", 0), self.before.last.get("part", 0)
+        rows = ", ".join(f"{count} rows of {table}" for table, count in self.missing.items() if table != "part")
+        there = f"the newest part was {known} and is {newest}" if self.found else "it is another file than before"
+        return f"{self.parts} parts that were on the disk are not in the journal ({there}{'; ' + rows if rows else ''})"
+
+    def detail(self, now: str) -> dict[str, Any]:
+        """Of the event that tells of it. now: the name of the journal from here on."""
+        return {
+            "why": self.why,
+            "journal": self.before.journal,
+            "now": now,
+            "first": dict(self.before.first),
+            "last": dict(self.before.last),
+            "found": dict(self.found),
+            "missing": dict(self.missing),
+            "parts": self.parts,
+        }
+
+
+def journal_identity(connection: sqlite3.Connection) -> str:
+    """Names this journal: drawn from its first run, and anew each time it went back. Empty before its first run."""
+    query = "SELECT id, started_ns, started_utc_ns, machine_boot FROM run ORDER BY id LIMIT 1"
+    row = connection.execute(query).fetchone()
+    if row is None:
+        return ""
+    (drawn,) = connection.execute("PRAGMA application_id").fetchone()
+    return hashlib.sha256((repr(tuple(row)) + (f"/{drawn}" if drawn else "")).encode()).hexdigest()[:12]
+
+
+def given_numbers(connection: sqlite3.Connection) -> dict[str, int]:
+    """The highest number ever given in each table, whatever retention took since."""
+    found = dict(connection.execute("SELECT name, seq FROM sqlite_sequence"))
+    return {table: int(found[table]) for table in TABLES if table in found}
+
+
+def newest_rows(connection: sqlite3.Connection) -> dict[str, int]:
+    """The newest row of each table that has any."""
+    return _ends(connection, _NEWEST)
+
+
+def oldest_rows(connection: sqlite3.Connection) -> dict[str, int]:
+    return _ends(connection, _OLDEST)
+
+
+def _ends(connection: sqlite3.Connection, query: str) -> dict[str, int]:
+    found = zip(TABLES, connection.execute(query).fetchone(), strict=True)
+    return {table: int(row) for table, row in found if row is not None}
+
+
+def find_shortfall(connection: sqlite3.Connection, mark: HighWater | None) -> Shortfall | None:
+    """What is missing, if anything. Read the mark before the file: a file may always be further."""
+    if mark is None or not mark.journal:
+        return None
+    name = journal_identity(connection)
+    if name == mark.journal:
+        given, found = given_numbers(connection), newest_rows(connection)
+        if all(given.get(table, 0) >= row for table, row in mark.given.items()):
+            return None
+        missing = {table: row - found.get(table, 0) for table, row in mark.last.items()}
+        return _shortfall("went_back", mark, found, missing)
+    return all_of(mark, "replaced" if name else "empty")
+
+
+def all_of(mark: HighWater, why: str) -> Shortfall | None:
+    """Everything the mark knew of, for a file that is another one. Numbers may have holes: at most so many."""
+    missing = {table: row - mark.first[table] + 1 for table, row in mark.last.items() if table in mark.first}
+    return _shortfall(why, mark, {}, missing)
+
+
+def _shortfall(why: str, mark: HighWater, found: Mapping[str, int], missing: Mapping[str, int]) -> Shortfall | None:
+    missing = {table: count for table, count in missing.items() if count > 0}
+    return Shortfall(why, mark, found, missing) if missing else None
+
+
+def raise_floor(connection: sqlite3.Connection, mark: HighWater) -> None:
+    """Inside a transaction: no number that was ever given is given again, and the journal gets a new name."""
+    for table, row in mark.given.items():
+        floor = row + (RUN_MARGIN if table == "run" else MARGIN_ROWS)
+        raised = connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (floor, table))
+        if not raised.rowcount and table in TABLES:
+            connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, floor))
+    connection.execute(f"PRAGMA application_id = {secrets.randbelow(2**31 - 1) + 1}")

@@ -79,7 +79,7 @@ def demo(
         click.echo("look closer: edge-runtime parts list; edge-runtime parts show ID --picture part.png", err=True)
     if isinstance(uplink, str):
         click.echo(uplink, err=True)
-    raise SystemExit(1 if document["unaccounted"] else 0)
+    raise SystemExit(1 if document["unaccounted"] or document["unwritten"] else 0)
 
 
 def _globals(session: Session, seed: int | None) -> list[str]:

@@ -284,7 +284,10 @@ def _said(judged: Judged) -> str:
 
 
 def _journal(session: Session) -> JournalReader:
-    return JournalReader(_state_folder(session) / "journal.db")
+    reader = JournalReader(_state_folder(session) / "journal.db")
+    if short := reader.shortfall():
+        click.echo(f"warning: {short}", err=True)
+    return reader
 
 
 def _state_folder(session: Session) -> Path:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.pass_obj
 def run(session: Session, parts: int | None, seconds: float | None, seed: int | None, as_json: bool) -> None:
-    """The hot daemon. With a bound it drains, prints the summary and exits; 1 if a part is unaccounted for."""
+    """The hot daemon. With a bound it drains, prints the summary and exits; 1 if a part is unaccounted for, or not
+    written into the journal (`unwritten` of the summary: the next start counts them as lost)."""
     from edge_runtime.core.errors import ModelError, StorageError, UsageError
     from edge_runtime.core.log import set_up_logging
     from edge_runtime.service.daemon import Daemon
@@ -35,7 +36,7 @@ def run(session: Session, parts: int | None, seconds: float | None, seed: int | 
     except (ModelError, StorageError) as err:
         raise UsageError(str(err)) from err  # no restart mends it: exit code 2 tells systemd so
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(summary_lines(document)))
-    raise SystemExit(1 if document["unaccounted"] else 0)
+    raise SystemExit(1 if document["unaccounted"] or document["unwritten"] else 0)
 
 
 def summary_lines(document: dict[str, Any]) -> list[str]:
@@ -44,8 +45,9 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
     def words(counts: dict[str, int]) -> str:
         return "  ".join(f"{name} {count}" for name, count in counts.items())
 
+    unwritten = f", {document['unwritten']} NOT WRITTEN into the journal" if document["unwritten"] else ""
     lines = [
-        f"{document['parts']} parts, {document['unaccounted']} unaccounted for, {document['late']} late",
+        f"{document['parts']} parts, {document['unaccounted']} unaccounted for, {document['late']} late{unwritten}",
         f"verdicts  {words(document['verdicts'])}",
         f"causes    {words({name: count for name, count in document['causes'].items() if count})}",
         f"outcomes  {words(document['outcomes'])}",

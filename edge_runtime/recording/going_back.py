@@ -9,7 +9,8 @@ Events, with the fields that `sync` may rely on. `journal` is the name of the jo
 `last` are the oldest and newest row numbers it held, by table (`run`, `part`, `event`, `loss`, `request`):
 
 - `journal.went_back`: `why` (`went_back`, `replaced`, `empty`), `journal`, `now` (the new name), `first`, `last`,
-  `found` (the newest rows still there; none when the file is another one), `missing` (rows by table), `parts`.
+  `found` (the newest rows still there; none when the file is another one), `missing` (rows by table), `parts`; and
+  `what`, `how`, `file` as below, when it was noticed while running.
 - `journal.set_aside`: `file` (its new name), `why`, `journal`, `now`, `first`, `last`, `missing`, `parts`: rows that
   the journal held and the present one does not. Without a mark only `file` and `why`.
 - `journal.rescued`: `what` happened to the files, `how` (`log`, `copy`), `file` (what was set aside, or empty). Every
@@ -24,12 +25,14 @@ import secrets
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from edge_runtime.recording.high_water import HighWater
+from edge_runtime.recording.high_water import HighWater, read_high_water
 
 TABLES = ("run", "part", "event", "loss", "request")
 MARGIN_ROWS = 1000  # a power cut may cost the last second of the mark; nobody writes 1000 rows of a table in it
+MARK_READS = 3  # of a mark that changes while it is compared
 RUN_MARGIN = 1  # the mark is synced when a run begins
 _NEWEST, _OLDEST = (
     "SELECT " + ", ".join(f"(SELECT {end}(id) FROM {table})" for table in TABLES) for end in ("max", "min")
@@ -112,6 +115,18 @@ def find_shortfall(connection: sqlite3.Connection, mark: HighWater | None) -> Sh
         missing = {table: row - found.get(table, 0) for table, row in mark.last.items()}
         return _shortfall("went_back", mark, found, missing)
     return all_of(mark, "replaced" if name else "empty")
+
+
+def say_shortfall(journal: Path, connection: sqlite3.Connection) -> str:
+    """For readers: what was on the disk once and is not in this journal; empty when all is there, or was counted."""
+    for _ in range(MARK_READS):
+        mark = read_high_water(journal)
+        short = find_shortfall(connection, mark)
+        if short is None:
+            return ""
+        if read_high_water(journal) == mark:  # else a new journal begins at this moment
+            return f"{short.sentence()}; `edge-runtime run` counts them as lost at its next start"
+    return ""
 
 
 def all_of(mark: HighWater, why: str) -> Shortfall | None:

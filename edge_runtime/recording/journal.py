@@ -92,6 +92,7 @@ class Journal:
         self._is_disturbed = False  # the open connection has rows that the files under our names have not
         self._rescue_tries = 0
         self._aside: dict[str, str] = {}  # what was set aside and is not told yet
+        self._rescue: dict[str, str] = {}  # what was rescued and is not told yet
         self._word, self._word_until_ns = "", 0  # of rows that are missing, or were rescued
         self._lock_fd: int | None = None
         self._thread: threading.Thread | None = None
@@ -314,10 +315,8 @@ class Journal:
             except BaseException:
                 connection.close()
                 raise
-        self._is_open, self.run_id, self._aside = True, self._writer.run_id, {}
-        if before.short:
-            where = f", but in {before.aside['file']}" if before.aside else ""
-            self._tell(before.short.sentence() + where, is_missing=not before.aside)
+        self._is_open, self.run_id = True, self._writer.run_id
+        self._tell(before)
         return self._writer
 
     def _before(self, connection: sqlite3.Connection) -> Before:
@@ -325,9 +324,9 @@ class Journal:
         short = find_shortfall(connection, self._guard.mark)
         if self._aside and self._guard.mark:
             short = all_of(self._guard.mark, "set_aside") or short
-        if not (short or self._aside or self._guard.words):
+        if not (short or self._aside or self._guard.words or self._rescue):
             return NOTHING
-        return Before(short, self._aside, self._guard.words)
+        return Before(short, self._aside, self._guard.words, self._rescue)
 
     def _begin(self, connection: sqlite3.Connection, before: Before) -> RecordWriter:
         writer = RecordWriter(connection, self._wall)
@@ -340,10 +339,16 @@ class Journal:
             log.error("journal.unwritten an earlier run could not write parts=%d", before.words.parts)
         return writer
 
-    def _tell(self, sentence: str, *, is_missing: bool) -> None:
-        log.log(logging.ERROR if is_missing else logging.WARNING, "journal.told %s", sentence)
-        self._word = sentence
-        self._word_until_ns = self._clock() + TOLD_NS if is_missing else 0
+    def _tell(self, before: Before) -> None:
+        """In log and health: what is missing, or was nearly. The journal itself has it already."""
+        self._aside, self._rescue = {}, {}
+        if before.short:
+            self._word = before.short.sentence() + (f", but in {before.aside['file']}" if before.aside else "")
+            self._word_until_ns = 0 if before.aside else self._clock() + TOLD_NS
+            log.error("journal.short %s", self._word)
+        elif before.rescue:
+            self._word, self._word_until_ns = f"{before.rescue['what']}; its rows were rescued", 0
+            log.warning("journal.rescued %s", self._word)
 
     def _take_lock(self) -> None:
         """Two writers would each close the other's open parts. Raises BlockingIOError; the system frees it at death."""
@@ -393,10 +398,7 @@ class Journal:
             aside = self._guard.settle(rescue, self._close)
         self._is_disturbed, self._rescue_tries = False, 0
         self._free_lock()  # its file may be gone, too
-        log.warning("journal.rescued how=%s aside=%s", rescue.how, aside or "none")
-        self._tell(f"{found.what}; its rows were rescued", is_missing=False)
-        detail = {"what": found.what, "how": rescue.how, "file": aside}
-        self._inbox.put(Event("journal.rescued", self._clock(), detail), "event")
+        self._rescue = {"what": found.what, "how": rescue.how, "file": aside}
 
     def _wake(self) -> None:
         self._inbox.hurry()

@@ -16,6 +16,7 @@ from typing import Any
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import Cause, Outcome, PartKey, Region, Verdict
+from edge_runtime.recording.going_back import say_shortfall
 from edge_runtime.recording.schema import VERSION, open_for_reading
 
 PERCENTILES = (50, 95, 99)
@@ -132,6 +133,14 @@ class JournalReader:
 
     def close(self) -> None:
         self._db.close()
+
+    def shortfall(self) -> str:
+        """What was on the disk once and is not in this journal, as a sentence; empty when all is there.
+
+        Said until `edge-runtime run` has counted it; after that it is in `losses`.
+        """
+        with self._told():
+            return say_shortfall(self.path, self._db)
 
     def __enter__(self) -> JournalReader:
         return self

@@ -82,6 +82,7 @@ class Before:
     short: Shortfall | None = None  # rows that it no longer holds
     aside: Mapping[str, str] = field(default_factory=dict)  # the file that was set aside instead, and why
     words: LastWords | None = None  # what an earlier run could not write
+    rescue: Mapping[str, str] = field(default_factory=dict)  # what was done to the files, and how the rows were kept
 
 
 NOTHING = Before()
@@ -158,7 +159,9 @@ class RecordWriter:
         if short or before.aside:
             detail = short.detail(journal_identity(self._db)) if short else {}
             kind = "journal.set_aside" if before.aside else "journal.went_back"
-            self._event(Event(kind, now_ns, {**detail, **before.aside}))
+            self._event(Event(kind, now_ns, {**detail, **before.rescue, **before.aside}))
+        elif before.rescue:
+            self._event(Event("journal.rescued", now_ns, before.rescue))
         if short:
             at = short.before.at_utc_ns
             for table, count in short.missing.items():

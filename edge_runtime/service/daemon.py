@@ -76,7 +76,9 @@ class Daemon:
                 self._notifier.stopping()
                 self._drain(box)
                 box.line.stop()
-                return self._summary(box)
+                document = self._summary(box)
+                box.stop()  # only a closed journal knows what it could not write
+                return {**document, "unwritten": box.journal.unwritten}
             finally:
                 box.stop()
                 control.stop()

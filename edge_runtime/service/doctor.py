@@ -193,6 +193,7 @@ def _storage(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _journal(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.recording.going_back import say_shortfall
     from edge_runtime.recording.schema import open_for_reading
     from edge_runtime.service.wiring import JOURNAL
 
@@ -205,6 +206,7 @@ def _journal(loaded: Loaded) -> Iterator[Finding]:
         try:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             rows = connection.execute("SELECT count(*) FROM part").fetchone()[0]
+            short = say_shortfall(path, connection) if verdict == "ok" else ""
         finally:
             connection.close()
     except sqlite3.Error as err:
@@ -212,7 +214,10 @@ def _journal(loaded: Loaded) -> Iterator[Finding]:
             "journal", "fail", f"{path}: {err}", "mend the disk; a damaged file is set aside at the next start"
         )
         return
-    if verdict == "ok":
+    if short:
+        fix = "restart the daemon: it counts them; find out who deleted, restored or damaged the journal's files"
+        yield Finding("journal", "fail", f"{path}: {short}", fix)
+    elif verdict == "ok":
         yield Finding("journal", "ok", f"{rows} parts, {path.stat().st_size / 1e6:.1f} MB, intact")
     else:
         yield Finding(

@@ -71,7 +71,10 @@ def latency(line: VisionLine) -> dict[str, dict[str, float]]:
 def summary(
     *, line: VisionLine, model: str, config_digest: str, truth: Mapping[str, Any] | None, world_parts: int | None
 ) -> dict[str, Any]:
-    """The document that `run --json` ends with. `unaccounted` also counts simulated parts that never made a row."""
+    """The document that `run --json` ends with, but for `unwritten`: parts of which something is not in the journal.
+
+    `unaccounted` also counts simulated parts that never made a row.
+    """
     counts = line.ledger.counts()
     unseen = max(0, world_parts - counts.triggers) if world_parts is not None else 0
     document: dict[str, Any] = {

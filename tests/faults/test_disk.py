@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from journal_rig import fill
 
 from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.messages import Cause, Decision, PartKey, Trigger, Verdict
@@ -44,26 +44,12 @@ def start(request: pytest.FixtureRequest) -> Callable[..., Journal]:
     return started
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 512 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "none", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs root, to mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_a_full_disk_is_lived_through(small_disk: Path, start: Callable[..., Journal]) -> None:
     journal = start(small_disk / "journal.db")
     part(journal, 1)
     assert journal.flush(FLUSH_S)
     ballast = small_disk / "ballast"
-    _fill(ballast)
+    fill(ballast)
     number = 1
     while journal.flush(FLUSH_S):
         number += 1
@@ -79,15 +65,6 @@ def test_a_full_disk_is_lived_through(small_disk: Path, start: Callable[..., Jou
         assert [row.part_id for row in reader.parts()] == list(range(1, number + 2))
         assert [run["ended"] for run in reader.runs()] == ["open"], "the same run goes on"
         assert reader.counts()["undecided"] == 0
-
-
-def _fill(ballast: Path) -> None:
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError as err:
-            assert err.errno == errno.ENOSPC
 
 
 _LIMITED = """

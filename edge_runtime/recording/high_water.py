@@ -111,8 +111,8 @@ class MarkFile:
         if self._fd is None:
             return
         text = b"" if value is None else json.dumps(value, separators=(",", ":")).encode()
-        line = b"%08x %s" % (zlib.crc32(text), text) if text else b""
-        os.pwrite(self._fd, line.ljust(SLOT_BYTES - 1)[: SLOT_BYTES - 1] + b"\n", slot * SLOT_BYTES)
+        line = b"%08x %s\n" % (zlib.crc32(text), text) if text else b"\n"
+        os.pwrite(self._fd, line.ljust(SLOT_BYTES)[:SLOT_BYTES], slot * SLOT_BYTES)
         self._is_synced = False
 
 
@@ -126,7 +126,7 @@ def _slots(path: Path) -> list[dict[str, Any]]:
 
 
 def _slot(line: bytes) -> dict[str, Any]:
-    digits, _, text = line.strip().partition(b" ")
+    digits, _, text = line.partition(b"\n")[0].partition(b" ")
     try:
         value = json.loads(text) if int(digits, 16) == zlib.crc32(text) else {}
     except ValueError:

@@ -6,6 +6,7 @@ Standard library and SQL only. Raises StorageError when there is nothing that ca
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from typing import Any
 
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import StorageError
-from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.schema import VERSION, open_for_reading
 
 LOOK_NS = SECOND // 2  # between looks at whether the file is still the one that is open
@@ -34,7 +34,7 @@ class JournalTail:
         self._had_writer = False
         self._looked_ns = 0
         self._version = -1  # SQLite's data_version at the last read
-        self.identity = ""  # names this journal; another one after it went back
+        self.identity = ""  # names this journal: drawn from its first run
 
     def close(self) -> None:
         connection, self._db = self._db, None
@@ -49,9 +49,7 @@ class JournalTail:
             if self._db is None:
                 self._open()
             (version,) = self._query("PRAGMA data_version").fetchone()
-            before, self._version = self._version, int(version)
-            if before != self._version and self._db is not None:
-                self.identity = journal_identity(self._db)
+        before, self._version = self._version, int(version)
         return before != self._version
 
     def _is_stale(self) -> bool:
@@ -75,8 +73,10 @@ class JournalTail:
                 f"journal {self.path} has schema version {version}, this program reads {VERSION}: "
                 "run the same version of edge-runtime for run and sync"
             )
-        self.identity = journal_identity(self._db)
-        if not self.identity:
+        first = self._query("SELECT id, started_ns, started_utc_ns, machine_boot FROM run ORDER BY id LIMIT 1")
+        row = first.fetchone()
+        self.identity = hashlib.sha256(repr(tuple(row)).encode()).hexdigest()[:12] if row else ""
+        if not row:
             self.close()
             raise StorageError(f"no run is recorded in {self.path} yet")
 
@@ -150,7 +150,7 @@ class JournalTail:
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """Of the database and of its log: a log that was deleted under the writer is made anew, the database is not."""
+    """Of the database and of its log: one that was deleted under the writer is made anew, the database is not."""
     try:
         stat = path.stat()
     except FileNotFoundError:

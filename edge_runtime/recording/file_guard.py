@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from edge_runtime.recording.rescue import copy_whole, put_in_place, remove_compa
 log = logging.getLogger(__name__)
 
 STOP_WAIT_S = 1.0
+WHOLE_AGAIN_S = 60.0
+BRIEF_LIMIT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,10 @@ class FileGuard:
         self._check = ReadBack(journal, lambda: self.mark, self._file.sync, self._found_damage)
         self._damage = ""
         self._has_spoken = False
+        self._whole_s = float("-inf")
         self._first: dict[str, int] = {}
+        self._last: dict[str, int] = {}  # of tables that got no row since `pruned`
+        self._given: dict[str, int] = {}
         self.mark: HighWater | None = None  # of what was committed, whatever became of the file
         self.words: LastWords | None = None  # of an earlier run, until they are told
         self.files = self._check.files
@@ -90,14 +96,16 @@ class FileGuard:
 
     def pruned(self, connection: sqlite3.Connection) -> None:
         """Other rows than before are the oldest. An empty table begins behind its last number."""
-        self._first = {table: row + 1 for table, row in given_numbers(connection).items()} | oldest_rows(connection)
+        self._given, self._last = given_numbers(connection), newest_rows(connection)
+        self._first = {table: row + 1 for table, row in self._given.items()} | oldest_rows(connection)
 
     def committed(self, connection: sqlite3.Connection, name: str = "") -> None:
         """Rows came to be durable."""
-        last = newest_rows(connection)
+        given = given_numbers(connection)
+        last = self._last | {table: row for table, row in given.items() if row != self._given.get(table)}
         first = {table: self._first.get(table, 1) for table in last}
         name = name or (self.mark.journal if self.mark else "")
-        self.mark = HighWater(name, last, first, given_numbers(connection), self._utc_ns())
+        self.mark = HighWater(name, last, first, given, self._utc_ns())
         try:
             if not self._file.is_there():
                 self._file.open()
@@ -127,10 +135,6 @@ class FileGuard:
 
     # -- the files ----------------------------------------------------------------------------------------------------
 
-    def stamp(self) -> None:
-        """The writer's turn is over: from here on nothing may change."""
-        self._watch.stamp()
-
     def look(self) -> Disturbance | None:
         """What was done to the files since the last turn, or found by reading back."""
         found = self._watch.look()
@@ -138,14 +142,21 @@ class FileGuard:
             return found
         words = self._damage
         if found is not None and not words:
-            words = examine(self._journal, self.mark, whole_limit_s=WHOLE_LIMIT_S)
+            words = examine(self._journal, self.mark, whole_limit_s=self._whole_limit_s())
             if not words:
                 log.warning("journal.touched %s; its rows are as they were", found.what)
                 self._watch.stamp()
                 return None
         return Disturbance(Kind.CONTENT, f"{found.what}: {words}" if found else words) if words else None
 
+    def _whole_limit_s(self) -> float:
+        """All pages the first time; somebody who writes every second must not hold up the journal each time."""
+        now_s = time.monotonic()
+        is_due, self._whole_s = now_s - self._whole_s >= WHOLE_AGAIN_S, now_s
+        return WHOLE_LIMIT_S if is_due else BRIEF_LIMIT_S
+
     def look_for_swap(self) -> Disturbance | None:
+        """After the writer wrote: from here on nothing may change."""
         return self._watch.look_for_swap()
 
     def _found_damage(self, words: str) -> None:

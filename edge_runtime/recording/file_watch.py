@@ -52,10 +52,11 @@ class FileWatch:
         return Disturbance(Kind.COMPANIONS if is_ours else Kind.FILE, found)
 
     def look_for_swap(self) -> Disturbance | None:
-        """Inside a turn: sizes and times are changing, but the files must be the same."""
+        """After a commit: sizes and times have changed, but the files must be the same. Stamps them if so."""
         now = [_look(path) for path in self._paths]
         found = self._swapped(now)
         if found is None:
+            self._seen = now
             return None
         return Disturbance(Kind.COMPANIONS if _is_same(now[0], self._seen[0]) else Kind.FILE, found)
 

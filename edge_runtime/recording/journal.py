@@ -253,6 +253,7 @@ class Journal:
             self._keep_rows(self._writer, self._guard.look())
         if self._clock() - self._chores_ns >= CHORES_NS:
             self._do_chores()
+            self._guard.look_for_swap()  # retention has written
         writer = self._writer if self._writer and self._is_open else self._open()
         if self._group or self._losses:
             self._commit(writer)
@@ -260,7 +261,6 @@ class Journal:
         if is_last:
             writer.end()
             self._guard.committed(writer.connection)
-        self._guard.stamp()
         self._guard.unspeak()
         if self._trouble:
             log.info("journal.well the journal is written again: waiting=%d", self.waiting)

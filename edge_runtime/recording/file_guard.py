@@ -11,6 +11,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,8 @@ class FileGuard:
     def opened(self, connection: sqlite3.Connection) -> None:
         """The journal is open and holds the present run; what was missing has been counted into it."""
         self._damage = ""
+        with suppress(sqlite3.OperationalError):  # no room: the log will do
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # pages written once leave the log's risk
         self.pruned(connection)
         self.committed(connection, journal_identity(connection))
         self._watch.stamp()

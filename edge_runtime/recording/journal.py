@@ -42,6 +42,7 @@ from edge_runtime.recording.file_guard import FileGuard
 from edge_runtime.recording.file_watch import Disturbance
 from edge_runtime.recording.going_back import all_of, find_shortfall
 from edge_runtime.recording.inbox import Inbox, Lost
+from edge_runtime.recording.log_salvage import salvage_log
 from edge_runtime.recording.records import KINDS, NOTHING, Before, Decided, Kept, Record, RecordWriter, RunInfo
 from edge_runtime.recording.rescue import Unrescued, finish_copy
 from edge_runtime.recording.schema import NewerSchema, open_for_writing
@@ -306,6 +307,7 @@ class Journal:
         with self._guard.files:
             finish_copy(self.path)
             self._guard.open_mark()
+            self._rescue |= salvage_log(self.path, self._guard.mark)
             connection = open_for_writing(self.path)
             try:
                 before = self._before(connection)

@@ -21,6 +21,8 @@ from journal_rig import (
     start_again,
 )
 
+from edge_runtime.recording.log_salvage import FRAME, HEAD, proven
+
 Deed = Callable[[Path, Path, random.Random], None]
 
 
@@ -129,3 +131,26 @@ def test_what_is_done_to_a_standing_box_is_kept_or_counted(
     before = rows_of(tmp_path / "look" / "journal.db")
     STANDING[what](path, tmp_path / "older", random.Random(f"{what} {seed}"))
     check_promise(start_again(path), flushed, before)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_page_that_was_written_again_after_the_damage_costs_no_part(
+    tmp_path: Path, crashed: tuple[Path, int], seed: int
+) -> None:
+    folder, flushed = crashed
+    shutil.copytree(folder / "state", tmp_path / "state")
+    path = tmp_path / "state" / "journal.db"
+    log = path.with_name("journal.db-wal")
+    frames = list(proven(log.read_bytes()))
+    last = {frame.page: frame.number for frame in frames}
+    overtaken = [frame.number for frame in frames if last[frame.page] > frame.number + 8]  # a transaction later
+    number = random.Random(seed).choice(overtaken)
+    with log.open("r+b") as file:
+        file.seek(HEAD.size + number * (FRAME.size + 4096) + FRAME.size + 100 * seed)
+        file.write(bytes(64))
+        file.write(b"\xff" * 8)
+    damaged = log.read_bytes()
+    found = start_again(path)
+    assert check_promise(found, flushed, {}) == 0
+    assert found.kinds.count("journal.rescued") == 1 and "journal.db-wal was damaged" in found.detail
+    assert path.with_name("journal.damaged.db-wal").read_bytes() == damaged

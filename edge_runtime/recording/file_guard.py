@@ -16,10 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.recording.file_watch import Disturbance, FileWatch, Kind
-from edge_runtime.recording.going_back import given_numbers, journal_identity, newest_rows, oldest_rows
+from edge_runtime.recording.going_back import (
+    behind_mark,
+    counted_losses,
+    given_numbers,
+    journal_identity,
+    newest_rows,
+    oldest_rows,
+)
 from edge_runtime.recording.high_water import HighWater, LastWords, MarkFile
 from edge_runtime.recording.read_back import WHOLE_LIMIT_S, ReadBack, examine
-from edge_runtime.recording.rescue import copy_whole, put_in_place, remove_companions, secure_log
+from edge_runtime.recording.rescue import Unrescued, copy_whole, put_in_place, remove_companions, secure_log
+from edge_runtime.recording.wall_clock import machine_boot
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +61,8 @@ class FileGuard:
         self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}  # of tables that got no row since `pruned`
         self._given: dict[str, int] = {}
+        self._counted: tuple[int | None, dict[str, int]] = (None, {})  # as of this row of `loss`
+        self._boot = machine_boot()
         self.mark: HighWater | None = None  # of what was committed, whatever became of the file
         self.words: LastWords | None = None  # of an earlier run, until they are told
         self.files = self._check.files
@@ -99,16 +109,21 @@ class FileGuard:
 
     def pruned(self, connection: sqlite3.Connection) -> None:
         """Other rows than before are the oldest. An empty table begins behind its last number."""
+        self._counted = None, {}
         self._given, self._last = given_numbers(connection), newest_rows(connection)
         self._first = {table: row + 1 for table, row in self._given.items()} | oldest_rows(connection)
 
     def committed(self, connection: sqlite3.Connection, name: str = "") -> None:
-        """Rows came to be durable."""
+        """Rows came to be durable. Raises Unrescued when fewer are there than before."""
         given = given_numbers(connection)
+        if self.mark and not name and (behind := behind_mark(given, self.mark)):
+            raise Unrescued(f"the files changed under the open journal: {behind}")  # an older log lies over it
         last = self._last | {table: row for table, row in given.items() if row != self._given.get(table)}
         first = {table: self._first.get(table, 1) for table in last}
         name = name or (self.mark.journal if self.mark else "")
-        self.mark = HighWater(name, last, first, given, self._utc_ns())
+        if self._counted[0] != given.get("loss", 0):
+            self._counted = given.get("loss", 0), counted_losses(connection)
+        self.mark = HighWater(name, last, first, given, self._utc_ns(), self._counted[1], self._boot)
         try:
             if not self._file.is_there():
                 self._file.open()
@@ -148,7 +163,7 @@ class FileGuard:
             words = examine(self._journal, self.mark, whole_limit_s=self._whole_limit_s())
             if not words:
                 log.warning("journal.touched %s; its rows are as they were", found.what)
-                self._watch.stamp()
+                self._watch.accept()
                 return None
         return Disturbance(Kind.CONTENT, f"{found.what}: {words}" if found else words) if words else None
 

@@ -35,14 +35,15 @@ class FileWatch:
         self._names = [journal.name + end for end in ("", "-wal", "-shm")]
         self._paths = [str(journal.with_name(name)) for name in self._names]
         self._seen: list[Look] = [None, None, None]
+        self._found: list[Look] = [None, None, None]
 
     def stamp(self) -> None:
         self._seen = [_look(path) for path in self._paths]
 
     def look(self) -> Disturbance | None:
         """What somebody else did to the files since `stamp`."""
-        now = [_look(path) for path in self._paths]
-        found = self._swapped(now)
+        now = self._found = [_look(path) for path in self._paths]
+        found = self._swapped(now) or self._shrunk(now)
         if found is None:
             found = next(
                 (f"{self._names[at]} was written by somebody else" for at in (0, 1) if now[at] != self._seen[at]), None
@@ -50,6 +51,10 @@ class FileWatch:
             return Disturbance(Kind.CONTENT, found) if found else None
         is_ours = _is_same(now[0], self._seen[0]) and now[0] == self._seen[0]
         return Disturbance(Kind.COMPANIONS if is_ours else Kind.FILE, found)
+
+    def accept(self) -> None:
+        """What the last `look` found is harmless; what was done since then is not accepted with it."""
+        self._seen = self._found
 
     def look_for_swap(self) -> Disturbance | None:
         """After a commit: sizes and times have changed, but the files must be the same. Stamps them if so."""
@@ -59,6 +64,11 @@ class FileWatch:
             self._seen = now
             return None
         return Disturbance(Kind.COMPANIONS if _is_same(now[0], self._seen[0]) else Kind.FILE, found)
+
+    def _shrunk(self, now: list[Look]) -> str | None:
+        """A database that never gives pages back is shorter. SQLite takes an empty one for new and deletes its log."""
+        seen, there = self._seen[0], now[0]
+        return f"{self._names[0]} was cut" if seen and there and there[2] < seen[2] else None
 
     def strays(self) -> list[Path]:
         """Companions under our names that are not ours."""

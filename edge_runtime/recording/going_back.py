@@ -24,16 +24,20 @@ import hashlib
 import secrets
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.recording.high_water import HighWater, read_high_water
+from edge_runtime.recording.wall_clock import machine_boot
 
 TABLES = ("run", "part", "event", "loss", "request")
 MARGIN_ROWS = 1000  # a power cut may cost the last second of the mark; nobody writes 1000 rows of a table in it
 MARK_READS = 3  # of a mark that changes while it is compared
+GROUP_MARGIN = 100  # a process may be killed between the commit of a group and its mark; readers may have seen it
+NO_BOOT = "unknown"
 RUN_MARGIN = 1  # the mark is synced when a run begins
+_COUNTED = "SELECT what, sum(count) FROM loss GROUP BY what"
 _NEWEST, _OLDEST = (
     "SELECT " + ", ".join(f"(SELECT {end}(id) FROM {table})" for table in TABLES) for end in ("max", "min")
 )
@@ -47,6 +51,7 @@ class Shortfall:
     before: HighWater
     found: Mapping[str, int]
     missing: Mapping[str, int]
+    uncounted: Mapping[str, int] = field(default_factory=dict)  # losses that were counted in rows that are missing, too
 
     @property
     def parts(self) -> int:
@@ -71,6 +76,11 @@ class Shortfall:
             "missing": dict(self.missing),
             "parts": self.parts,
         }
+
+
+def counted_losses(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many are known to be missing, by what they are."""
+    return {str(what): int(count) for what, count in connection.execute(_COUNTED)}
 
 
 def journal_identity(connection: sqlite3.Connection) -> str:
@@ -103,6 +113,12 @@ def _ends(connection: sqlite3.Connection, query: str) -> dict[str, int]:
     return {table: int(row) for table, row in found if row is not None}
 
 
+def behind_mark(given: Mapping[str, int], mark: HighWater) -> str:
+    """In words: of which table how many numbers are not there; empty when all are."""
+    behind = {table: row - given.get(table, 0) for table, row in mark.given.items() if row > given.get(table, 0)}
+    return f"rows that were written are not there: {behind}" if behind else ""
+
+
 def find_shortfall(connection: sqlite3.Connection, mark: HighWater | None) -> Shortfall | None:
     """What is missing, if anything. Read the mark before the file: a file may always be further."""
     if mark is None or not mark.journal:
@@ -110,10 +126,15 @@ def find_shortfall(connection: sqlite3.Connection, mark: HighWater | None) -> Sh
     name = journal_identity(connection)
     if name == mark.journal:
         given, found = given_numbers(connection), newest_rows(connection)
-        if all(given.get(table, 0) >= row for table, row in mark.given.items()):
+        if not behind_mark(given, mark):
             return None
         missing = {table: row - found.get(table, 0) for table, row in mark.last.items()}
-        return _shortfall("went_back", mark, found, missing)
+        short = _shortfall("went_back", mark, found, missing)
+        if short is None or "loss" not in missing or not missing["loss"]:
+            return short
+        still = counted_losses(connection)
+        gone = {what: count - still.get(what, 0) for what, count in mark.counted.items()}
+        return replace(short, uncounted={what: count for what, count in gone.items() if count > 0})
     return all_of(mark, "replaced" if name else "empty")
 
 
@@ -132,7 +153,8 @@ def say_shortfall(journal: Path, connection: sqlite3.Connection) -> str:
 def all_of(mark: HighWater, why: str) -> Shortfall | None:
     """Everything the mark knew of, for a file that is another one. Numbers may have holes: at most so many."""
     missing = {table: row - mark.first[table] + 1 for table, row in mark.last.items() if table in mark.first}
-    return _shortfall(why, mark, {}, missing)
+    short = _shortfall(why, mark, {}, missing)
+    return replace(short, uncounted=mark.counted) if short else None
 
 
 def _shortfall(why: str, mark: HighWater, found: Mapping[str, int], missing: Mapping[str, int]) -> Shortfall | None:
@@ -142,8 +164,9 @@ def _shortfall(why: str, mark: HighWater, found: Mapping[str, int], missing: Map
 
 def raise_floor(connection: sqlite3.Connection, mark: HighWater) -> None:
     """Inside a transaction: no number that was ever given is given again, and the journal gets a new name."""
+    is_exact = mark.boot == machine_boot() != NO_BOOT
     for table, row in mark.given.items():
-        floor = row + (RUN_MARGIN if table == "run" else MARGIN_ROWS)
+        floor = row + (RUN_MARGIN if table == "run" else GROUP_MARGIN if is_exact else MARGIN_ROWS)
         raised = connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (floor, table))
         if not raised.rowcount and table in TABLES:
             connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, floor))

@@ -26,13 +26,19 @@ SLOTS = 3
 @dataclass(frozen=True, slots=True)
 class HighWater:
     """`first` and `last`: the oldest and the newest row of each table that the journal of this name held. `given`: the
-    highest number it ever gave, which retention does not lower."""
+    highest number it ever gave, which retention does not lower. `counted`: what its table `loss` said was missing, by
+    what it is about. `boot`: of the machine; a mark of this boot is exact, because no power cut came after it."""
 
     journal: str
     last: Mapping[str, int] = field(default_factory=dict)
     first: Mapping[str, int] = field(default_factory=dict)
     given: Mapping[str, int] = field(default_factory=dict)
     at_utc_ns: int = 0
+    counted: Mapping[str, int] = field(default_factory=dict)
+    boot: str = ""
+
+
+_FIELDS = HighWater.__match_args__  # dataclasses.asdict copies what it finds: 20 us
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +99,7 @@ class MarkFile:
 
     def write(self, mark: HighWater) -> None:
         self._count += 1
-        value = {"count": self._count, "journal": mark.journal, "at_utc_ns": mark.at_utc_ns}
-        value |= {"last": mark.last, "first": mark.first, "given": mark.given}  # asdict copies all of it: 20 us
-        self._put(self._count % WORDS_SLOT, value)
+        self._put(self._count % WORDS_SLOT, {"count": self._count} | {name: getattr(mark, name) for name in _FIELDS})
 
     def sync(self) -> None:
         """Onto the medium. May be called from another thread than the one that writes."""
@@ -142,8 +146,9 @@ def _newest(slots: list[dict[str, Any]]) -> tuple[int, HighWater | None]:
         return 0, None
     newest = max(marks, key=lambda slot: slot["count"])
     try:
-        last, first, given = (_rows(newest[name]) for name in ("last", "first", "given"))
-        mark = HighWater(str(newest["journal"]), last, first, given, int(newest["at_utc_ns"]))
+        last, first, given, counted = (_rows(newest[name]) for name in ("last", "first", "given", "counted"))
+        at_utc_ns, boot = int(newest["at_utc_ns"]), str(newest["boot"])
+        mark = HighWater(str(newest["journal"]), last, first, given, at_utc_ns, counted, boot)
     except (KeyError, ValueError, TypeError, AttributeError):
         return 0, None
     return newest["count"], mark

@@ -43,8 +43,9 @@ from edge_runtime.recording.file_watch import Disturbance
 from edge_runtime.recording.going_back import all_of, find_shortfall
 from edge_runtime.recording.inbox import Inbox, Lost
 from edge_runtime.recording.log_salvage import salvage_log
+from edge_runtime.recording.read_back import WHOLE_LIMIT_S, check_whole
 from edge_runtime.recording.records import KINDS, NOTHING, Before, Decided, Kept, Record, RecordWriter, RunInfo
-from edge_runtime.recording.rescue import Unrescued, finish_copy
+from edge_runtime.recording.rescue import Unrescued, finish_copy, refuse_emptied
 from edge_runtime.recording.schema import NewerSchema, open_for_writing
 from edge_runtime.recording.trouble import explain, is_damage, set_aside
 from edge_runtime.recording.unwritten import count_unwritten, last_words
@@ -60,6 +61,7 @@ RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts while the disk ref
 START_WAIT_S = 3.0
 STOP_WAIT_S = 5.0
 CHORES_NS = 10 * SECOND  # wall clock and retention
+START_CHECK_S = 0.5  # enough for 10 MB: what a start looks at before it writes; the rest is read back later
 RESCUE_TRIES = 3  # then the rows are given up and counted
 TOLD_NS = 600 * SECOND  # how long health is degraded by rows that are missing; its detail says so until the end
 DAY_NS = 86_400 * SECOND
@@ -307,6 +309,7 @@ class Journal:
         with self._guard.files:
             finish_copy(self.path)
             self._guard.open_mark()
+            refuse_emptied(self.path)
             self._rescue |= salvage_log(self.path, self._guard.mark)
             connection = open_for_writing(self.path)
             try:
@@ -324,6 +327,9 @@ class Journal:
     def _before(self, connection: sqlite3.Connection) -> Before:
         """What this file does not hold that was on the disk before, and what an earlier run could not write."""
         short = find_shortfall(connection, self._guard.mark)
+        limit_s = 0.0 if self._writer else START_CHECK_S
+        if words := check_whole(connection, WHOLE_LIMIT_S if short else limit_s):
+            raise Unrescued(words)  # a copy made while it was written, or an older log over a newer database
         if self._aside and self._guard.mark:
             short = all_of(self._guard.mark, "set_aside") or short
         if not (short or self._aside or self._guard.words or self._rescue):

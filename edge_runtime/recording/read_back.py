@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from edge_runtime.recording.going_back import given_numbers, journal_identity
+from edge_runtime.recording.going_back import behind_mark, given_numbers, journal_identity
 from edge_runtime.recording.high_water import HighWater
 from edge_runtime.recording.schema import open_for_reading
 from edge_runtime.recording.trouble import is_damage
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SYNC_S = 1.0  # between syncs of the mark: what a power cut may take from it
 EXAMINE_S = 5.0
 WHOLE_S = 3600.0
-WHOLE_LIMIT_S = 3.0  # 64 MB from a warm cache; what is longer is read in stretches
+WHOLE_LIMIT_S = 3.0  # some 64 MB from a warm cache; what is longer is read in stretches
 STEPS = 20_000  # of SQLite's machine between looks at the time: about 1 ms
 NEWEST_ROWS = 256
 STRETCH_ROWS = 2000  # 3-10 ms
@@ -50,7 +50,11 @@ def examine(
     as far as the time goes, or until is_over.
     """
     try:
+        if journal.stat().st_size == 0:
+            return "it is empty"  # not to be opened: SQLite takes it for new and deletes its log
         connection = open_for_reading(journal)
+    except OSError:
+        return ""
     except sqlite3.Error as err:
         return str(err) if _is_damaged(err) else ""
     try:
@@ -66,9 +70,7 @@ def _behind(connection: sqlite3.Connection, mark: HighWater | None) -> str:
         return ""
     if journal_identity(connection) != mark.journal:
         return "another journal lies there"
-    found = given_numbers(connection)
-    behind = {table: row - found.get(table, 0) for table, row in mark.given.items() if row > found.get(table, 0)}
-    return f"rows that were written are not there: {behind}" if behind else ""
+    return behind_mark(given_numbers(connection), mark)
 
 
 def _unreadable(
@@ -85,18 +87,25 @@ def _unreadable(
         " WHERE run = (SELECT max(id) FROM run) ORDER BY id DESC LIMIT ?)",
         (NEWEST_ROWS,),
     ).fetchone()
-    return _whole(connection, whole_limit_s, is_over) if whole_limit_s else ""
+    return check_whole(connection, whole_limit_s, is_over)
 
 
-def _whole(connection: sqlite3.Connection, limit_s: float, is_over: Callable[[], bool]) -> str:
+def check_whole(
+    connection: sqlite3.Connection, limit_s: float = WHOLE_LIMIT_S, is_over: Callable[[], bool] = lambda: False
+) -> str:
+    """Every page, and that indexes agree with their tables; what is wrong, as far as the time goes."""
+    if not limit_s:
+        return ""
     until = time.monotonic() + limit_s
     connection.set_progress_handler(lambda: int(time.monotonic() > until or is_over()), STEPS)
     try:
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.OperationalError as err:
         if err.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
         return ""
+    finally:
+        connection.set_progress_handler(None, 0)
     return "" if found == "ok" else str(found).replace("\n", " ")
 
 

@@ -164,8 +164,9 @@ class RecordWriter:
             self._event(Event("journal.rescued", now_ns, before.rescue))
         if short:
             at = short.before.at_utc_ns
-            for table, count in short.missing.items():
-                self._lose_rows(table, short.why, count, at, at)
+            for what in {**short.missing, **short.uncounted}:  # a loss whose count was lost is still a loss
+                count = short.missing.get(what, 0) + short.uncounted.get(what, 0)
+                self._lose_rows(what, short.why, count, at, at)
         if words:
             for what, count in words.records.items():
                 self._lose_rows(what, "unwritten", count, words.first_utc_ns, words.last_utc_ns)

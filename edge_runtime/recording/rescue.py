@@ -79,6 +79,13 @@ def put_in_place(copy: Path, journal: Path, why: str, now_utc_ns: int, strays: I
     return aside
 
 
+def refuse_emptied(journal: Path) -> None:
+    """SQLite takes an empty database for a new one and deletes its log. Raises Unrescued while there is one."""
+    log = journal.with_name(journal.name + "-wal")
+    if journal.exists() and not journal.stat().st_size and log.exists() and log.stat().st_size:
+        raise Unrescued("the database is empty, and its log is not")
+
+
 def finish_copy(journal: Path) -> None:
     """A power cut came between the copy and its name."""
     copy = _copy(journal)

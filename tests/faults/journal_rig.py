@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,9 @@ for number in range(1, 1_000_000):
                              "scratch@1"), None, None)
     journal.ended(GateReport(key, Outcome.FIRED, number, number))
     if number % 5 == 0:
+        begun = time.monotonic()
         if journal.flush(10.0):
-            print(number, journal.health().detail, flush=True)
+            print(number, begun, journal.health().detail, flush=True)
         time.sleep(0.01)
 """
 
@@ -58,14 +60,17 @@ class Writer:
         self.words = ""
 
     def go_on(self, flushes: int) -> None:
-        """Until so many more flushes came back. A writer that died is no reason to fail: the box starts it again."""
+        """Until so many flushes came back that began now or later. A writer that died is no reason to fail: the box
+        starts it again."""
         assert self.process.stdout
-        for _ in range(flushes):
+        now, more = time.monotonic(), flushes
+        while more:
             line = self.process.stdout.readline()
             if not line.endswith("\n"):
                 return
-            number, _, words = line.strip().partition(" ")
-            self.flushed, self.words = int(number), words or self.words
+            number, begun, *words = line.strip().split(" ", 2)
+            self.flushed, self.words = int(number), words[0] if words else self.words
+            more -= float(begun) >= now
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -74,6 +74,7 @@ def _serve(session: Session) -> int:
         gc.freeze()
         notifier.ready(uplink.line())
         while not must_stop.wait(min(TICK_S, (notifier.watchdog_s or TICK_S) / 4)):
+            uplink.look_after()
             if stuck := uplink.stuck():
                 notifier.status(f"hung: {', '.join(stuck)}")
             else:

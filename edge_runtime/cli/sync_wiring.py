@@ -89,6 +89,17 @@ class Uplink:
             ender.join()
         self.control.stop()
 
+    def look_after(self) -> None:
+        """The socket lies in the state folder: when somebody deletes that, be reachable again."""
+        if self.control.path.exists():
+            return
+        self.control.stop()
+        try:
+            self.control.start()
+            log.error("state.gone %s was removed: the socket is made anew", self.control.path)
+        except DeviceError as err:
+            log.debug("control.closed %s", err)  # said at the start; tried again in a second
+
     def _others(self) -> list[Component]:
         return [part for part in (self.tags, self.commands, self._unsigned) if part]
 

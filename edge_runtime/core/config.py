@@ -249,6 +249,9 @@ class SyncConfig(Section):
         "auto", description="MQTT version; auto tries 5 and falls back to 3.1.1"
     )
     client_id: Text = Field("", description="MQTT client id for records; empty: edge- and the name of the station")
+    machine_id: Text = Field(
+        "", description="names this machine, not its card, where hardware does not; empty: serial numbers and addresses"
+    )
     keepalive_s: int = Field(30, ge=5, le=3600, description="silence after which the link is proven with a ping")
     username: Text = Field("", description="MQTT user name; empty where the certificate says who the box is")
     password_file: Text = Field("", description="file with the MQTT password")

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
+from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.wall_clock import WallClock
+from edge_runtime.sync.feeder_former import as_far_as_readable, find_former, undelivered
 from edge_runtime.sync.feeder_journal import JournalTail, Row
+from edge_runtime.sync.feeder_place import Seen, last_common, print_of, thinned, went_back
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.outbox_mark import read_mark
 from edge_runtime.sync.records import (
@@ -44,6 +47,7 @@ BEHIND_BELOW = 4000  # records waiting, above which nothing old is added
 OPEN_PARTS = 1024  # between photo-eye and gate are some 20, a controller's ring holds at most 256
 LINGER_NS = 10 * SECOND  # a finished part's picture may be written this much later
 TABLES = ("run", "event", "loss", "part")
+FORMER_NS = 5 * SECOND  # `run` may write into a deleted journal for a moment before it sees that it is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class _Batch:
     runs_opened: set[int] = field(default_factory=set)
     runs_closed: set[int] = field(default_factory=set)
     behind: list[tuple[int, int]] | None = None
+    seen: dict[str, Seen] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.drafts or self.pictures or self.positions or self.opened or self.closed or self.runs_closed)
@@ -96,6 +101,9 @@ class Feeder:
         self._open_runs: set[int] = set()
         self._behind: list[tuple[int, int]] = []
         self._finished_ns: dict[int, int] = {}
+        self._seen: dict[str, list[Seen]] = {}
+        self._given: dict[str, int] = {}  # the highest row numbers that this journal gave
+        self._finished: set[str] = set()  # former journals that were read to their end
         self._looked_ns = 0
         self._has_more = True  # rows wait that the last look did not reach
         self._found_more = False
@@ -105,6 +113,11 @@ class Feeder:
     def has_more(self) -> bool:
         """Whether it is worth looking again at once."""
         return self._has_more
+
+    @property
+    def reads_former(self) -> bool:
+        """Another journal lies under the name, and its turn has not come yet."""
+        return self._tail.is_former
 
     @property
     def rows_behind(self) -> int:
@@ -120,24 +133,51 @@ class Feeder:
         has_news = self._tail.has_news()
         if self._journal != self._tail.identity:
             self._adopt()
+        elif has_news:
+            self._check_place()
         is_time = self._wall.monotonic() - self._looked_ns >= LINGER_NS // 2
-        if not (has_news or self._has_more or is_time or (may_catch_up and self._behind)):
+        if not (has_news or self._has_more or is_time or (may_catch_up and self._behind) or self._tail.is_former):
             return None
+        if not self._tail.is_former:
+            return self._read(may_catch_up, look_again=has_news or is_time)
+        batch = self._read(may_catch_up, look_again=True)
+        is_quiet = self._wall.monotonic() - self._tail.former_since_ns >= FORMER_NS
+        if batch is None and not self._behind and is_quiet:
+            self._let_go()
+            return self.look(may_catch_up=may_catch_up)
+        return batch
+
+    def _let_go(self) -> None:
+        """The former journal was read as far as it goes: the one in its place is next."""
+        self._finished.add(self._tail.identity)
+        self._tail.close()
+        self._has_more = True
+
+    def _read(self, may_catch_up: bool, look_again: bool) -> _Batch | None:
         batch = _Batch()
         self._has_more, self._found_more = True, False  # until it is committed: a full disk must not make us forget
-        if has_news or is_time:
+        if look_again:
             self._looked_ns = self._wall.monotonic()
-        self._read_runs(batch)
-        self._read_new(batch, "event")
-        self._read_new(batch, "loss")
-        self._read_parts(batch)
-        self._read_open(batch)
+        self._attempt(lambda: self._read_runs(batch))
+        self._attempt(lambda: self._read_new(batch, "event"))
+        self._attempt(lambda: self._read_new(batch, "loss"))
+        self._attempt(lambda: self._read_parts(batch))
+        self._attempt(lambda: self._read_open(batch))
         if may_catch_up and self._behind and not self._found_more:
-            self._read_behind(batch)
+            self._attempt(lambda: self._read_behind(batch))
         if batch:
             return batch
         self._has_more = self._found_more
         return None
+
+    def _attempt(self, read: Callable[[], None]) -> None:
+        """One table of a damaged former journal that cannot be read is no reason to leave the others."""
+        try:
+            read()
+        except StorageError as err:
+            if not self._tail.is_former:
+                raise
+            log.warning("feeder.former journal=%s %s", self._journal, err)
 
     def commit(self, batch: _Batch) -> None:
         """Inside a transaction of the outbox; `committed` must follow."""
@@ -153,9 +193,20 @@ class Feeder:
         if batch.behind is not None:
             db.execute("DELETE FROM behind")
             db.executemany("INSERT INTO behind (first, last) VALUES (?, ?)", batch.behind)
+        for table, place in batch.seen.items():
+            self._write_seen(table, place)
+
+    def _write_seen(self, table: str, place: Seen) -> None:
+        before = self._seen.get(table, [])
+        kept = thinned([*before, place])
+        gone = [(table, row) for row, _ in before if row not in dict(kept)]
+        self._outbox.db.executemany("DELETE FROM seen WHERE name = ? AND row = ?", gone)
+        self._outbox.db.execute("INSERT OR REPLACE INTO seen (name, row, print) VALUES (?, ?, ?)", (table, *place))
 
     def committed(self, batch: _Batch) -> None:
         self._positions |= batch.positions
+        for table, place in batch.seen.items():
+            self._seen[table] = thinned([*self._seen.get(table, []), place])
         for row in batch.closed:
             self._open.pop(row, None)
             self._finished_ns.pop(row, None)
@@ -170,33 +221,101 @@ class Feeder:
 
     def _adopt(self) -> None:
         """Find the place in this journal: from the outbox, else from the mark beside it, else its beginning."""
-        outbox, identity = self._outbox, self._tail.identity
-        if outbox.journal() != identity:
-            self._begin(outbox.journal(), identity)
-        outbox.form = replace(outbox.form, journal=identity)
+        outbox = self._outbox
+        before = outbox.journal()
+        if before not in ("", self._tail.identity) and before not in self._finished:
+            former = find_former(self._tail.path, before)
+            if former:
+                log.warning("feeder.former file=%s is read first", former.name)
+                self._tail.open_former(former)
+        identity = self._tail.identity
+        if before != identity:
+            self._begin(before, identity)
+        self._load()
+        self._journal, self._has_more = identity, True
+        self._check_place()
+
+    def _load(self) -> None:
+        outbox = self._outbox
+        outbox.form = replace(outbox.form, journal=self._name())
         self._positions = dict.fromkeys(TABLES, 0) | outbox.positions()
         rows = outbox.db.execute("SELECT name, row, told FROM open_row").fetchall()
         self._open = {row: Told.of(told) for name, row, told in rows if name == "part"}
         self._open_runs = {row for name, row, _ in rows if name == "run"}
         self._behind = outbox.db.execute("SELECT first, last FROM behind ORDER BY first").fetchall()
+        self._seen = {table: [] for table in TABLES}
+        for name, row, text in outbox.db.execute("SELECT name, row, print FROM seen ORDER BY row"):
+            self._seen[name].append((row, text))
         self._finished_ns.clear()
-        self._journal, self._has_more = identity, True
+
+    def _name(self) -> str:
+        """Row numbers that were given twice belong to two journals, as far as a consumer is concerned."""
+        journal, again = self._outbox.db.execute("SELECT journal, journal_again FROM meta").fetchone()
+        return f"{journal}.{again}" if again else str(journal)
 
     def _begin(self, before: str, identity: str) -> None:
-        mark = read_mark(self._outbox.path)
+        """Another journal, or the same one under a new name because it went back: common rows are not read again."""
+        outbox, db = self._outbox, self._outbox.db
+        mark = read_mark(outbox.path)
         known = mark.delivered if mark and mark.journal == identity and not before else {}
+        lost = dict(outbox.rows_lost) if not before and mark and mark.journal not in ("", identity) else {}
+        if before:
+            self._load()
+            known = {table: self._last_common(table) for table in TABLES}
         log.info("feeder.journal journal=%s before=%s from_part=%d", identity, before or "none", known.get("part", 0))
-        self._outbox.form = replace(self._outbox.form, journal=identity)
-        db = self._outbox.db
-        with self._outbox.transaction():
-            for table in ("position", "behind", "open_row"):
-                db.execute(f"DELETE FROM {table}")
-            rows = [(name, known.get(name, 0)) for name in TABLES]
-            db.executemany("INSERT INTO position (name, row) VALUES (?, ?)", rows)
+        with outbox.transaction():
+            self._go_to({table: known.get(table, 0) for table in TABLES})
             db.execute("UPDATE meta SET journal = ?", (identity,))
             if before:
-                detail = {"before": before, "now": identity}
-                self._outbox.add([own_event("sync.journal_replaced", detail, self._wall)])
+                outbox.add([own_event("sync.journal_replaced", {"before": before, "now": identity}, self._wall)])
+                lost |= self._never_read(before)
+            outbox.add([drop_record(self._wall, what, "journal_lost", count) for what, count in lost.items()])
+        outbox.rows_lost = {}
+
+    def _never_read(self, before: str) -> dict[str, int]:
+        """Rows of the former journal that nobody can read any more."""
+        told = self._tail.told_of(before)
+        given = self._given if before == self._journal else {}
+        lost = undelivered(told, given, self._positions, self.rows_behind)
+        if lost:
+            log.error("feeder.lost journal=%s rows=%s were never read", before, lost)
+        return lost
+
+    def _check_place(self) -> None:
+        """Is what was read still there? Where it is not, go back to what is."""
+        given = self._given = self._tail.given()
+        back = {table: self._last_common(table) for table in TABLES if self._is_back(table, given.get(table, 0))}
+        if not back:
+            return
+        before = {table: self._positions[table] for table in back}
+        log.error("feeder.went_back journal=%s from=%s to=%s", self._journal, before, back)
+        with self._outbox.transaction():
+            self._go_to(back)
+            self._outbox.db.execute("UPDATE meta SET journal_again = journal_again + 1")
+            detail = {"journal": self._journal, "from": before, "to": back}
+            self._outbox.add([own_event("sync.journal_went_back", detail, self._wall)])
+        self._load()
+        self._has_more = True
+
+    def _is_back(self, table: str, given: int) -> bool:
+        seen = self._seen.get(table, [])[-1:]
+        found = self._tail.prints(table, [row for row, _ in seen])
+        return went_back(self._positions[table], given, seen, found)
+
+    def _last_common(self, table: str) -> int:
+        seen = self._seen.get(table, [])
+        return last_common(seen, self._tail.prints(table, [row for row, _ in seen]))
+
+    def _go_to(self, rows: Mapping[str, int]) -> None:
+        """Read on after these rows, by table. Inside a transaction."""
+        db = self._outbox.db
+        for table, row in rows.items():
+            db.execute("INSERT OR REPLACE INTO position (name, row) VALUES (?, ?)", (table, row))
+            db.execute("DELETE FROM open_row WHERE name = ? AND row > ?", (table, row))
+            db.execute("DELETE FROM seen WHERE name = ? AND row > ?", (table, row))
+        if "part" in rows:
+            db.execute("DELETE FROM behind WHERE first > ?", (rows["part"],))
+            db.execute("UPDATE behind SET last = min(last, ?)", (rows["part"],))
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -207,8 +326,13 @@ class Feeder:
         for row in rows:
             batch.drafts.append(event_record(row, LIVE) if table == "event" else loss_record(row, self._wall, LIVE))
         if rows:
-            batch.positions[table] = rows[-1]["id"]
+            self._reach(batch, table, rows[-1])
             self._found_more |= len(rows) == SLICE
+
+    @staticmethod
+    def _reach(batch: _Batch, table: str, row: Row) -> None:
+        batch.positions[table] = row["id"]
+        batch.seen[table] = row["id"], print_of(table, row)
 
     def _read_runs(self, batch: _Batch) -> None:
         ended = [row["id"] for row in self._tail.run_states(sorted(self._open_runs)) if row["ended"] != "open"]
@@ -224,11 +348,14 @@ class Feeder:
             else:
                 batch.drafts.append(run_record(row, self._wall, LIVE))
         if rows:
-            batch.positions["run"] = rows[-1]["id"]
+            self._reach(batch, "run", rows[-1])
 
     def _read_parts(self, batch: _Batch) -> None:
         position, newest = self._positions["part"], self._tail.newest("part")
         if newest <= position:
+            return
+        if self._tail.is_former:
+            self._read_former_parts(batch, position, newest)
             return
         if newest - position > JUMP_FROM:
             first = max(position + 1, self._tail.oldest("part"))
@@ -244,8 +371,22 @@ class Feeder:
         for row in rows:
             self._tell(batch, row, Told(), LIVE, newest)
         if rows:
-            batch.positions["part"] = rows[-1]["id"]
+            self._reach(batch, "part", rows[-1])
             self._found_more |= len(rows) == SLICE
+
+    def _read_former_parts(self, batch: _Batch, position: int, newest: int) -> None:
+        """Perhaps damaged: what cannot be read is counted, and the rest is not held up."""
+        last = min(position + SLICE, newest)
+        rows, unreadable = as_far_as_readable(lambda a, b: self._tail.parts(a, b, SLICE), position + 1, last)
+        for row in rows:
+            self._tell(batch, row, Told(), LIVE, newest)
+        if rows:
+            self._reach(batch, "part", rows[-1])
+        batch.positions["part"] = last
+        if unreadable:
+            log.error("feeder.lost journal=%s parts=%d cannot be read", self._journal, unreadable)
+            batch.drafts.append(drop_record(self._wall, "part", "journal_lost", unreadable))
+        self._found_more |= last < newest
 
     def _read_behind(self, batch: _Batch) -> None:
         first, last = self._behind[0]

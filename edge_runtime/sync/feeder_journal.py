@@ -7,15 +7,17 @@ Standard library and SQL only. Raises StorageError when there is nothing that ca
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.schema import VERSION, open_for_reading
+from edge_runtime.sync.feeder_place import COLUMNS, print_of
 
 LOOK_NS = SECOND // 2  # between looks at whether the file is still the one that is open
 IN_ONE_QUERY = 400  # row numbers in one IN (...); SQLite takes 999
@@ -24,7 +26,11 @@ Row = dict[str, Any]
 
 
 class JournalTail:
-    """One journal file, reopened when it is replaced. Used by one thread."""
+    """One journal file, reopened when it is replaced. Used by one thread.
+
+    A journal that was deleted, or set aside for another one, is still open here: it is read to its end before it is let
+    go (`is_former`).
+    """
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
@@ -35,27 +41,59 @@ class JournalTail:
         self._looked_ns = 0
         self._version = -1  # SQLite's data_version at the last read
         self.identity = ""  # names this journal: drawn from its first run
+        self.is_former = False  # what is open here no longer lies under the journal's name
+        self.former_since_ns = 0
 
     def close(self) -> None:
         connection, self._db = self._db, None
+        self.is_former = False
         if connection:
             connection.close()
 
     def has_news(self) -> bool:
         """Whether something was committed since the last call. Costs 10 us. Raises StorageError."""
-        if self._db is not None and self._clock() - self._looked_ns >= LOOK_NS and self._is_stale():
-            self.close()
+        if self._db is not None and self._clock() - self._looked_ns >= LOOK_NS:
+            self._look_at_file()
         with self._told():
             if self._db is None:
                 self._open()
             (version,) = self._query("PRAGMA data_version").fetchone()
-        before, self._version = self._version, int(version)
+            before, self._version = self._version, int(version)
+            if before != self._version:
+                self.identity = journal_name(self._query) or self.identity
         return before != self._version
 
-    def _is_stale(self) -> bool:
+    def _look_at_file(self) -> None:
         """The file was replaced, or nobody writes: SQLite opens such a file in ways that would not see a new writer."""
         self._looked_ns = self._clock()
-        return _identity(self.path) != self._file or not self._had_writer or not self._has_writer()
+        if self.is_former:
+            return
+        if _identity(self.path) == self._file:
+            if not (self._had_writer and self._has_writer()):
+                self.close()
+        elif self._name_of_file() == self.identity:
+            self.close()  # the same rows in another file
+        else:
+            self.is_former, self.former_since_ns = True, self._clock()
+
+    def _name_of_file(self) -> str:
+        """Which journal lies under the name now; empty where none can be read."""
+        with suppress(sqlite3.Error, StorageError):
+            db = open_for_reading(self.path)
+            try:
+                return journal_name(db.execute)
+            finally:
+                db.close()
+        return ""
+
+    def open_former(self, path: Path) -> None:
+        """Read what was set aside, until `close`. Raises StorageError."""
+        self.close()
+        with self._told():
+            self._db = open_for_reading(path)
+            self.identity = journal_name(self._query)
+        self.is_former, self.former_since_ns, self._version = True, 0, -1
+        self._looked_ns = self._clock()
 
     def _has_writer(self) -> bool:
         return self.path.with_name(self.path.name + "-wal").exists()
@@ -73,10 +111,8 @@ class JournalTail:
                 f"journal {self.path} has schema version {version}, this program reads {VERSION}: "
                 "run the same version of edge-runtime for run and sync"
             )
-        first = self._query("SELECT id, started_ns, started_utc_ns, machine_boot FROM run ORDER BY id LIMIT 1")
-        row = first.fetchone()
-        self.identity = hashlib.sha256(repr(tuple(row)).encode()).hexdigest()[:12] if row else ""
-        if not row:
+        self.identity = journal_name(self._query)
+        if not self.identity:
             self.close()
             raise StorageError(f"no run is recorded in {self.path} yet")
 
@@ -98,6 +134,28 @@ class JournalTail:
     def parts(self, first: int, last: int, limit: int) -> list[Row]:
         """The next parts from row `first` to row `last`, with the names of view `ledger`."""
         return self._rows("SELECT * FROM ledger WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?", (first, last, limit))
+
+    # -- is it still what was read ------------------------------------------------------------------------------------
+
+    def given(self) -> dict[str, int]:
+        """The highest row number that each table ever gave, whatever retention took since."""
+        with self._told():
+            return {str(name): int(seq) for name, seq in self._query("SELECT name, seq FROM sqlite_sequence")}
+
+    def prints(self, table: str, rows: Sequence[int]) -> dict[int, str]:
+        """What identifies these rows; without those that are not there."""
+        found = self._of(f"SELECT id, {', '.join(COLUMNS[table])} FROM {table}", rows)
+        return {row["id"]: print_of(table, row) for row in found}
+
+    def told_of(self, journal: str) -> Row | None:
+        """What the journal's own event says of the one of that name, which it replaced or was before it went back."""
+        query = "SELECT detail FROM event WHERE kind IN ('journal.set_aside', 'journal.went_back') ORDER BY id DESC"
+        for row in self._rows(f"{query} LIMIT 20", ()):
+            with suppress(ValueError, TypeError, AttributeError):
+                detail = json.loads(row["detail"])
+                if detail.get("journal") == journal:
+                    return dict(detail)
+        return None
 
     # -- what became of it --------------------------------------------------------------------------------------------
 
@@ -145,8 +203,21 @@ class JournalTail:
         try:
             yield
         except sqlite3.Error as err:
-            self.close()
+            if not self.is_former:  # of that, other rows may still be readable
+                self.close()
             raise StorageError(f"cannot read the journal {self.path}: {err}") from err
+
+
+def journal_name(query: Callable[[str], sqlite3.Cursor]) -> str:
+    """Names a journal by its first run, and by what is drawn anew each time it went back; empty before its first run.
+
+    As `recording` names it.
+    """
+    row = query("SELECT id, started_ns, started_utc_ns, machine_boot FROM run ORDER BY id LIMIT 1").fetchone()
+    if row is None:
+        return ""
+    (drawn,) = query("PRAGMA application_id").fetchone()
+    return hashlib.sha256((repr(tuple(row)) + (f"/{drawn}" if drawn else "")).encode()).hexdigest()[:12]
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

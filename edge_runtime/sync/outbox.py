@@ -8,29 +8,35 @@ in one transaction here. What finds no room here is not lost, it stays in the jo
 here, and the journal keeps its own time. A group of 500 rows costs one commit, about 15 us a record.
 
 (epoch, seq) names a record for ever. A file that was lost or damaged cannot know which numbers were seen outside, so
-a new file draws a new epoch, says so in its first record, and reads the journal again from the last mark.
+a new file draws a new epoch, says so in its first record, and reads the journal again from the last mark. A file that
+was copied, cloned with its card, or brought back from a backup gets a new epoch, too (`outbox_seal`, `outbox_epoch`).
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import secrets
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.core.errors import StorageError
+from edge_runtime.core.machine import Machine
 from edge_runtime.recording.trouble import is_damage, set_aside
-from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox_mark import Mark, read_mark, write_mark
-from edge_runtime.sync.outbox_schema import NewerOutbox, open_outbox
-from edge_runtime.sync.records import Draft, Kind, RecordFormat, epoch_record
+from edge_runtime.recording.wall_clock import WallClock, machine_boot
+from edge_runtime.sync.outbox_counts import Counts
+from edge_runtime.sync.outbox_epoch import begin_epoch, begin_file, skip_reserved, why_new
+from edge_runtime.sync.outbox_mark import Mark, write_mark
+from edge_runtime.sync.outbox_schema import DamagedRecord, NewerOutbox, open_outbox
+from edge_runtime.sync.outbox_seal import BLOCK, Last, LastFile, Seal, judge, read_last, read_seal, stamp_of, write_seal
+from edge_runtime.sync.records import Draft, Kind, RecordFormat
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +44,6 @@ OUTBOX = "outbox.db"
 SYNC_EVERY = 4  # deletions that a power cut may undo, at most
 LOCK_ATTEMPTS, LOCK_PAUSE_S = 5, 0.02  # `spool status` holds the lock for a moment when it looks whether a sync runs
 MARK_ROWS = 10_000  # records looked through for the first ones that were not delivered
-
-
-class DamagedRecord(sqlite3.DatabaseError):
-    """A record is not what was written: the file cannot be trusted."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +56,38 @@ class Waiting:
 
 
 class Outbox:
-    """Records in, records out, deleted when delivered. Every method may raise sqlite3.Error; nothing is half done."""
+    """Records in, records out, deleted when delivered. Every method may raise sqlite3.Error or OSError; nothing is
+    half done. machine: which machine the folder is on; boot: which boot of it this is.
+    """
 
-    def __init__(self, path: Path, form: RecordFormat, wall: WallClock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        form: RecordFormat,
+        wall: WallClock,
+        machine: Callable[[Path], Machine] = lambda folder: {},
+        boot: str = "",
+    ) -> None:
         self.path = path
         self.form = form
-        self._wall = wall
+        self.wall = wall
+        self._machine = machine
+        self._boot = (boot or machine_boot()).replace("-", "")
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._files: dict[str, tuple[int, int] | None] = {}
         self._lock_fd: int | None = None
+        self._last_file: LastFile | None = None
+        self._seal: Seal | None = None
+        self._pictures = 0
         self.epoch = ""
         self.last_seq = 0
         self.waiting = 0
+        self.counts = Counts()
         self.added = self.settled = self.commits = self._deletions = 0
         self.aside: list[str] = []  # files that were damaged and set aside
-        self._why_new = ""
+        self.why_new = ""  # why the next file is a new one
+        self.lost: Last | None = None  # what waited in the file before it, where that cannot be read
+        self.rows_lost: dict[str, int] = {}  # records of the journal that waited there: gone, unless it is read again
 
     # -- opening and closing ------------------------------------------------------------------------------------------
 
@@ -95,38 +112,73 @@ class Outbox:
             self._open()
 
     def _open(self) -> None:
-        connection = open_outbox(self.path, secrets.token_hex(8))
+        connection, last = open_outbox(self.path, secrets.token_hex(8)), read_last(self.path)
         try:
-            meta = connection.execute("SELECT epoch, waiting FROM meta").fetchone()
-            last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
-            newest = connection.execute("SELECT max(seq) FROM record").fetchone()[0] or 0
-            if meta is None or newest > (last[0] if last else 0):
-                raise DamagedRecord("the outbox contradicts itself")
+            stamp, written_on = self._read_meta(connection, last)
         except BaseException:
             connection.close()
             raise
-        self._connection, self._file = connection, _identity(self.path)
-        self.epoch, self.waiting = str(meta[0]), int(meta[1])
-        self.last_seq = int(last[0]) if last else 0
+        self._connection = connection
+        self._note_files()
+        self._last_file = LastFile(self.path)
+        seal = self._seal = read_seal(self.path)
+        machine = dict(self._machine(self.path.parent))
         if self.last_seq == 0:
-            self._tell_epoch()
+            begin_file(self, seal, last)
+        else:
+            machine = self._judge(stamp, written_on, machine, last)
+        if machine != written_on or seal is None or seal.closed is not None or seal.boot != self._boot:
+            with self.transaction():
+                self._write_seal()
+                self.db.execute("UPDATE meta SET machine = ?", (json.dumps(machine),))
+        self._write_last()
 
-    def _tell_epoch(self) -> None:
-        """The first record of a file says what came before it, as far as anybody knows."""
-        mark = read_mark(self.path)
-        why = self._why_new or ("lost" if mark else "first")
-        log.log(logging.INFO if why == "first" else logging.WARNING, "outbox.epoch epoch=%s why=%s", self.epoch, why)
-        with self.transaction():
-            self.add([epoch_record(self._wall, mark.epoch if mark else None, why, self.aside[-1:])])
-        self._why_new = ""
+    def _read_meta(self, db: sqlite3.Connection, last: Last | None) -> tuple[int, dict[str, tuple[str, ...]]]:
+        """Takes over what the file says of itself; the seal's stamp, and the machine it was written on."""
+        meta = db.execute("SELECT epoch, waiting, seal, made, machine FROM meta").fetchone()
+        highest = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
+        newest = db.execute("SELECT max(seq) FROM record").fetchone()[0] or 0
+        if meta is None or newest > (highest[0] if highest else 0):
+            raise DamagedRecord("the outbox contradicts itself")
+        self.epoch, self.waiting, self.last_seq = str(meta[0]), int(meta[1]), int(highest[0]) if highest else 0
+        try:
+            made, written_on = json.loads(meta[3]), json.loads(meta[4])
+            machine = {str(name): tuple(map(str, values)) for name, values in written_on.items()}
+        except (ValueError, TypeError, AttributeError) as err:
+            raise DamagedRecord(f"the outbox is not what was written: {err}") from err
+        same_life = last if last and last.epoch == self.epoch else None
+        self.counts = Counts.of(db, made, same_life, self.waiting, self.last_seq)
+        return int(meta[2]), machine
 
-    def close(self, *, unlock: bool = True) -> None:
-        connection, self._connection = self._connection, None
+    def _judge(
+        self, stamp: int, before: dict[str, tuple[str, ...]], now: dict[str, tuple[str, ...]], last: Last | None
+    ) -> dict[str, tuple[str, ...]]:
+        """Go on in this epoch, or begin another; what is known of the machine from here on."""
+        verdict = judge(self.epoch, self.last_seq, stamp, self._seal, last, self._boot)
+        if why := why_new(verdict.why, before, now):
+            begin_epoch(self, why, secrets.token_hex(8), last if last and last.epoch == self.epoch else None)
+            return now
+        if verdict.after > self.last_seq:
+            skip_reserved(self, verdict.after)
+        return before | now  # what root could read is still known when the service cannot
+
+    def close(self, *, unlock: bool = True, in_order: bool = True) -> None:
+        """in_order: note that nothing came after what the file now says."""
+        connection = self._connection
         if connection:
+            with suppress(sqlite3.Error, OSError):
+                if in_order and not self.is_gone():
+                    self._write_seal(closed=self.last_seq)
+                    assert self._seal
+                    connection.execute("UPDATE meta SET seal = ?", (self._seal.stamp,))
+            self._connection = None
             try:
                 connection.close()
             except sqlite3.Error as err:
                 log.warning("outbox.close error=%s", err)
+        last_file, self._last_file = self._last_file, None
+        if last_file:
+            last_file.close()
         if unlock and self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -153,10 +205,6 @@ class Outbox:
                 time.sleep(LOCK_PAUSE_S)
         self._lock_fd = descriptor
 
-    def is_gone(self) -> bool:
-        """Somebody deleted or replaced the file: SQLite would write on happily into nowhere."""
-        return self._connection is not None and _identity(self.path) != self._file
-
     def set_aside_if_damaged(self, error: Exception) -> bool:
         """Whether the file was no good and now lies under another name. Raises OSError when it cannot be moved."""
         if isinstance(error, NewerOutbox):
@@ -165,12 +213,126 @@ class Outbox:
             what = "damaged"
         else:
             return False
-        self.close(unlock=False)
-        name = set_aside(self.path, what, self._wall.now())
+        self.lost = self._last() if self._connection else read_last(self.path)
+        self.close(unlock=False, in_order=False)
+        name = set_aside(self.path, what, self.wall.now())
         log.error("outbox.set_aside file=%s why=%s", name, error)
         self.aside.append(name)
-        self._why_new = what
+        self.why_new = what
         return True
+
+    # -- is it still ours ---------------------------------------------------------------------------------------------
+
+    def is_gone(self) -> bool:
+        """Somebody deleted or replaced the file: SQLite would write on happily into nowhere."""
+        return self._connection is not None and _identity(self.path) != self._files[""]
+
+    def lost_companion(self) -> str:
+        """The log or the shared memory that was deleted or replaced under us; empty: both are there."""
+        if self._connection is None:
+            return ""
+        lost = (name for name, file in self._files.items() if name and _identity(_beside(self.path, name)) != file)
+        return next(lost, "")
+
+    def mend_companions(self) -> None:
+        """The deleted log is still open here and holds what is not in the database yet: put it there, begin a new one.
+
+        Raises sqlite3.Error where that cannot be done; the file is then as good as damaged.
+        """
+        busy, *_ = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("the outbox's log was removed and cannot be put into the database")
+        self.close(unlock=False)
+        self._open()
+
+    def rescue(self) -> None:
+        """The file, and perhaps its folder, was deleted under us, and is still open here: put all of it into a new one.
+
+        A new epoch begins, because the old one may go on elsewhere. Raises sqlite3.Error, OSError.
+        """
+        old = self.db
+        self._relock()
+        fresh = self.path.with_suffix(".rescued")
+        fresh.unlink(missing_ok=True)
+        try:
+            with closing(sqlite3.connect(fresh)) as new:
+                old.backup(new)
+                new.execute("UPDATE meta SET seal = 0")
+                new.commit()
+        except sqlite3.Error:
+            fresh.unlink(missing_ok=True)
+            raise
+        self.close(unlock=False, in_order=False)
+        for name in ("-wal", "-shm"):
+            _beside(self.path, name).unlink(missing_ok=True)
+        fresh.replace(self.path)
+        self.why_new = "removed"
+        self._open()
+
+    def begin_anew(self) -> None:
+        """What the deleted file held cannot be had: a new one, which counts what is lost."""
+        self.lost, self.why_new = self._last(), "lost"
+        self.close(unlock=False, in_order=False)
+        self._relock()
+        self._open()
+
+    def _relock(self) -> None:
+        """The lock went with the folder."""
+        if self._lock_fd is not None and os.fstat(self._lock_fd).st_nlink == 0:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+        self.lock()
+
+    def read_back(self) -> None:
+        """Look at the file as a stranger would, who has nothing in memory. Raises DamagedRecord, sqlite3.Error."""
+        if stamp_of(self.path) != (self._seal.stamp if self._seal else 0) or (
+            self._last_file and self._last_file.is_gone()
+        ):
+            self._renew_seal()
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as stranger:
+            epoch, waiting = stranger.execute("SELECT epoch, waiting FROM meta").fetchone()
+            (highest,) = stranger.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
+            rows = stranger.execute("SELECT seq, crc, payload FROM record ORDER BY seq DESC LIMIT 50").fetchall()
+        if (epoch, waiting, highest) != (self.epoch, self.waiting, self.last_seq):
+            raise DamagedRecord(
+                f"the outbox on the disk ends at {epoch}/{highest} with {waiting} waiting, and what was written at "
+                f"{self.epoch}/{self.last_seq} with {self.waiting}"
+            )
+        for seq, crc, payload in rows:
+            if not isinstance(payload, bytes) or zlib.crc32(payload) != crc:
+                raise DamagedRecord(f"record {seq} is not what was written")
+
+    def _renew_seal(self) -> None:
+        """Somebody touched the files beside the database while it is open here: what is in memory is right."""
+        log.warning("outbox.seal file=%s was touched or removed: written anew", self.path.with_suffix(".seal"))
+        if self._last_file:
+            self._last_file.close()
+        self._last_file = LastFile(self.path)
+        with self.transaction():
+            self._write_seal()
+
+    def _note_files(self) -> None:
+        self._files = {name: _identity(_beside(self.path, name)) for name in ("", "-wal", "-shm")}
+
+    # -- the seal -----------------------------------------------------------------------------------------------------
+
+    def _write_seal(self, closed: int | None = None) -> None:
+        before = self._seal.stamp if self._seal else 0
+        self._seal = write_seal(self.path, Seal(self.epoch, self.last_seq + BLOCK, closed, self._boot, before))
+
+    def _last(self) -> Last:
+        counts = self.counts
+        made, own, rows = (dict(+counter) for counter in (counts.made, counts.own, counts.rows))
+        return Last(self.epoch, self.last_seq, made, own, rows, self._pictures)
+
+    def _write_last(self) -> None:
+        """A file that cannot be written is told; numbers are safe as long as the database does not lose commits."""
+        try:
+            if self._last_file:
+                self._last_file.write(self._last())
+        except OSError as err:
+            log.warning("outbox.last error=%s", err)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -195,18 +357,24 @@ class Outbox:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it is on the medium after this, or nothing is."""
-        db, before = self.db, (self.last_seq, self.waiting, self.added, self.settled)
+        db, before = self.db, (self.epoch, self.last_seq, self.waiting, self.counts, self.added, self.settled)
+        self.counts = self.counts.copy()
         db.execute("BEGIN IMMEDIATE")
         try:
             yield
-            db.execute("UPDATE meta SET waiting = ?", (self.waiting,))
+            if self._seal is None or self._seal.epoch != self.epoch or self.last_seq > self._seal.reserved:
+                self._write_seal()
+            assert self._seal
+            values = (self.waiting, self._seal.stamp, json.dumps(self.counts.made))
+            db.execute("UPDATE meta SET waiting = ?, seal = ?, made = ?", values)
             db.execute("COMMIT")
         except BaseException:
-            self.last_seq, self.waiting, self.added, self.settled = before
+            self.epoch, self.last_seq, self.waiting, self.counts, self.added, self.settled = before
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
         self.commits += 1
+        self._write_last()
 
     def add(self, drafts: Iterable[Draft]) -> None:
         """Number and store these records. Inside a transaction."""
@@ -215,6 +383,7 @@ class Outbox:
             self.last_seq += 1
             payload = self.form.encode(draft, self.epoch, self.last_seq)
             rows.append((self.last_seq, draft.lane, draft.kind.value, draft.source, zlib.crc32(payload), payload))
+            self.counts.added(draft.kind.value, is_own=draft.source is None)
         self.db.executemany(
             "INSERT INTO record (seq, lane, kind, source, crc, payload) VALUES (?, ?, ?, ?, ?, ?)", rows
         )
@@ -228,7 +397,8 @@ class Outbox:
 
     def settle_span(self, first: int, last: int) -> None:
         """All from `first` to `last` are delivered. Inside a transaction."""
-        gone = self.db.execute("DELETE FROM record WHERE seq BETWEEN ? AND ?", (first, last)).rowcount
+        query = "DELETE FROM record WHERE seq BETWEEN ? AND ? RETURNING kind, source IS NULL"
+        gone = self.counts.gone(self.db.execute(query, (first, last)).fetchall())
         self.waiting -= gone
         self.settled += gone
 
@@ -284,6 +454,8 @@ class Outbox:
             if first is not None:
                 delivered[table] = min(delivered.get(table, 0), first - 1)
         write_mark(self.path, Mark(self.epoch, self.journal(), delivered))
+        (self._pictures,) = self.db.execute("SELECT count(*) FROM upload").fetchone()
+        self._write_last()
 
     def _first_undelivered(self) -> dict[str, int]:
         tables: dict[str, int] = {}
@@ -303,6 +475,10 @@ def ranges(ordered: Iterable[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, number))
     return found
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 BUSY_WAIT_S = 2.0
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
-VERSION = 1
 
-SCHEMA = """
-    BEGIN IMMEDIATE;
+# One script per version; a file at version n gets scripts n, n+1, ... Never edit one that was released.
+MIGRATIONS = (
+    """
     CREATE TABLE meta (
         epoch TEXT NOT NULL,                  -- drawn when this file was made: sequence numbers count within it
         journal TEXT NOT NULL DEFAULT '',     -- which journal the positions below belong to
@@ -57,9 +57,27 @@ SCHEMA = """
         attempts INTEGER NOT NULL DEFAULT 0
     );
     INSERT INTO meta (epoch) VALUES ('{epoch}');
-    PRAGMA user_version = 1;
-    COMMIT;
-"""
+    """,
+    """
+    ALTER TABLE meta ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;         -- change time of outbox.seal; 0: never sealed
+    ALTER TABLE meta ADD COLUMN machine TEXT NOT NULL DEFAULT '{}';      -- where it was written: JSON, core/machine.py
+    ALTER TABLE meta ADD COLUMN made TEXT NOT NULL DEFAULT '{}';         -- JSON: records made here, numbered, by kind
+    ALTER TABLE meta ADD COLUMN journal_again INTEGER NOT NULL DEFAULT 0;-- how often that journal went back
+    CREATE TABLE seen (                       -- rows of the journal that were read, to know it by when it went back
+        name TEXT NOT NULL,
+        row INTEGER NOT NULL,
+        print TEXT NOT NULL,
+        PRIMARY KEY (name, row)
+    ) WITHOUT ROWID;
+    """,
+)
+VERSION = len(MIGRATIONS)
+
+
+class DamagedRecord(sqlite3.DatabaseError):
+    """A record is not what was written: the file cannot be trusted."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class NewerOutbox(Exception):
@@ -85,9 +103,10 @@ def _prepare(connection: sqlite3.Connection, epoch: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-    if version == 0:
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        tables = script.replace("{epoch}", epoch)
         try:
-            connection.executescript(SCHEMA.replace("{epoch}", epoch))
+            connection.executescript(f"BEGIN IMMEDIATE; {tables}; PRAGMA user_version = {number}; COMMIT;")
         except sqlite3.Error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

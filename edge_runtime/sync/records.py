@@ -244,9 +244,12 @@ def own_event(event: str, detail: Row, wall: WallClock) -> Draft:
     return own_record(Kind.EVENT, {"event": event, "detail": dict(detail), "by": "sync"}, wall)
 
 
-def epoch_record(wall: WallClock, previous: str | None, why: str, aside: Sequence[str]) -> Draft:
-    """why: first | lost | damaged | newer. aside: the name under which the old file lies."""
-    return own_record(Kind.EPOCH, {"previous": previous, "why": why, "aside": aside[0] if aside else None}, wall)
+def epoch_record(wall: WallClock, previous: str | None, why: str, aside: Sequence[str], carried: int = 0) -> Draft:
+    """why: first | lost | damaged | newer | copied | machine | went_back | removed. aside: the name under which the old
+    file lies. carried: records that waited in it and come again under the new numbers that follow.
+    """
+    data = {"previous": previous, "why": why, "aside": aside[0] if aside else None, "carried": carried}
+    return own_record(Kind.EPOCH, data, wall)
 
 
 def drop_record(

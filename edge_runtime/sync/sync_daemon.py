@@ -21,6 +21,7 @@ from typing import Any
 from edge_runtime.core.clock import MS, SECOND, Clock, monotonic_ns
 from edge_runtime.core.config import EdgeConfig
 from edge_runtime.core.errors import EdgeError, StorageError
+from edge_runtime.core.machine import this_machine
 from edge_runtime.core.paths import state_dir
 from edge_runtime.flow.components import Health, State
 from edge_runtime.recording.reader import iso_utc
@@ -32,6 +33,7 @@ from edge_runtime.sync.feeder_journal import JournalTail
 from edge_runtime.sync.mqtt_link import MqttLink
 from edge_runtime.sync.mqtt_link_settings import Message
 from edge_runtime.sync.outbox import OUTBOX, Outbox
+from edge_runtime.sync.outbox_guard import OutboxGuard
 from edge_runtime.sync.outbox_quota import Quota
 from edge_runtime.sync.outbox_sender import Sender
 from edge_runtime.sync.records import Kind, RecordFormat, own_event, own_record, part_name
@@ -49,6 +51,7 @@ MARK_EVERY_NS = 10 * SECOND
 STOP_WAIT_S = 4.0  # SIGTERM must end within 5 s
 GOODBYE_S = 1.0
 STEPS = ("outbox", "feed", "send", "upload")
+BOOT = "EDGE_RUNTIME_BOOT"  # set by the unit, whose walls hide the kernel's own word
 STATE_SCHEMA = "edge-runtime/state/1"
 _PART = re.compile(r"([0-9a-fA-F]{4})-(\d{1,10})$")
 
@@ -94,7 +97,14 @@ class SyncDaemon:
             clock=clock,
             rng=self._rng,
         )
-        self.outbox = Outbox(state / OUTBOX, RecordFormat(self._box), self._wall)
+        self.outbox = Outbox(
+            state / OUTBOX,
+            RecordFormat(self._box),
+            self._wall,
+            machine=lambda folder: this_machine(folder, cfg.machine_id),
+            boot=env.get(BOOT, ""),
+        )
+        self._guard = OutboxGuard(self.outbox, clock)
         self._tail = JournalTail(state / JOURNAL, clock)
         self._carrier = make_carrier(cfg, self.link, self.topics.files, self._box, env)
         pictures_of = cfg.evidence_verdicts if self._carrier else ()
@@ -272,6 +282,9 @@ class SyncDaemon:
 
     def _open(self) -> None:
         self.outbox.open()
+        self._outbox_renewed()
+
+    def _outbox_renewed(self) -> None:
         self.link.renew("the outbox was opened anew")  # an acknowledgement of old numbers must not meet new ones
         self._feeder.outbox_renewed()
         self._sender.outbox_renewed()
@@ -305,7 +318,9 @@ class SyncDaemon:
             self._next_feed_ns = 0
         if reading:
             raise reading
-        if not (self._feeder.has_more or self._feeder.rows_behind or self.outbox.waiting or self._quota.is_full):
+        feeder = self._feeder
+        is_read = not (feeder.has_more or feeder.rows_behind or feeder.reads_former)
+        if is_read and not (self.outbox.waiting or self._quota.is_full):
             self._idle.set()
 
     def _may_catch_up(self) -> bool:
@@ -357,10 +372,8 @@ class SyncDaemon:
 
     def _do_chores(self) -> None:
         now = self._clock()
-        if self.outbox.is_gone():
-            log.error("outbox.gone file=%s was removed or replaced: a new one begins", self.outbox.path)
-            self.outbox.close()
-            self._open()
+        if self._guard.look():
+            self._outbox_renewed()
         gone = self._quota.check(self._sender.lanes.taken)
         if gone:
             self._sender.lanes.dropped(gone)

@@ -90,14 +90,22 @@ def test_what_a_failed_transaction_numbered_is_numbered_again(outbox: Outbox) ->
 def test_the_first_record_says_what_was_before(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     first = opened(path)
-    assert json.loads(first.backlog(0, 9, 9)[0].payload)["data"] == {"previous": None, "why": "first", "aside": None}
+    assert json.loads(first.backlog(0, 9, 9)[0].payload)["data"] == {
+        "previous": None,
+        "why": "first",
+        "aside": None,
+        "carried": 0,
+    }
     first.mark()
     first.close()
     for file in tmp_path.glob("outbox.db*"):
         file.unlink()
     second = opened(path)
     said = json.loads(second.backlog(0, 9, 9)[0].payload)
-    assert said["data"] == {"previous": first.epoch, "why": "lost", "aside": None} and said["epoch"] != first.epoch
+    assert (
+        said["data"] == {"previous": first.epoch, "why": "lost", "aside": None, "carried": 0}
+        and said["epoch"] != first.epoch
+    )
     second.close()
 
 

@@ -52,6 +52,6 @@ def _renamed(payload: bytes, kind: str, before: str, epoch: str, seq: int) -> by
     record = json.loads(payload)
     record["epoch"], record["seq"] = epoch, seq
     data = record["data"]
-    if kind == Kind.DROP and data.get("seqs"):
-        data.setdefault("epoch", before)  # the numbers that it names are of that one
+    if kind == Kind.EPOCH or data.get("seqs"):
+        data.setdefault("epoch", before)  # it speaks of that one
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")

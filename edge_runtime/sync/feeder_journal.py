@@ -36,7 +36,8 @@ class JournalTail:
         self.path = path
         self._clock = clock
         self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, ...] | None = None
+        self._file: tuple[int, int] | None = None
+        self._companions: tuple[tuple[int, int] | None, ...] = ()
         self._had_writer = False
         self._looked_ns = 0
         self._version = -1  # SQLite's data_version at the last read
@@ -69,8 +70,8 @@ class JournalTail:
         if self.is_former:
             return
         if _identity(self.path) == self._file:
-            if not (self._had_writer and self._has_writer()):
-                self.close()
+            if not (self._had_writer and self._has_writer()) or self._companion_files() != self._companions:
+                self.close()  # log and shared memory that were replaced never tell what is new
         elif self._name_of_file() == self.identity:
             self.close()  # the same rows in another file
         else:
@@ -98,6 +99,9 @@ class JournalTail:
     def _has_writer(self) -> bool:
         return self.path.with_name(self.path.name + "-wal").exists()
 
+    def _companion_files(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(_identity(self.path.with_name(self.path.name + end)) for end in ("-wal", "-shm"))
+
     def _open(self) -> None:
         if not self.path.is_file():
             raise StorageError(f"no journal at {self.path} yet: nothing was recorded there")
@@ -112,6 +116,7 @@ class JournalTail:
                 "run the same version of edge-runtime for run and sync"
             )
         self.identity = journal_name(self._query)
+        self._companions = self._companion_files()
         if not self.identity:
             self.close()
             raise StorageError(f"no run is recorded in {self.path} yet")
@@ -220,13 +225,9 @@ def journal_name(query: Callable[[str], sqlite3.Cursor]) -> str:
     return hashlib.sha256((repr(tuple(row)) + (f"/{drawn}" if drawn else "")).encode()).hexdigest()[:12]
 
 
-def _identity(path: Path) -> tuple[int, ...] | None:
-    """Of the database and of its log: one that was deleted under the writer is made anew, the database is not."""
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
         stat = path.stat()
     except FileNotFoundError:
         return None
-    try:
-        return stat.st_dev, stat.st_ino, path.with_name(path.name + "-wal").stat().st_ino
-    except FileNotFoundError:
-        return stat.st_dev, stat.st_ino
+    return stat.st_dev, stat.st_ino

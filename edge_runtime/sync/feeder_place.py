@@ -19,7 +19,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "loss": ("what", "first_utc_ns"),
     "part": ("boot_id", "part_id", "trigger_ns"),
 }
-KEEP_SHARE = 8  # a print is kept where the next newer one is further than an eighth of its own age: 8 a doubling
+KEEP_SHARE = 8  # a print goes where the gap that it leaves is at most an eighth of its age: 8 to 16 a doubling remain
 
 
 def print_of(table: str, row: Row) -> str:
@@ -29,9 +29,12 @@ def print_of(table: str, row: Row) -> str:
 def thinned(seen: Sequence[Seen]) -> list[Seen]:
     """Oldest first, in and out. Of a million rows some 150 remain, and going back costs an eighth too much at most."""
     kept: list[Seen] = []
-    for row, text in reversed(seen):
-        if not kept or (kept[-1][0] - row) * KEEP_SHARE >= seen[-1][0] - kept[-1][0]:
-            kept.append((row, text))
+    for index in range(len(seen) - 1, -1, -1):
+        if kept and index:
+            newer, older, newest = kept[-1][0], seen[index - 1][0], seen[-1][0]
+            if (newer - older) * KEEP_SHARE <= newest - newer:
+                continue  # the gap that it leaves is small for its age
+        kept.append(seen[index])
     return kept[::-1]
 
 

@@ -135,14 +135,15 @@ class Feeder:
             self._adopt()
         elif has_news:
             self._check_place()
+        if not self._tail.is_former:
+            self._finished.discard(self._tail.identity)
         is_time = self._wall.monotonic() - self._looked_ns >= LINGER_NS // 2
         if not (has_news or self._has_more or is_time or (may_catch_up and self._behind) or self._tail.is_former):
             return None
         if not self._tail.is_former:
             return self._read(may_catch_up, look_again=has_news or is_time)
         batch = self._read(may_catch_up, look_again=True)
-        is_quiet = self._wall.monotonic() - self._tail.former_since_ns >= FORMER_NS
-        if batch is None and not self._behind and is_quiet:
+        if batch is None and not self._behind and self._tail.may_let_go(FORMER_NS):
             self._let_go()
             return self.look(may_catch_up=may_catch_up)
         return batch

@@ -43,11 +43,12 @@ class JournalTail:
         self._version = -1  # SQLite's data_version at the last read
         self.identity = ""  # names this journal: drawn from its first run
         self.is_former = False  # what is open here no longer lies under the journal's name
-        self.former_since_ns = 0
+        self._former_since_ns = 0
+        self._is_aside = False  # it was opened under another name
 
     def close(self) -> None:
         connection, self._db = self._db, None
-        self.is_former = False
+        self.is_former = self._is_aside = False
         if connection:
             connection.close()
 
@@ -67,15 +68,15 @@ class JournalTail:
     def _look_at_file(self) -> None:
         """The file was replaced, or nobody writes: SQLite opens such a file in ways that would not see a new writer."""
         self._looked_ns = self._clock()
-        if self.is_former:
+        if self._is_aside:
             return
         if _identity(self.path) == self._file:
             if not (self._had_writer and self._has_writer()) or self._companion_files() != self._companions:
                 self.close()  # log and shared memory that were replaced never tell what is new
         elif self._name_of_file() == self.identity:
             self.close()  # the same rows in another file
-        else:
-            self.is_former, self.former_since_ns = True, self._clock()
+        elif not self.is_former:
+            self.is_former, self._former_since_ns = True, self._clock()
 
     def _name_of_file(self) -> str:
         """Which journal lies under the name now; empty where none can be read."""
@@ -87,13 +88,19 @@ class JournalTail:
                 db.close()
         return ""
 
+    def may_let_go(self, quiet_ns: int) -> bool:
+        """Whether the former journal has a successor, and nobody can be writing into it any more."""
+        if self._is_aside:
+            return True
+        return self._clock() - self._former_since_ns >= quiet_ns and self._name_of_file() != ""
+
     def open_former(self, path: Path) -> None:
         """Read what was set aside, until `close`. Raises StorageError."""
         self.close()
         with self._told():
             self._db = open_for_reading(path)
             self.identity = journal_name(self._query)
-        self.is_former, self.former_since_ns, self._version = True, 0, -1
+        self.is_former, self._is_aside, self._version = True, True, -1
         self._looked_ns = self._clock()
 
     def _has_writer(self) -> bool:

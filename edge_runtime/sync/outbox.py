@@ -278,10 +278,13 @@ class Outbox:
 
     def _relock(self) -> None:
         """The lock went with the folder."""
-        if self._lock_fd is not None and os.fstat(self._lock_fd).st_nlink == 0:
+        if self._lock_fd is None:
+            return self.lock()
+        ours = os.fstat(self._lock_fd)
+        if _identity(self.path.with_suffix(".lock")) != (ours.st_dev, ours.st_ino):
             os.close(self._lock_fd)
             self._lock_fd = None
-        self.lock()
+        return self.lock()
 
     def read_back(self) -> None:
         """Look at the file as a stranger would, who has nothing in memory. Raises DamagedRecord, sqlite3.Error."""

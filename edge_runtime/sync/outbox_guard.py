@@ -11,6 +11,7 @@ import logging
 import sqlite3
 
 from edge_runtime.core.clock import SECOND, Clock
+from edge_runtime.recording.trouble import is_damage
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.records import own_event
 
@@ -57,5 +58,7 @@ class OutboxGuard:
         try:
             self._outbox.rescue()
         except sqlite3.Error as err:
+            if not is_damage(err):
+                raise  # no room, or the folder cannot be made: it is still open, and tried again
             log.error("outbox.rescue error=%s: what waited is counted as lost", err)
             self._outbox.begin_anew()

@@ -351,6 +351,53 @@ def test_an_outbox_deleted_under_the_daemon_is_noticed(
     assert sync.report()["link"]["connects"] == 2, "acknowledgements of the old numbers must not reach the new ones"
 
 
+def test_a_state_folder_deleted_under_the_daemon_costs_nothing_that_waited(
+    state: Path, mosquitto: Broker, consume: Callable[..., Consumer], line: Line, start_sync: START
+) -> None:
+    port = mosquitto.port
+    mosquitto.kill()
+    sync = start_sync(port)
+    numbers = set(line.parts(50))
+    assert not sync.post("door.opened", {"n": 1}, wait_s=0.0) and sync.post("door.closed", {"n": 1}, wait_s=10.0)
+    until(lambda: sync.outbox.waiting >= 100)
+    first = sync.outbox.epoch
+    shutil.rmtree(state.rename(state.with_name("gone")))
+    until(lambda: sync.outbox.epoch != first)
+    mosquitto.start()
+    consumer = consume(port)
+    until(lambda: complete(consumer, numbers))
+    until(lambda: not sync.outbox.waiting)
+    until(lambda: len(consumer.of("epoch")) == 2 and len(consumer.of("event")) >= 3)
+    opening = next(record["data"] for record in consumer.of("epoch") if record["seq"] == 1)
+    assert opening["why"] == "removed" and opening["previous"] == first and opening["carried"] >= 103
+    events = {event["data"]["event"] for event in consumer.of("event")}
+    assert {"door.opened", "door.closed", "sync.new_epoch"} <= events and not consumer.of("drop")
+    with pytest.raises(StorageError, match="another edge-runtime sync"):
+        start_sync(port)  # the lock went with the folder, and was taken again
+
+
+@pytest.mark.parametrize("name", ["outbox.db-wal", "outbox.db-shm"])
+def test_a_log_deleted_under_the_daemon_is_mended_in_the_same_epoch(
+    name: str, state: Path, mosquitto: Broker, consume: Callable[..., Consumer], line: Line, start_sync: START
+) -> None:
+    port = mosquitto.port
+    mosquitto.kill()
+    sync = start_sync(port)
+    numbers = set(line.parts(50))
+    until(lambda: sync.outbox.waiting >= 100)
+    first = sync.outbox.epoch
+    (state / name).unlink()
+    until((state / name).exists)
+    with sqlite3.connect(f"{(state / OUTBOX).as_uri()}?mode=ro", uri=True) as other:
+        assert other.execute("SELECT count(*) FROM record").fetchone()[0] >= 101, "on the disk for everybody"
+    other.close()
+    mosquitto.start()
+    consumer = consume(port)
+    until(lambda: complete(consumer, numbers))
+    until(lambda: "sync.outbox_mended" in {event["data"]["event"] for event in consumer.of("event")})
+    assert sync.outbox.epoch == first and consumer.missing() == {}
+
+
 def test_a_second_sync_on_the_same_box_is_refused(mosquitto: Broker, start_sync: START, state: Path) -> None:
     start_sync(mosquitto.port)
     with pytest.raises(StorageError, match="another edge-runtime sync"):

@@ -144,9 +144,21 @@ class Feeder:
             return self._read(may_catch_up, look_again=has_news or is_time)
         batch = self._read(may_catch_up, look_again=True)
         if batch is None and not self._behind and self._tail.may_let_go(FORMER_NS):
+            if last_words := self._close_open():
+                return last_words
             self._let_go()
             return self.look(may_catch_up=may_catch_up)
         return batch
+
+    def _close_open(self) -> _Batch:
+        """Parts of the former journal whose outcome will never be written there: decisions and outcomes add up."""
+        batch = _Batch()
+        self._attempt(lambda: self._tell_unknown(batch))
+        return batch
+
+    def _tell_unknown(self, batch: _Batch) -> None:
+        for row in self._tail.whole_parts(sorted(self._open)):
+            self._tell(batch, row, self._open[row["id"]], LIVE, row["id"] + OPEN_PARTS + 1)
 
     def _let_go(self) -> None:
         """The former journal was read as far as it goes: the one in its place is next."""

@@ -16,6 +16,7 @@ from edge_runtime.sync.outbox_schema import DamagedRecord
 from edge_runtime.sync.records import Kind
 
 ROWS = 500  # read and written at a time
+TABLES = ("record", "aside")  # where numbered records lie, if the file has them
 
 
 def renumber(db: sqlite3.Connection, before: str, epoch: str, room: int) -> int:
@@ -23,19 +24,27 @@ def renumber(db: sqlite3.Connection, before: str, epoch: str, room: int) -> int:
 
     before: the epoch that their numbers were of. Answers the highest number that is now taken. Raises DamagedRecord.
     """
-    seqs = array("q", (seq for (seq,) in db.execute("SELECT seq FROM record ORDER BY seq")))
+    highest = room
+    for (table,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+        if table in TABLES:
+            highest = _renumber_table(db, table, before, epoch, highest)
+    db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'record'", (highest,))
+    return highest
+
+
+def _renumber_table(db: sqlite3.Connection, table: str, before: str, epoch: str, room: int) -> int:
+    seqs = array("q", (seq for (seq,) in db.execute(f"SELECT seq FROM {table} ORDER BY seq")))
     for some in _moves(seqs, room):
         moved = []
         for old, new in some:
-            kind, crc, payload = db.execute("SELECT kind, crc, payload FROM record WHERE seq = ?", (old,)).fetchone()
+            query = f"SELECT kind, crc, payload FROM {table} WHERE seq = ?"
+            kind, crc, payload = db.execute(query, (old,)).fetchone()
             if not isinstance(payload, bytes) or zlib.crc32(payload) != crc:
                 raise DamagedRecord(f"record {old} is not what was written")
             renamed = _renamed(payload, kind, before, epoch, new)
             moved.append((new, zlib.crc32(renamed), renamed, old))
-        db.executemany("UPDATE record SET seq = ?, crc = ?, payload = ? WHERE seq = ?", moved)
-    highest = room + len(seqs)
-    db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'record'", (highest,))
-    return highest
+        db.executemany(f"UPDATE {table} SET seq = ?, crc = ?, payload = ? WHERE seq = ?", moved)
+    return room + len(seqs)
 
 
 def _moves(seqs: array[int], room: int) -> Iterator[list[tuple[int, int]]]:

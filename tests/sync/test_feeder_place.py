@@ -203,6 +203,10 @@ def test_parts_that_run_wrote_into_a_deleted_journal_are_delivered(lives: Lives,
         if (state / name).exists():
             shutil.move(state / name, away / name)  # still open, under no name that anybody here knows
     numbers |= lives.parts(1)
+    assert lives.line
+    lives.line.parts(1, ended=False)
+    lives.made = lives.line.made
+    numbers.add(lives.made)
     sync.feed()
     lives.stop()
     lives.start()
@@ -211,6 +215,8 @@ def test_parts_that_run_wrote_into_a_deleted_journal_are_delivered(lives: Lives,
         sync.feed()
         lives.clock.advance_ms(FORMER_NS / MS)
     assert told(sync) == numbers
+    outcomes = {record["data"]["part_id"]: record["data"]["outcome"] for record in sync.said("outcome")}
+    assert set(outcomes) == numbers and [n for n in outcomes if outcomes[n] == "unknown"] == [22]
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------

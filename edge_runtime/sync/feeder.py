@@ -11,24 +11,23 @@ and read in slices as the outbox empties, so that what happens now never queues 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.wall_clock import WallClock
+from edge_runtime.sync.feeder_batch import Batch, Told
 from edge_runtime.sync.feeder_former import as_far_as_readable, find_former, undelivered
 from edge_runtime.sync.feeder_journal import JournalTail, Row
-from edge_runtime.sync.feeder_place import Seen, last_common, print_of, thinned, went_back
+from edge_runtime.sync.feeder_place import TABLES, Places
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.outbox_mark import read_mark
 from edge_runtime.sync.records import (
     LATER,
     LIVE,
-    Draft,
     decision_record,
     drop_record,
     event_record,
@@ -46,43 +45,7 @@ JUMP_FROM = 2000  # parts from which the older ones are left for later
 BEHIND_BELOW = 4000  # records waiting, above which nothing old is added
 OPEN_PARTS = 1024  # between photo-eye and gate are some 20, a controller's ring holds at most 256
 LINGER_NS = 10 * SECOND  # a finished part's picture may be written this much later
-TABLES = ("run", "event", "loss", "part")
 FORMER_NS = 5 * SECOND  # `run` may write into a deleted journal for a moment before it sees that it is gone
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What was said of a part so far. revision: of its decision, -1 before the first."""
-
-    revision: int = -1
-    verdict: str = ""
-    outcome: str = "unknown"
-    picture: bool = False
-
-    def text(self) -> str:
-        return json.dumps([self.revision, self.verdict, self.outcome, self.picture])
-
-    @staticmethod
-    def of(text: str) -> Told:
-        return Told(*json.loads(text))
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What one turn found, before it is committed."""
-
-    drafts: list[Draft] = field(default_factory=list)
-    pictures: list[tuple[str, str, str]] = field(default_factory=list)  # file, part, verdict
-    positions: dict[str, int] = field(default_factory=dict)
-    opened: dict[int, Told] = field(default_factory=dict)
-    closed: set[int] = field(default_factory=set)
-    runs_opened: set[int] = field(default_factory=set)
-    runs_closed: set[int] = field(default_factory=set)
-    behind: list[tuple[int, int]] | None = None
-    seen: dict[str, Seen] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.drafts or self.pictures or self.positions or self.opened or self.closed or self.runs_closed)
 
 
 class Feeder:
@@ -96,13 +59,11 @@ class Feeder:
         self._wall = wall
         self._pictures_of = frozenset(pictures_of)
         self._journal: str | None = None
-        self._positions: dict[str, int] = {}
+        self._places = Places(tail)
         self._open: dict[int, Told] = {}
         self._open_runs: set[int] = set()
         self._behind: list[tuple[int, int]] = []
         self._finished_ns: dict[int, int] = {}
-        self._seen: dict[str, list[Seen]] = {}
-        self._given: dict[str, int] = {}  # the highest row numbers that this journal gave
         self._finished: set[str] = set()  # former journals that were read to their end
         self._looked_ns = 0
         self._has_more = True  # rows wait that the last look did not reach
@@ -128,7 +89,7 @@ class Feeder:
         """Another file lies under the outbox: read from it where to go on."""
         self._journal = None
 
-    def look(self, *, may_catch_up: bool) -> _Batch | None:
+    def look(self, *, may_catch_up: bool) -> Batch | None:
         """What is new, to be given to `commit`; None when nothing is. Raises StorageError when it cannot be read."""
         has_news = self._tail.has_news()
         if self._journal != self._tail.identity:
@@ -150,13 +111,13 @@ class Feeder:
             return self.look(may_catch_up=may_catch_up)
         return batch
 
-    def _close_open(self) -> _Batch:
+    def _close_open(self) -> Batch:
         """Parts of the former journal whose outcome will never be written there: decisions and outcomes add up."""
-        batch = _Batch()
+        batch = Batch()
         self._attempt(lambda: self._tell_unknown(batch))
         return batch
 
-    def _tell_unknown(self, batch: _Batch) -> None:
+    def _tell_unknown(self, batch: Batch) -> None:
         for row in self._tail.whole_parts(sorted(self._open)):
             self._tell(batch, row, self._open[row["id"]], LIVE, row["id"] + OPEN_PARTS + 1)
 
@@ -166,8 +127,8 @@ class Feeder:
         self._tail.close()
         self._has_more = True
 
-    def _read(self, may_catch_up: bool, look_again: bool) -> _Batch | None:
-        batch = _Batch()
+    def _read(self, may_catch_up: bool, look_again: bool) -> Batch | None:
+        batch = Batch()
         self._has_more, self._found_more = True, False  # until it is committed: a full disk must not make us forget
         if look_again:
             self._looked_ns = self._wall.monotonic()
@@ -192,34 +153,14 @@ class Feeder:
                 raise
             log.warning("feeder.former journal=%s %s", self._journal, err)
 
-    def commit(self, batch: _Batch) -> None:
+    def commit(self, batch: Batch) -> None:
         """Inside a transaction of the outbox; `committed` must follow."""
-        db = self._outbox.db
         self._outbox.add(batch.drafts)
-        db.executemany("INSERT OR IGNORE INTO upload (file, part, verdict) VALUES (?, ?, ?)", batch.pictures)
-        db.executemany("INSERT OR REPLACE INTO position (name, row) VALUES (?, ?)", batch.positions.items())
-        closed = [("part", row) for row in batch.closed] + [("run", row) for row in batch.runs_closed]
-        db.executemany("DELETE FROM open_row WHERE name = ? AND row = ?", closed)
-        opened = [("part", row, told.text()) for row, told in batch.opened.items()]
-        opened += [("run", row, "") for row in batch.runs_opened]
-        db.executemany("INSERT OR REPLACE INTO open_row (name, row, told) VALUES (?, ?, ?)", opened)
-        if batch.behind is not None:
-            db.execute("DELETE FROM behind")
-            db.executemany("INSERT INTO behind (first, last) VALUES (?, ?)", batch.behind)
-        for table, place in batch.seen.items():
-            self._write_seen(table, place)
+        batch.store(self._outbox.db)
+        self._places.store(self._outbox.db, batch.positions, batch.seen)
 
-    def _write_seen(self, table: str, place: Seen) -> None:
-        before = self._seen.get(table, [])
-        kept = thinned([*before, place])
-        gone = [(table, row) for row, _ in before if row not in dict(kept)]
-        self._outbox.db.executemany("DELETE FROM seen WHERE name = ? AND row = ?", gone)
-        self._outbox.db.execute("INSERT OR REPLACE INTO seen (name, row, print) VALUES (?, ?, ?)", (table, *place))
-
-    def committed(self, batch: _Batch) -> None:
-        self._positions |= batch.positions
-        for table, place in batch.seen.items():
-            self._seen[table] = thinned([*self._seen.get(table, []), place])
+    def committed(self, batch: Batch) -> None:
+        self._places.stored(batch.positions, batch.seen)
         for row in batch.closed:
             self._open.pop(row, None)
             self._finished_ns.pop(row, None)
@@ -237,10 +178,7 @@ class Feeder:
         outbox = self._outbox
         before = outbox.journal()
         if before not in ("", self._tail.identity) and before not in self._finished:
-            former = find_former(self._tail.path, before)
-            if former:
-                log.warning("feeder.former file=%s is read first", former.name)
-                self._tail.open_former(former)
+            self._look_for_former(before)
         identity = self._tail.identity
         if before != identity:
             self._begin(before, identity)
@@ -248,17 +186,28 @@ class Feeder:
         self._journal, self._has_more = identity, True
         self._check_place()
 
+    def _look_for_former(self, name: str) -> None:
+        """A journal that was set aside is read to its end before the one in its place."""
+        former = find_former(self._tail.path, name)
+        if former is None:
+            return
+        log.warning("feeder.former file=%s is read first", former.name)
+        try:
+            self._tail.open_former(former)
+        except StorageError as err:
+            log.error("feeder.former %s", err)
+            self._let_go()
+            self._finished.add(name)
+            self._tail.has_news()
+
     def _load(self) -> None:
         outbox = self._outbox
         outbox.form = replace(outbox.form, journal=self._name())
-        self._positions = dict.fromkeys(TABLES, 0) | outbox.positions()
+        self._places.load(outbox.db)
         rows = outbox.db.execute("SELECT name, row, told FROM open_row").fetchall()
         self._open = {row: Told.of(told) for name, row, told in rows if name == "part"}
         self._open_runs = {row for name, row, _ in rows if name == "run"}
         self._behind = outbox.db.execute("SELECT first, last FROM behind ORDER BY first").fetchall()
-        self._seen = {table: [] for table in TABLES}
-        for name, row, text in outbox.db.execute("SELECT name, row, print FROM seen ORDER BY row"):
-            self._seen[name].append((row, text))
         self._finished_ns.clear()
 
     def _name(self) -> str:
@@ -274,10 +223,10 @@ class Feeder:
         lost = dict(outbox.rows_lost) if not before and mark and mark.journal not in ("", identity) else {}
         if before:
             self._load()
-            known = {table: self._last_common(table) for table in TABLES}
+            known = {table: self._places.common(table) for table in TABLES}
         log.info("feeder.journal journal=%s before=%s from_part=%d", identity, before or "none", known.get("part", 0))
         with outbox.transaction():
-            self._go_to({table: known.get(table, 0) for table in TABLES})
+            self._places.go_to(self._outbox.db, {table: known.get(table, 0) for table in TABLES})
             db.execute("UPDATE meta SET journal = ?", (identity,))
             if before:
                 outbox.add([own_event("sync.journal_replaced", {"before": before, "now": identity}, self._wall)])
@@ -288,71 +237,45 @@ class Feeder:
     def _never_read(self, before: str) -> dict[str, int]:
         """Rows of the former journal that nobody can read any more."""
         told = self._tail.told_of(before)
-        given = self._given if before == self._journal else {}
-        lost = undelivered(told, given, self._positions, self.rows_behind)
+        given = self._places.given if before == self._journal else {}
+        lost = undelivered(told, given, self._places.rows, self.rows_behind)
         if lost:
             log.error("feeder.lost journal=%s rows=%s were never read", before, lost)
         return lost
 
     def _check_place(self) -> None:
         """Is what was read still there? Where it is not, go back to what is."""
-        given = self._given = self._tail.given()
-        back = {table: self._last_common(table) for table in TABLES if self._is_back(table, given.get(table, 0))}
+        back = self._places.gone_back()
         if not back:
             return
-        before = {table: self._positions[table] for table in back}
+        before = {table: self._places.rows[table] for table in back}
         log.error("feeder.went_back journal=%s from=%s to=%s", self._journal, before, back)
         with self._outbox.transaction():
-            self._go_to(back)
+            self._places.go_to(self._outbox.db, back)
             self._outbox.db.execute("UPDATE meta SET journal_again = journal_again + 1")
             detail = {"journal": self._journal, "from": before, "to": back}
             self._outbox.add([own_event("sync.journal_went_back", detail, self._wall)])
         self._load()
         self._has_more = True
 
-    def _is_back(self, table: str, given: int) -> bool:
-        seen = self._seen.get(table, [])[-1:]
-        found = self._tail.prints(table, [row for row, _ in seen])
-        return went_back(self._positions[table], given, seen, found)
-
-    def _last_common(self, table: str) -> int:
-        seen = self._seen.get(table, [])
-        return last_common(seen, self._tail.prints(table, [row for row, _ in seen]))
-
-    def _go_to(self, rows: Mapping[str, int]) -> None:
-        """Read on after these rows, by table. Inside a transaction."""
-        db = self._outbox.db
-        for table, row in rows.items():
-            db.execute("INSERT OR REPLACE INTO position (name, row) VALUES (?, ?)", (table, row))
-            db.execute("DELETE FROM open_row WHERE name = ? AND row > ?", (table, row))
-            db.execute("DELETE FROM seen WHERE name = ? AND row > ?", (table, row))
-        if "part" in rows:
-            db.execute("DELETE FROM behind WHERE first > ?", (rows["part"],))
-            db.execute("UPDATE behind SET last = min(last, ?)", (rows["part"],))
-
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _read_new(self, batch: _Batch, table: str) -> None:
-        position = self._positions[table]
+    def _read_new(self, batch: Batch, table: str) -> None:
+        position = self._places.rows[table]
         rows = self._tail.after(table, position, SLICE)
         self._note_gap(batch, table, position, rows)
         for row in rows:
             batch.drafts.append(event_record(row, LIVE) if table == "event" else loss_record(row, self._wall, LIVE))
         if rows:
-            self._reach(batch, table, rows[-1])
+            batch.reach(table, rows[-1])
             self._found_more |= len(rows) == SLICE
 
-    @staticmethod
-    def _reach(batch: _Batch, table: str, row: Row) -> None:
-        batch.positions[table] = row["id"]
-        batch.seen[table] = row["id"], print_of(table, row)
-
-    def _read_runs(self, batch: _Batch) -> None:
+    def _read_runs(self, batch: Batch) -> None:
         ended = [row["id"] for row in self._tail.run_states(sorted(self._open_runs)) if row["ended"] != "open"]
         for row in self._tail.runs(ended):
             batch.drafts.append(run_record(row, self._wall, LIVE))
             batch.runs_closed.add(row["id"])
-        rows = self._tail.after("run", self._positions["run"], SLICE)
+        rows = self._tail.after("run", self._places.rows["run"], SLICE)
         for row in rows:
             started = {**row, "ended": "open", "stopped_utc_ns": None}
             batch.drafts.append(run_record(started, self._wall, LIVE))
@@ -361,10 +284,10 @@ class Feeder:
             else:
                 batch.drafts.append(run_record(row, self._wall, LIVE))
         if rows:
-            self._reach(batch, "run", rows[-1])
+            batch.reach("run", rows[-1])
 
-    def _read_parts(self, batch: _Batch) -> None:
-        position, newest = self._positions["part"], self._tail.newest("part")
+    def _read_parts(self, batch: Batch) -> None:
+        position, newest = self._places.rows["part"], self._tail.newest("part")
         if newest <= position:
             return
         if self._tail.is_former:
@@ -384,39 +307,48 @@ class Feeder:
         for row in rows:
             self._tell(batch, row, Told(), LIVE, newest)
         if rows:
-            self._reach(batch, "part", rows[-1])
+            batch.reach("part", rows[-1])
             self._found_more |= len(rows) == SLICE
 
-    def _read_former_parts(self, batch: _Batch, position: int, newest: int) -> None:
-        """Perhaps damaged: what cannot be read is counted, and the rest is not held up."""
+    def _read_former_parts(self, batch: Batch, position: int, newest: int) -> None:
         last = min(position + SLICE, newest)
-        rows, unreadable = as_far_as_readable(lambda a, b: self._tail.parts(a, b, SLICE), position + 1, last)
+        rows = self._readable(batch, position + 1, last)
         for row in rows:
             self._tell(batch, row, Told(), LIVE, newest)
         if rows:
-            self._reach(batch, "part", rows[-1])
+            batch.reach("part", rows[-1])
         batch.positions["part"] = last
+        self._found_more |= last < newest
+
+    def _readable(self, batch: Batch, first: int, last: int) -> list[Row]:
+        """Parts of a former journal, perhaps damaged: what cannot be read is counted, and the rest is not held up."""
+        rows, unreadable = as_far_as_readable(lambda a, b: self._tail.parts(a, b, SLICE), first, last)
         if unreadable:
             log.error("feeder.lost journal=%s parts=%d cannot be read", self._journal, unreadable)
             batch.drafts.append(drop_record(self._wall, "part", "journal_lost", unreadable))
-        self._found_more |= last < newest
+        return rows
 
-    def _read_behind(self, batch: _Batch) -> None:
+    def _read_behind(self, batch: Batch) -> None:
         first, last = self._behind[0]
-        rows = self._tail.parts(first, last, SLICE)
-        newest = self._positions["part"]
-        self._note_gap(batch, "part", first - 1, rows or [{"id": last + 1}])
+        newest = self._places.rows["part"]
+        if self._tail.is_former:
+            end = min(first + SLICE - 1, last)
+            rows = self._readable(batch, first, end)
+            rest = [(end + 1, last)] if end < last else []
+        else:
+            rows = self._tail.parts(first, last, SLICE)
+            self._note_gap(batch, "part", first - 1, rows or [{"id": last + 1}])
+            rest = [(rows[-1]["id"] + 1, last)] if len(rows) == SLICE and rows[-1]["id"] < last else []
         for row in rows:
             self._tell(batch, row, Told(), LATER, newest)
-        rest = [(rows[-1]["id"] + 1, last)] if len(rows) == SLICE and rows[-1]["id"] < last else []
         batch.behind = [*rest, *self._behind[1:]]
         batch.positions.setdefault("part", newest)  # so that a slice without records is a batch, too
 
-    def _read_open(self, batch: _Batch) -> None:
+    def _read_open(self, batch: Batch) -> None:
         """What became of parts that were not finished."""
         if not self._open:
             return
-        newest, now = batch.positions.get("part", self._positions["part"]), self._wall.monotonic()
+        newest, now = batch.positions.get("part", self._places.rows["part"]), self._wall.monotonic()
         states = {row["id"]: row for row in self._tail.part_states(sorted(self._open))}
         changed = []
         for number, told in self._open.items():
@@ -440,7 +372,7 @@ class Feeder:
             return now - self._finished_ns.setdefault(number, now) >= LINGER_NS
         return number < newest - OPEN_PARTS and state["verdict"] is not None
 
-    def _tell(self, batch: _Batch, row: Row, told: Told, lane: int, newest: int) -> None:
+    def _tell(self, batch: Batch, row: Row, told: Told, lane: int, newest: int) -> None:
         """Say of this part what was not said yet, and decide whether to keep an eye on it."""
         number, now = row["id"], self._wall.monotonic()
         said = told
@@ -464,7 +396,7 @@ class Feeder:
         elif said != told or number not in self._open:
             batch.opened[number] = said
 
-    def _note_gap(self, batch: _Batch, table: str, position: int, rows: list[Row]) -> None:
+    def _note_gap(self, batch: Batch, table: str, position: int, rows: list[Row]) -> None:
         """Retention deleted rows before they were read: that is a loss, and is said."""
         if not rows or position == 0 or rows[0]["id"] <= position + 1 or self._tail.oldest(table) <= position + 1:
             return
@@ -475,7 +407,7 @@ class Feeder:
     def report(self) -> Mapping[str, Any]:
         return {
             "journal": self._journal or "",
-            "positions": dict(self._positions),
+            "positions": dict(self._places.rows),
             "open_parts": len(self._open),
             "rows_behind": self.rows_behind,
             "records": self.records,

@@ -7,8 +7,9 @@ changes. Prints of older rows are kept, ever fewer the older they are, to find t
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 Row = Mapping[str, Any]
 Seen = tuple[int, str]  # row number, print
@@ -19,6 +20,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "loss": ("what", "first_utc_ns"),
     "part": ("boot_id", "part_id", "trigger_ns"),
 }
+TABLES = tuple(COLUMNS)
 KEEP_SHARE = 8  # a print goes where the gap that it leaves is at most an eighth of its age: 8 to 16 a doubling remain
 
 
@@ -52,3 +54,67 @@ def went_back(position: int, given: int, seen: Sequence[Seen], found: Mapping[in
 def last_common(seen: Sequence[Seen], found: Mapping[int, str]) -> int:
     """The newest row that is still the one that was read; 0 where none is."""
     return next((row for row, text in reversed(seen) if found.get(row) == text), 0)
+
+
+class Prints(Protocol):
+    """The journal, as far as places need it."""
+
+    def given(self) -> dict[str, int]: ...
+
+    def prints(self, table: str, rows: Sequence[int]) -> dict[int, str]: ...
+
+
+class Places:
+    """How far each table of the journal was read: kept in the outbox, whose connection the caller hands in."""
+
+    def __init__(self, journal: Prints) -> None:
+        self._journal = journal
+        self.rows: dict[str, int] = dict.fromkeys(TABLES, 0)
+        self.given: dict[str, int] = {}  # the highest row numbers that this journal gave
+        self._seen: dict[str, list[Seen]] = {table: [] for table in TABLES}
+
+    def load(self, db: sqlite3.Connection) -> None:
+        self.rows = dict.fromkeys(TABLES, 0) | dict(db.execute("SELECT name, row FROM position").fetchall())
+        self._seen = {table: [] for table in TABLES}
+        for name, row, text in db.execute("SELECT name, row, print FROM seen ORDER BY row"):
+            self._seen[name].append((row, text))
+
+    def store(self, db: sqlite3.Connection, rows: Mapping[str, int], seen: Mapping[str, Seen]) -> None:
+        """Inside a transaction; `stored` must follow."""
+        db.executemany("INSERT OR REPLACE INTO position (name, row) VALUES (?, ?)", rows.items())
+        for table, place in seen.items():
+            kept = dict(thinned([*self._seen[table], place]))
+            gone = [(table, row) for row, _ in self._seen[table] if row not in kept]
+            db.executemany("DELETE FROM seen WHERE name = ? AND row = ?", gone)
+            db.execute("INSERT OR REPLACE INTO seen (name, row, print) VALUES (?, ?, ?)", (table, *place))
+
+    def stored(self, rows: Mapping[str, int], seen: Mapping[str, Seen]) -> None:
+        self.rows |= rows
+        for table, place in seen.items():
+            self._seen[table] = thinned([*self._seen[table], place])
+
+    def gone_back(self) -> dict[str, int]:
+        """Tables whose rows are no longer those that were read, and the row after which to read again."""
+        self.given = self._journal.given()
+        return {table: self.common(table) for table in TABLES if self._is_back(table)}
+
+    def _is_back(self, table: str) -> bool:
+        seen = self._seen[table][-1:]
+        found = self._journal.prints(table, [row for row, _ in seen])
+        return went_back(self.rows[table], self.given.get(table, 0), seen, found)
+
+    def common(self, table: str) -> int:
+        """The newest row of the journal that is open that was read before; 0 where none is known."""
+        seen = self._seen[table]
+        return last_common(seen, self._journal.prints(table, [row for row, _ in seen]))
+
+    @staticmethod
+    def go_to(db: sqlite3.Connection, rows: Mapping[str, int]) -> None:
+        """Read on after these rows. Inside a transaction; `load` must follow."""
+        for table, row in rows.items():
+            db.execute("INSERT OR REPLACE INTO position (name, row) VALUES (?, ?)", (table, row))
+            db.execute("DELETE FROM open_row WHERE name = ? AND row > ?", (table, row))
+            db.execute("DELETE FROM seen WHERE name = ? AND row > ?", (table, row))
+        if "part" in rows:
+            db.execute("DELETE FROM behind WHERE first > ?", (rows["part"],))
+            db.execute("UPDATE behind SET last = min(last, ?)", (rows["part"],))

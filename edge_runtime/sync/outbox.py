@@ -14,35 +14,32 @@ was copied, cloned with its card, or brought back from a backup gets a new epoch
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import secrets
 import sqlite3
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.core.errors import StorageError
 from edge_runtime.core.machine import Machine
 from edge_runtime.recording.trouble import is_damage, set_aside
 from edge_runtime.recording.wall_clock import WallClock, machine_boot
 from edge_runtime.sync.outbox_counts import Counts
 from edge_runtime.sync.outbox_epoch import begin_epoch, begin_file, skip_reserved, why_new
+from edge_runtime.sync.outbox_keeper import Keeper
+from edge_runtime.sync.outbox_lock import OutboxLock
 from edge_runtime.sync.outbox_mark import Mark, write_mark
 from edge_runtime.sync.outbox_schema import DamagedRecord, NewerOutbox, open_outbox
-from edge_runtime.sync.outbox_seal import BLOCK, Last, LastFile, Seal, judge, read_last, read_seal, stamp_of, write_seal
+from edge_runtime.sync.outbox_seal import Last, judge, read_last
 from edge_runtime.sync.records import Draft, Kind, RecordFormat
 
 log = logging.getLogger(__name__)
 
 OUTBOX = "outbox.db"
 SYNC_EVERY = 4  # deletions that a power cut may undo, at most
-LOCK_ATTEMPTS, LOCK_PAUSE_S = 5, 0.02  # `spool status` holds the lock for a moment when it looks whether a sync runs
 MARK_ROWS = 10_000  # records looked through for the first ones that were not delivered
 
 
@@ -72,12 +69,10 @@ class Outbox:
         self.form = form
         self.wall = wall
         self._machine = machine
-        self._boot = (boot or machine_boot()).replace("-", "")
+        self._keeper = Keeper(path, (boot or machine_boot()).replace("-", ""))
         self._connection: sqlite3.Connection | None = None
         self._files: dict[str, tuple[int, int] | None] = {}
-        self._lock_fd: int | None = None
-        self._last_file: LastFile | None = None
-        self._seal: Seal | None = None
+        self._lock = OutboxLock(path)
         self._pictures = 0
         self.epoch = ""
         self.last_seq = 0
@@ -112,25 +107,29 @@ class Outbox:
             self._open()
 
     def _open(self) -> None:
-        connection, last = open_outbox(self.path, secrets.token_hex(8)), read_last(self.path)
+        keeper, connection = self._keeper, open_outbox(self.path, secrets.token_hex(8))
+        keeper.read()
         try:
-            stamp, written_on = self._read_meta(connection, last)
+            stamp, written_on = self._read_meta(connection, keeper.last)
+            self._connection = connection
+            self._note_files()
+            keeper.open()
+            machine = dict(self._machine(self.path.parent))
+            if self.last_seq == 0:
+                begin_file(self, keeper.seal, keeper.last)
+            else:
+                machine = self._judge(stamp, written_on, machine)
+            if machine != written_on or not keeper.is_for(self.epoch):
+                with self.transaction():
+                    keeper.write_seal(self.epoch, self.last_seq)
+                    self.db.execute("UPDATE meta SET machine = ?", (json.dumps(machine),))
         except BaseException:
+            self.lost = self._last() if self._connection else self.lost
+            self._connection = None  # nobody may send from a file that was not judged
             connection.close()
+            keeper.close()
             raise
-        self._connection = connection
-        self._note_files()
-        self._last_file = LastFile(self.path)
-        seal = self._seal = read_seal(self.path)
-        machine = dict(self._machine(self.path.parent))
-        if self.last_seq == 0:
-            begin_file(self, seal, last)
-        else:
-            machine = self._judge(stamp, written_on, machine, last)
-        if machine != written_on or seal is None or seal.closed is not None or seal.boot != self._boot:
-            with self.transaction():
-                self._write_seal()
-                self.db.execute("UPDATE meta SET machine = ?", (json.dumps(machine),))
+        self.lost = None
         self._write_last()
 
     def _read_meta(self, db: sqlite3.Connection, last: Last | None) -> tuple[int, dict[str, tuple[str, ...]]]:
@@ -151,10 +150,11 @@ class Outbox:
         return int(meta[2]), machine
 
     def _judge(
-        self, stamp: int, before: dict[str, tuple[str, ...]], now: dict[str, tuple[str, ...]], last: Last | None
+        self, stamp: int, before: dict[str, tuple[str, ...]], now: dict[str, tuple[str, ...]]
     ) -> dict[str, tuple[str, ...]]:
         """Go on in this epoch, or begin another; what is known of the machine from here on."""
-        verdict = judge(self.epoch, self.last_seq, stamp, self._seal, last, self._boot)
+        seal, last, boot = self._keeper.seal, self._keeper.last, self._keeper.boot
+        verdict = judge(self.epoch, self.last_seq, stamp, seal, last, boot)
         if why := why_new(verdict.why, before, now):
             begin_epoch(self, why, secrets.token_hex(8), last if last and last.epoch == self.epoch else None)
             return now
@@ -168,42 +168,20 @@ class Outbox:
         if connection:
             with suppress(sqlite3.Error, OSError):
                 if in_order and not self.is_gone():
-                    self._write_seal(closed=self.last_seq)
-                    assert self._seal
-                    connection.execute("UPDATE meta SET seal = ?", (self._seal.stamp,))
+                    stamp = self._keeper.write_seal(self.epoch, self.last_seq, closed=self.last_seq)
+                    connection.execute("UPDATE meta SET seal = ?", (stamp,))
             self._connection = None
             try:
                 connection.close()
             except sqlite3.Error as err:
                 log.warning("outbox.close error=%s", err)
-        last_file, self._last_file = self._last_file, None
-        if last_file:
-            last_file.close()
-        if unlock and self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        self._keeper.close()
+        if unlock:
+            self._lock.release()
 
     def lock(self) -> None:
-        """Two senders would give the same number to two records. The system frees the lock when we die.
-
-        Raises StorageError when another process has it, OSError.
-        """
-        if self._lock_fd is not None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        for attempt in range(LOCK_ATTEMPTS):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as err:
-                if attempt + 1 == LOCK_ATTEMPTS:
-                    os.close(descriptor)
-                    raise StorageError(
-                        f"{self.path} is in use: another edge-runtime sync runs; stop that one first"
-                    ) from err
-                time.sleep(LOCK_PAUSE_S)
-        self._lock_fd = descriptor
+        """Raises StorageError when another process has it, OSError."""
+        self._lock.take()
 
     def set_aside_if_damaged(self, error: Exception) -> bool:
         """Whether the file was no good and now lies under another name. Raises OSError when it cannot be moved."""
@@ -213,7 +191,7 @@ class Outbox:
             what = "damaged"
         else:
             return False
-        self.lost = self._last() if self._connection else read_last(self.path)
+        self.lost = self._last() if self._connection else self.lost or read_last(self.path)
         self.close(unlock=False, in_order=False)
         name = set_aside(self.path, what, self.wall.now())
         log.error("outbox.set_aside file=%s why=%s", name, error)
@@ -251,7 +229,7 @@ class Outbox:
         A new epoch begins, because the old one may go on elsewhere. Raises sqlite3.Error, OSError.
         """
         old = self.db
-        self._relock()
+        self.lock()
         fresh = self.path.with_suffix(".rescued")
         fresh.unlink(missing_ok=True)
         try:
@@ -263,8 +241,8 @@ class Outbox:
             fresh.unlink(missing_ok=True)
             raise
         self.close(unlock=False, in_order=False)
-        for name in ("-wal", "-shm"):
-            _beside(self.path, name).unlink(missing_ok=True)
+        if any(_beside(self.path, name).exists() for name in ("", "-wal")):
+            set_aside(self.path, "replaced", self.wall.now())
         fresh.replace(self.path)
         self.why_new = "removed"
         self._open()
@@ -273,25 +251,16 @@ class Outbox:
         """What the deleted file held cannot be had: a new one, which counts what is lost."""
         self.lost, self.why_new = self._last(), "lost"
         self.close(unlock=False, in_order=False)
-        self._relock()
+        self.lock()
         self._open()
-
-    def _relock(self) -> None:
-        """The lock went with the folder."""
-        if self._lock_fd is None:
-            return self.lock()
-        ours = os.fstat(self._lock_fd)
-        if _identity(self.path.with_suffix(".lock")) != (ours.st_dev, ours.st_ino):
-            os.close(self._lock_fd)
-            self._lock_fd = None
-        return self.lock()
 
     def read_back(self) -> None:
         """Look at the file as a stranger would, who has nothing in memory. Raises DamagedRecord, sqlite3.Error."""
-        if stamp_of(self.path) != (self._seal.stamp if self._seal else 0) or (
-            self._last_file and self._last_file.is_gone()
-        ):
-            self._renew_seal()
+        if self._keeper.is_touched():  # what is in memory is right
+            log.warning("outbox.seal the files beside %s were touched or removed: written anew", self.path)
+            self._keeper.open()
+            with self.transaction():
+                self._keeper.write_seal(self.epoch, self.last_seq)
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as stranger:
             epoch, waiting = stranger.execute("SELECT epoch, waiting FROM meta").fetchone()
@@ -306,23 +275,8 @@ class Outbox:
             if not isinstance(payload, bytes) or zlib.crc32(payload) != crc:
                 raise DamagedRecord(f"record {seq} is not what was written")
 
-    def _renew_seal(self) -> None:
-        """Somebody touched the files beside the database while it is open here: what is in memory is right."""
-        log.warning("outbox.seal file=%s was touched or removed: written anew", self.path.with_suffix(".seal"))
-        if self._last_file:
-            self._last_file.close()
-        self._last_file = LastFile(self.path)
-        with self.transaction():
-            self._write_seal()
-
     def _note_files(self) -> None:
         self._files = {name: _identity(_beside(self.path, name)) for name in ("", "-wal", "-shm")}
-
-    # -- the seal -----------------------------------------------------------------------------------------------------
-
-    def _write_seal(self, closed: int | None = None) -> None:
-        before = self._seal.stamp if self._seal else 0
-        self._seal = write_seal(self.path, Seal(self.epoch, self.last_seq + BLOCK, closed, self._boot, before))
 
     def _last(self) -> Last:
         counts = self.counts
@@ -330,12 +284,7 @@ class Outbox:
         return Last(self.epoch, self.last_seq, made, own, rows, self._pictures)
 
     def _write_last(self) -> None:
-        """A file that cannot be written is told; numbers are safe as long as the database does not lose commits."""
-        try:
-            if self._last_file:
-                self._last_file.write(self._last())
-        except OSError as err:
-            log.warning("outbox.last error=%s", err)
+        self._keeper.write_last(self._last())
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -365,10 +314,10 @@ class Outbox:
         db.execute("BEGIN IMMEDIATE")
         try:
             yield
-            if self._seal is None or self._seal.epoch != self.epoch or self.last_seq > self._seal.reserved:
-                self._write_seal()
-            assert self._seal
-            values = (self.waiting, self._seal.stamp, json.dumps(self.counts.made))
+            if not self._keeper.covers(self.epoch, self.last_seq):
+                self._keeper.write_seal(self.epoch, self.last_seq)
+            stamp = self._keeper.seal.stamp if self._keeper.seal else 0
+            values = (self.waiting, stamp, json.dumps(self.counts.made))
             db.execute("UPDATE meta SET waiting = ?, seal = ?, made = ?", values)
             db.execute("COMMIT")
         except BaseException:

@@ -68,7 +68,9 @@ def judge(epoch: str, last_seq: int, known_stamp: int, seal: Seal | None, last: 
     """Whether the database with these is the one that was written here last. Pure."""
     if seal is None or seal.epoch != epoch:
         return Judgement("copied", last_seq)
-    is_not_learnt = is_same_stamp(known_stamp, seal.before)  # it died between the seal and the commit that notes it
+    is_not_learnt = known_stamp != 0 and is_same_stamp(
+        known_stamp, seal.before
+    )  # it died between the seal and the commit that notes it
     if not (is_same_stamp(known_stamp, seal.stamp) or is_not_learnt):
         return Judgement("copied", last_seq)
     if seal.closed is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -202,3 +203,17 @@ def test_a_box_that_takes_no_commands_does_not_listen(tmp_path, start, broker, c
     shot = is_up(state(file) / "sync.sock")
     assert shot and shot["commands"] is None
     assert not (state(file) / "commands.db").exists()
+
+
+def test_a_state_folder_that_is_deleted_is_made_again_and_the_uplink_answers_in_it(tmp_path, start, broker, closing):
+    consumer = Consumer(broker.port)
+    closing.callback(consumer.close)
+    file = station(tmp_path, {"port": broker.port})
+    start(recorded(file, 5))
+    until(lambda: consumer.parts("outcome") == set(range(1, 6)) and well(file))
+    shutil.rmtree(state(file).rename(tmp_path / "gone"))
+    shot = until(lambda: is_up(state(file) / "sync.sock"), why="the socket again")
+    assert shot["station"] == "box-1"
+    until(
+        lambda: [record["data"]["why"] for record in consumer.of("epoch") if record["seq"] == 1] == ["first", "removed"]
+    )

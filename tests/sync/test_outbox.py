@@ -172,7 +172,7 @@ def test_somebody_who_looks_whether_a_sync_runs_keeps_none_from_starting(tmp_pat
     path = tmp_path / "outbox.db"
     looking = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    monkeypatch.setattr("edge_runtime.sync.outbox.time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+    monkeypatch.setattr("edge_runtime.sync.outbox_lock.time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
     opened(path).close()
     os.close(looking)
 

@@ -183,7 +183,7 @@ def test_the_same_box_goes_on_in_its_epoch(box: Box, is_killed: bool) -> None:
 def test_a_kill_between_the_seal_and_the_commit_is_no_copy(box: Box) -> None:
     epoch = box.outbox.epoch
     with pytest.raises(ZeroDivisionError), box.outbox.transaction():
-        box.outbox._write_seal()
+        box.outbox._keeper.write_seal(box.outbox.epoch, box.outbox.last_seq)
         raise ZeroDivisionError  # the seal is on the disk, the database never learns of it
     box.die()
     assert again(box).outbox.epoch == epoch

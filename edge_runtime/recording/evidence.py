@@ -38,6 +38,7 @@ from edge_runtime.core.messages import (
 )
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
+from edge_runtime.recording.retention import Retention
 from edge_runtime.recording.shelf import QuotaFull, Shelf
 from edge_runtime.recording.trouble import explain
 from edge_runtime.recording.wall_clock import WallClock
@@ -52,6 +53,7 @@ NICENESS = 10
 IDLE_S = 0.5
 STOP_WAIT_S = 5.0
 EXPIRE_EVERY_NS = 600 * SECOND
+LOOK_EVERY_NS = 10 * SECOND
 RESERVE_BYTES = 64 * 2**20  # of the disk, left to the journal: about 200 000 parts
 MB = 2**20
 
@@ -77,6 +79,7 @@ class Evidence:
         labelled: Callable[[], set[str]] = set,
         utc_ns: Callable[[], int] = time.time_ns,
         reserve_bytes: int = RESERVE_BYTES,
+        retention: Retention | None = None,
     ) -> None:
         self._cfg = cfg
         self._on_kept = kept
@@ -87,12 +90,13 @@ class Evidence:
             Verdict.UNSURE: cfg.keep_days_reject,
             Verdict.REJECT: cfg.keep_days_reject,
         }
-        self._shelf = Shelf(state, cfg.quota_mb * MB, keep_days, reserve_bytes, labelled)
+        self._retention = retention or Retention(state, clock, utc_ns)
+        self._shelf = Shelf(state, cfg.quota_mb * MB, keep_days, reserve_bytes, self._retention, labelled)
         self._waiting = _Waiting(WAITING_PICTURES)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._is_ready = False
-        self._expire_ns = 0
+        self._expire_ns = self._look_ns = 0
         self._trouble = ""
         self._progress_ns = clock()
         self.kept: Counter[str] = Counter()
@@ -179,10 +183,13 @@ class Evidence:
             self._shelf.scan()
             self._is_ready = True
         now = self._clock()
+        if now >= self._look_ns:  # soon after a step, so that pictures lie under the date of their part
+            self._look_ns = now + LOOK_EVERY_NS
+            self._wall.refresh()
         if now >= self._expire_ns:
             self._expire_ns = now + EXPIRE_EVERY_NS
-            self._wall.refresh()
-            self._shelf.expire(self._wall.now())
+            if self._retention.look():
+                self._shelf.expire()
 
     def _keep(self, job: _Job) -> None:
         decision = job.decision

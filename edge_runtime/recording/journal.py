@@ -46,6 +46,8 @@ from edge_runtime.recording.log_salvage import salvage_log
 from edge_runtime.recording.read_back import WHOLE_LIMIT_S, check_whole
 from edge_runtime.recording.records import KINDS, NOTHING, Before, Decided, Kept, Record, RecordWriter, RunInfo
 from edge_runtime.recording.rescue import Unrescued, finish_copy, refuse_emptied
+from edge_runtime.recording.retention import Retention
+from edge_runtime.recording.row_retention import RowRetention
 from edge_runtime.recording.schema import NewerSchema, open_for_writing
 from edge_runtime.recording.trouble import explain, is_damage, set_aside
 from edge_runtime.recording.unwritten import count_unwritten, last_words
@@ -81,12 +83,14 @@ class Journal:
         keep_days: int = 365,
         utc_ns: Callable[[], int] = time.time_ns,
         backlog: int = BACKLOG,
+        retention: Retention | None = None,
     ) -> None:
         self.path = path
         self._info = info
         self._clock = clock
         self._wall = WallClock(clock, utc_ns)
-        self._keep_ns = keep_days * DAY_NS
+        self.retention = retention or Retention(path.parent, clock, utc_ns)
+        self._old_rows = RowRetention(self.retention, keep_days * DAY_NS)
         self._inbox: Inbox[Record] = Inbox(backlog, GROUP_ROWS, clock)
         self._writer: RecordWriter | None = None
         self._more_models: dict[str, str] = {}
@@ -111,7 +115,8 @@ class Journal:
         self._failed_attempt = 0
         self._failures_in_a_row = 0
         self._proven = True  # a commit succeeded since the last quarantine: damage would be news
-        self._started_ns = self._progress_ns = self._chores_ns = clock()
+        self._started_ns = self._progress_ns = clock()
+        self._chores_ns = self._started_ns - CHORES_NS  # at once: the clock may have stepped since the last run
         self.run_id: int | None = None
         self.durable = 0  # records on the disk, in the order they came
         self.commits = 0
@@ -169,6 +174,7 @@ class Journal:
         thread, self._thread = self._thread, None
         if thread is None:
             return
+        self._note_retention(is_last=True)
         self._stopping.set()
         self._inbox.hurry()
         self._kick.set()
@@ -200,7 +206,8 @@ class Journal:
             return Health(State.STOPPED)
         if not self._trouble:
             well = State.DEGRADED if self._clock() < self._word_until_ns else State.OK
-            return Health(well if self._tried.is_set() else State.STARTING, self._word, self._progress_ns)
+            word = self._word or self.retention.trouble
+            return Health(well if self._tried.is_set() else State.STARTING, word, self._progress_ns)
         is_losing = len(self._inbox) >= self._inbox.capacity
         detail = f"{self._trouble}; {self.waiting} records wait in memory"
         if is_losing:
@@ -221,6 +228,7 @@ class Journal:
             "orphans": writer.orphans if writer else 0,
             "quarantined": list(self.quarantined),
             "time_quality": self._wall.quality.value,
+            "retention": self.retention.report(),
         }
 
     # -- the writer's thread ------------------------------------------------------------------------------------------
@@ -263,6 +271,7 @@ class Journal:
             writer = self._prove(writer)
         if is_last:
             writer.end()
+            self.retention.save(is_last=True)
             self._guard.committed(writer.connection)
         self._guard.unspeak()
         if self._trouble:
@@ -387,11 +396,18 @@ class Journal:
 
     def _do_chores(self) -> None:
         self._wall.refresh()
-        if self._writer and self._is_open and self._writer.prune(self._wall.now() - self._keep_ns):
-            return  # more may be due: come back with the next group
         self._chores_ns = self._clock()
+        self.retention.look()
+        self.retention.sweep()
         if self._writer and self._is_open:
+            self._writer.prune(self._old_rows)
+            self.retention.save()
             self._guard.pruned(self._writer.connection)
+        self._note_retention()
+
+    def _note_retention(self, *, is_last: bool = False) -> None:
+        for event in self.retention.take_events(is_last=is_last):
+            self._inbox.put(event, "event")
 
     # -- when somebody else was at the files --------------------------------------------------------------------------
 

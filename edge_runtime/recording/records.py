@@ -34,14 +34,13 @@ from edge_runtime.core.messages import (
 from edge_runtime.recording.going_back import Shortfall, journal_identity, raise_floor
 from edge_runtime.recording.high_water import LastWords
 from edge_runtime.recording.inbox import Lost
+from edge_runtime.recording.row_retention import RowRetention
 from edge_runtime.recording.wall_clock import WallClock, machine_boot
 
 log = logging.getLogger(__name__)
 
 RESENT_WITHIN_NS = 10 * SECOND  # the controller resends its event ring as soon as the link is up again
 MOST_RESENT = 256  # parts between photo-eye and gate, with room; the controller's ring holds fewer
-PRUNE_ROWS = 500  # rows deleted in one go: some 5 ms, so that the line's records do not pile up behind it
-PLAUSIBLE_UTC_NS = 1_704_067_200 * SECOND  # 2024: earlier dates come from a box that had no clock yet
 
 _RECOVERED_REASON = "the box stopped before it decided"
 _PROVEN_REASON = "the box stopped before it noted its accept; the controller held it"
@@ -417,28 +416,9 @@ class RecordWriter:
             self._models[label] = self._model_id(label, self._digests.get(label, ""))
         return self._models[label]
 
-    # -- retention ----------------------------------------------------------------------------------------------------
-
-    def prune(self, before_utc_ns: int) -> int:
-        """Delete a first few rows that are older. Dates from before the box knew the time are taken by their order."""
-        deleted = 0
-        with self._transaction():
-            for table, time in (
-                ("part", "trigger_utc_ns"),
-                ("event", "at_utc_ns"),
-                ("loss", "last_utc_ns"),
-                ("request", "opened_utc_ns"),
-            ):
-                newest = self._db.execute(
-                    f"SELECT id FROM {table} WHERE {time} >= ? AND {time} < ? ORDER BY {time} DESC LIMIT 1",
-                    (PLAUSIBLE_UTC_NS, before_utc_ns),
-                ).fetchone()
-                if newest is not None:
-                    deleted += self._db.execute(
-                        f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id <= ? ORDER BY id LIMIT ?)",
-                        (newest[0], PRUNE_ROWS),
-                    ).rowcount
-        return deleted
+    def prune(self, old: RowRetention) -> None:
+        """Delete the few rows that are old enough to go now."""
+        old.prune(self._db, self._transaction)
 
 
 def _timings(timings_ms: Mapping[str, float]) -> str | None:

@@ -1,14 +1,18 @@
 """Where pictures lie: `evidence/YYYY/MM/DD/HHMMSS.mmm-<boot>-<part>-<verdict>.jpg`, and who makes room for whom.
 
 The name says what a picture is worth, so room is made without asking the journal. Accepted parts go first, then
-rejects and unsure ones that a person has labelled, then unlabelled ones, the oldest of each first. A picture never
-displaces one that is worth more. Only sums per day are held in memory: a full shelf has 30 000 files and more.
-No threads, no clock.
+rejects and unsure ones, then what a person has labelled, the oldest of each first. A picture never displaces one that
+is worth more. Only sums per day are held in memory: a full shelf has 30 000 files and more.
+
+The oldest day is the one that was written to longest ago by the time that the box was on, not by its name: pictures of
+an hour when the clock was years ahead or behind go in their turn, and the true ones beside them keep theirs. Folders
+of unknown age, from before this was noted, go by their names. Within a day the names order. No threads, no clock.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,10 +21,10 @@ from pathlib import Path
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.messages import PartKey, Verdict
+from edge_runtime.recording.retention import Retention
 
 EVICT_SHARE = 0.01  # of the quota, freed in one go: listing a day of 10 000 pictures takes 10 ms
 HEAT_SUFFIX = ".heat.png"
-FIRST_PLAUSIBLE_DAY = "2024"  # pictures of a box that had no clock yet do not grow old, they only fill the quota
 DAY_NS = 86_400 * SECOND
 
 
@@ -41,6 +45,7 @@ class Shelf:
         quota_bytes: int,
         keep_days: Mapping[Verdict, int],
         reserve_bytes: int,
+        retention: Retention,
         labelled: Callable[[], set[str]] = set,
     ) -> None:
         self._state = state
@@ -49,7 +54,9 @@ class Shelf:
         self._quota = quota_bytes
         self._keep_days = keep_days
         self._reserve = reserve_bytes
+        self._retention = retention
         self._labelled = labelled
+        self._held: Counter[Verdict] = Counter()  # pictures by verdict
         self._days: dict[str, Counter[Verdict]] = {}  # day -> bytes by verdict
         self.removed: Counter[str] = Counter()
 
@@ -62,7 +69,7 @@ class Shelf:
         self._unfinished.mkdir(parents=True, exist_ok=True)
         for file in self._unfinished.iterdir():
             file.unlink()
-        self._days = {}
+        self._days, self._held = {}, Counter()
         for folder in self.root.glob("[0-9]*/[0-9]*/[0-9]*"):
             day = folder.relative_to(self.root).as_posix()
             names = {file.name for file in folder.iterdir()}
@@ -71,6 +78,10 @@ class Shelf:
                     (folder / name).unlink()
                 elif (verdict := _verdict(name)) is not None:
                     self._count(day, verdict, (folder / name).stat().st_size)
+                    self._held[verdict] += not name.endswith(HEAT_SUFFIX)
+        self._retention.on_time.keep_only("evidence/", (f"evidence/{day}" for day in self._days))
+        for day in self._days:
+            self._written_on(day)
 
     def place(self, key: PartKey, verdict: Verdict, utc_ns: int, suffix: str) -> str:
         """The file of a picture, relative to the state folder."""
@@ -89,6 +100,8 @@ class Shelf:
             self._write(heat_file(path), heat)
         self._write(path, picture)  # last: a picture that is there has its heat map
         self._count(path.parent.relative_to(self.root).as_posix(), verdict, size)
+        self._held[verdict] += 1
+        self._retention.on_time.wrote(path.parent.relative_to(self._state).as_posix())
 
     def _write(self, path: Path, content: bytes) -> None:
         unfinished = self._unfinished / path.name
@@ -114,31 +127,47 @@ class Shelf:
         if short > 0 and self._remove(self._by_value(may_displace_rejects=False), short) < short:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def expire(self, now_utc_ns: int) -> int:
-        """Remove what is older than its class is kept. Answers the bytes that were freed."""
-        freed = 0
+    def expire(self) -> int:
+        """Remove a few that are older than their class is kept, as far as `retention` lets. Answers how many went."""
+        gone = 0
         for verdict, days in self._keep_days.items():
-            oldest = f"{datetime.fromtimestamp((now_utc_ns - days * DAY_NS) // SECOND, UTC):%Y/%m/%d}"
-            old = [day for day in sorted(self._days) if FIRST_PLAUSIBLE_DAY <= day < oldest]
-            freed += self._remove((path for day in old for path in self._pictures(day, (verdict,))), None)
-        return freed
+            what, keep_ns = f"pictures.{verdict}", days * DAY_NS
+            may = self._retention.grant(what, self._held[verdict], keep_ns)
+            if may <= 0:
+                continue
+            old = (day for day in self._by_age() if self._is_old(day, keep_ns))
+            before = self.removed[verdict]
+            self._remove((path for day in old for path in self._pictures(day, (verdict,))), most=may)
+            self._retention.note_removed(what, self.removed[verdict] - before)
+            gone += self.removed[verdict] - before
+        return gone
+
+    def _is_old(self, day: str, keep_ns: int) -> bool:
+        """The whole day is."""
+        try:
+            ends_s = datetime.strptime(day, "%Y/%m/%d").replace(tzinfo=UTC).timestamp() + 86_400
+        except ValueError:  # no such day: a date that has no say
+            ends_s = 0.0
+        return self._retention.is_old(self._written_on(day), int(ends_s) * SECOND, keep_ns)
+
+    def _written_on(self, day: str) -> int:
+        return self._retention.on_time.of_folder(f"evidence/{day}")
+
+    def _by_age(self) -> list[str]:
+        return sorted(self._days, key=lambda day: (self._written_on(day), day))
 
     def _by_value(self, *, may_displace_rejects: bool) -> Iterable[Path]:
         """Pictures, the least valuable first."""
-        days = sorted(self._days)
-        for day in days:
-            yield from self._pictures(day, (Verdict.ACCEPT,))
-        if not may_displace_rejects:
-            return
+        days, labelled = self._by_age(), self._labelled()
         precious = (Verdict.REJECT, Verdict.UNSURE)
-        labelled = self._labelled()
-        if labelled:
+        for verdicts in ((Verdict.ACCEPT,), precious) if may_displace_rejects else ((Verdict.ACCEPT,),):
             for day in days:
-                for path in self._pictures(day, precious):
-                    if path.relative_to(self._state).as_posix() in labelled:
+                for path in self._pictures(day, verdicts):
+                    if path.relative_to(self._state).as_posix() not in labelled:
                         yield path
-        for day in days:
-            yield from self._pictures(day, precious)
+        if labelled and may_displace_rejects:
+            for day in days:
+                yield from self._pictures(day, tuple(Verdict))
 
     def _pictures(self, day: str, verdicts: tuple[Verdict, ...]) -> list[Path]:
         held = self._days.get(day)
@@ -151,16 +180,17 @@ class Shelf:
             return []
         return [file for file in files if not file.name.endswith(HEAT_SUFFIX) and _verdict(file.name) in verdicts]
 
-    def _remove(self, pictures: Iterable[Path], wanted_bytes: int | None) -> int:
-        """Remove pictures until so many bytes are free (None: all of them). Answers the bytes that were freed."""
+    def _remove(self, pictures: Iterable[Path], wanted_bytes: int | None = None, most: int | None = None) -> int:
+        """Remove pictures until so many bytes are free, or so many are gone. Answers the bytes that were freed."""
         freed = 0
-        for path in pictures:
+        for path in itertools.islice(pictures, most):
             verdict, day = _verdict(path.name), path.parent.relative_to(self.root).as_posix()
             if verdict is None:
                 continue
             size = _unlink(path) + _unlink(heat_file(path))
             freed += size
             self.removed[verdict] += 1
+            self._held[verdict] -= 1
             self._count(day, verdict, -size)
             if self._days[day].total() <= 0:
                 self._forget(day)
@@ -170,6 +200,7 @@ class Shelf:
 
     def _forget(self, day: str) -> None:
         del self._days[day]
+        self._retention.on_time.forget(f"evidence/{day}")
         folder = self.root / day
         try:
             while folder != self.root:

@@ -33,6 +33,7 @@ from edge_runtime.lines.voice_line import Found, VoiceLine, VoiceTap
 from edge_runtime.lines.wake_word import StreamingKeyword, open_micro_wake_word
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.clips import ClipShelf
+from edge_runtime.recording.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +123,23 @@ def open_voice(
     taps: Sequence[VoiceTap],
     clock: Clock,
     microphone: SharedMicrophone | None,
+    retention: Retention,
 ) -> Voice | NoVoice | None:
     """The station's voice, not yet started; None where it has no microphone."""
     if microphone is None:
         return None
     try:
-        return _open(cfg, state, store, carry_out=carry_out, play=play, taps=taps, clock=clock, microphone=microphone)
+        return _open(
+            cfg,
+            state,
+            store,
+            carry_out=carry_out,
+            play=play,
+            taps=taps,
+            clock=clock,
+            microphone=microphone,
+            retention=retention,
+        )
     except EdgeError as err:
         return NoVoice(str(err))
 
@@ -142,13 +154,14 @@ def _open(
     taps: Sequence[VoiceTap],
     clock: Clock,
     microphone: SharedMicrophone,
+    retention: Retention,
 ) -> Voice:
     voice = cfg.voice
     missing: list[str] = []
     model = open_keyword_model(store.resolve(voice.model), cfg.model)
     cutter = VoiceActivity(cutting(cfg.microphone, model.spec))
     times = DialogTimes(*(round(seconds * SECOND) for seconds in (voice.window_s, voice.cancel_s, voice.show_s)))
-    shelf = ClipShelf(state, voice.keep_days_audio) if voice.keep_audio else None
+    shelf = ClipShelf(state, voice.keep_days_audio, retention) if voice.keep_audio else None
     grammar = open_grammar(cfg, state, clock)
     wake = open_wake(cfg, missing)  # last: pymicro-features, freed on the way of an exception, loses the exception
     line = VoiceLine(

@@ -187,7 +187,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     store = open_store(cfg)
     bundle = _chosen(cfg, store)
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
-    evidence = Evidence(state, cfg.recording, clock=clock, kept=journal.kept) if cfg.recording.evidence else None
+    evidence = _evidence(cfg, state, journal, clock) if cfg.recording.evidence else None
     world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
     bad_day = BadDay(cfg.world.bad_days)
     try:
@@ -226,8 +226,13 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         taps=[journal],
         clock=clock,
         microphone=microphone,
+        retention=journal.retention,
     )
     return Box(cfg, line, journal, evidence, sim, bundle, desk, voice, sound)
+
+
+def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> Evidence:
+    return Evidence(state, cfg.recording, clock=clock, kept=journal.kept, retention=journal.retention)
 
 
 def _chosen(cfg: EdgeConfig, store: ModelStore) -> Bundle:

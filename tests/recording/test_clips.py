@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from edge_runtime.core.clock import ManualClock
 from edge_runtime.core.messages import Utterance
 from edge_runtime.recording.clips import ClipShelf
+from edge_runtime.recording.retention import Retention
 
 UTTERANCE = Utterance(5, 10, 16_000, np.arange(160, dtype=np.int16), 300)
 
@@ -16,25 +18,14 @@ def today():
 
 
 def test_a_clip_is_a_wav_file_that_can_be_read_back(tmp_path, today):
-    name = ClipShelf(tmp_path, 7, lambda: today[0]).keep(UTTERANCE)
+    name = ClipShelf(tmp_path, 7, Retention(tmp_path, ManualClock()), lambda: today[0]).keep(UTTERANCE)
     with wave.open(str(tmp_path / name)) as file:
         assert (file.getframerate(), file.getnchannels()) == (16_000, 1)
         assert np.frombuffer(file.readframes(160), "<i2").tolist() == UTTERANCE.pcm.tolist()
 
 
-def test_clips_past_their_days_are_removed(tmp_path, today):
-    shelf = ClipShelf(tmp_path, 7, lambda: today[0])
-    old = shelf.keep(UTTERANCE)
-    today[0] = datetime(2026, 5, 17, 12, 0, tzinfo=UTC)
-    shelf.keep(UTTERANCE)
-    assert (tmp_path / old).exists()
-    today[0] = datetime(2026, 5, 18, 12, 0, tzinfo=UTC)
-    shelf.keep(UTTERANCE)
-    assert not (tmp_path / old).exists()
-
-
 def test_a_disk_that_refuses_costs_the_clip_only(tmp_path, today):
     (tmp_path / "clips").write_text("in the way")
-    shelf = ClipShelf(tmp_path, 7, lambda: today[0])
+    shelf = ClipShelf(tmp_path, 7, Retention(tmp_path, ManualClock()), lambda: today[0])
     assert shelf.keep(UTTERANCE) == ""
     assert shelf.report() == {"refused": 1}

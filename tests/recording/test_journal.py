@@ -130,23 +130,6 @@ def test_a_record_costs_the_line_less_than_100_us(journal: Journal, make_part: C
     assert (time.thread_time_ns() - begun) / 900 < 100_000
 
 
-def test_old_rows_are_pruned_while_it_runs(tmp_path: Path, make_part: Callable[..., Any]) -> None:
-    day_ns = 86_400 * 10**9
-    utc = [1_800_000_000 * 10**9]
-    clock = [10**9]
-    journal = Journal(tmp_path / "journal.db", INFO, lambda: clock[0], keep_days=2, utc_ns=lambda: utc[0])
-    journal.start()
-    whole(journal, make_part(1, at_ns=clock[0]))
-    assert journal.flush(FLUSH_S)
-    utc[0] += 3 * day_ns
-    clock[0] += 11 * 10**9
-    whole(journal, make_part(2, at_ns=clock[0]))
-    assert journal.flush(FLUSH_S)
-    journal.stop()
-    with JournalReader(journal.path) as reader:
-        assert [row.part_id for row in reader.newest(5)] == [2]
-
-
 _WRITER = """
 import sys
 from pathlib import Path

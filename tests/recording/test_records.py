@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.core.clock import MS, SECOND, ManualClock
 from edge_runtime.core.messages import Cause, Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
-from edge_runtime.recording.records import PRUNE_ROWS, RESENT_WITHIN_NS, Decided, Kept, RecordWriter, RunInfo
+from edge_runtime.recording.records import RESENT_WITHIN_NS, Decided, Kept, RecordWriter, RunInfo
 from edge_runtime.recording.schema import MIGRATIONS, migrate
 from edge_runtime.recording.wall_clock import WallClock
 
@@ -146,25 +146,6 @@ def test_one_malformed_record_costs_only_itself_and_is_counted(book: Book, make_
     book.write(make_part(1).trigger, bad, Event("odd", SECOND, {"what": {1, 2}}), make_part(2).trigger)
     assert [row["part_id"] for row in book.rows()] == [1, 2]
     assert book.db.execute("SELECT what, why, count FROM loss").fetchall() == [("trigger", "malformed", 1)]
-
-
-def test_old_rows_go_and_dates_before_the_clock_was_set_go_with_their_neighbours(book: Book) -> None:
-    def triggers(first: int, count: int) -> list[Trigger]:
-        return [Trigger(PartKey(1, n), n, book.clock()) for n in range(first, first + count)]
-
-    for utc_ns, first in ((0, 0), (UTC_NS, 100), (UTC_NS + 10 * SECOND, 200)):
-        book.utc_ns = utc_ns
-        book.writer._wall.refresh()
-        book.write(*triggers(first, 10))
-    assert book.writer.prune(UTC_NS + 5 * SECOND) == 20
-    assert {row["part_id"] // 100 for row in book.rows()} == {2}
-    assert book.writer.prune(UTC_NS + 5 * SECOND) == 0
-
-
-def test_retention_works_in_small_steps(book: Book) -> None:
-    book.write(*[Trigger(PartKey(1, n), n, book.clock()) for n in range(PRUNE_ROWS + 10)])
-    assert book.writer.prune(UTC_NS + SECOND) == PRUNE_ROWS
-    assert book.writer.prune(UTC_NS + SECOND) == 10
 
 
 def test_every_older_version_is_brought_to_the_present_one() -> None:

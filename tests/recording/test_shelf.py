@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.core.clock import SECOND
+from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.messages import PartKey, Verdict
 from edge_runtime.recording import shelf as shelf_module
+from edge_runtime.recording.retention import Retention
 from edge_runtime.recording.shelf import QuotaFull, Shelf, heat_file
 
 DAY_NS = 86_400 * SECOND
@@ -20,7 +21,7 @@ KEEP = {Verdict.ACCEPT: 7, Verdict.UNSURE: 90, Verdict.REJECT: 90}
 
 
 def open_shelf(state: Path, quota: int = 10_000, labelled: set[str] | None = None, reserve: int = 0) -> Shelf:
-    shelf = Shelf(state, quota, KEEP, reserve, lambda: labelled or set())
+    shelf = Shelf(state, quota, KEEP, reserve, Retention(state, ManualClock()), lambda: labelled or set())
     shelf.scan()
     return shelf
 
@@ -57,31 +58,27 @@ def test_an_accepted_part_never_displaces_a_rejected_one(tmp_path: Path) -> None
     assert left(tmp_path) == ["0-reject", "1-reject", "2-reject"]
 
 
-def test_unlabelled_rejects_stay_longest(tmp_path: Path) -> None:
+def test_what_a_person_labelled_stays_longest(tmp_path: Path) -> None:
     labelled: set[str] = set()
-    shelf = open_shelf(tmp_path, quota=3000, labelled=labelled)
-    files = [put(shelf, number, Verdict.REJECT) for number in range(3)]
+    shelf = open_shelf(tmp_path, quota=4050, labelled=labelled)
+    labelled.add(put(shelf, 0, Verdict.ACCEPT))
+    files = [put(shelf, number, Verdict.REJECT) for number in range(1, 4)]
     labelled.add(files[1])
-    put(shelf, 3, Verdict.REJECT)
     put(shelf, 4, Verdict.REJECT)
-    assert left(tmp_path) == ["2-reject", "3-reject", "4-reject"]
+    put(shelf, 5, Verdict.REJECT)
+    assert left(tmp_path) == ["0-accept", "2-reject", "4-reject", "5-reject"]
+    put(shelf, 6, Verdict.REJECT)
+    put(shelf, 7, Verdict.REJECT)
+    put(shelf, 8, Verdict.REJECT)
+    assert left(tmp_path) == ["0-accept", "2-reject", "7-reject", "8-reject"]
 
 
-def test_each_class_has_its_own_age(tmp_path: Path) -> None:
-    shelf = open_shelf(tmp_path)
-    put(shelf, 1, Verdict.ACCEPT)
-    put(shelf, 2, Verdict.REJECT)
-    assert shelf.expire(NOON + 7 * DAY_NS) == 0
-    assert shelf.expire(NOON + 9 * DAY_NS) == 1000
-    assert left(tmp_path) == ["2-reject"]
-    assert shelf.expire(NOON + 92 * DAY_NS) == 1000
-    assert [path for path in (tmp_path / "evidence").rglob("*") if path.name != ".unfinished"] == []
-
-
-def test_pictures_of_a_box_without_a_clock_do_not_grow_old(tmp_path: Path) -> None:
-    shelf = open_shelf(tmp_path)
-    put(shelf, 1, Verdict.ACCEPT, utc_ns=0)
-    assert shelf.expire(NOON) == 0
+def test_a_new_accepted_part_displaces_no_labelled_one(tmp_path: Path) -> None:
+    labelled: set[str] = set()
+    shelf = open_shelf(tmp_path, quota=1000, labelled=labelled)
+    labelled.add(put(shelf, 0, Verdict.ACCEPT))
+    with pytest.raises(QuotaFull):
+        put(shelf, 1, Verdict.ACCEPT)
 
 
 def test_a_new_start_counts_what_is_there_and_throws_half_files_away(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from edge_runtime.flow.components import State
 from edge_runtime.lines.voice_line import Found
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.reader import JournalReader
+from edge_runtime.recording.retention import Retention
 from edge_runtime.serve.speech_relay import SpeechRelay
 from edge_runtime.service.control import ask
 from edge_runtime.service.voice_wiring import (
@@ -258,6 +259,7 @@ def wired(tmp_path, tree):
         taps=[],
         clock=monotonic_ns,
         microphone=shared,
+        retention=Retention(tmp_path, monotonic_ns),
     )
 
 

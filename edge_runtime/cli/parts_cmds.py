@@ -6,7 +6,7 @@ import json
 import re
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.parts_clock import boot_since, clock_notes
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import Cause, Outcome, PartKey, Verdict
@@ -61,7 +62,7 @@ def parts() -> None:
     type=click.Choice([o.value for o in Outcome]),
     help="Only parts that ended like this.",
 )
-@click.option("--since", metavar="WHEN", help="2h, 30m, 1d, today, or a time such as 2026-03-01T08:00.")
+@click.option("--since", metavar="WHEN", help="2h, 30m, 1d, today, or a time such as 2026-03-01T08:00; by true age.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def list_parts(
@@ -74,14 +75,23 @@ def list_parts(
     as_json: bool,
 ) -> None:
     """The last parts, one a line. Options that are given twice mean either."""
-    which = PartFilter(verdicts, causes, outcomes, parse_since(since) if since else None)
+    since_utc_ns = parse_since(since) if since else None
+    boot = boot_since(since_utc_ns) if since_utc_ns is not None else None
+    which = PartFilter(verdicts, causes, outcomes, since_utc_ns, boot)
     with _journal(session) as reader:
         rows = reader.newest(last, which)
-        if as_json:
-            click.echo(json.dumps([row.as_dict() for row in rows], indent=2))
-            return
-        counts = reader.counts(which)
-        losses = reader.losses()
+        notes = list(clock_notes(reader, rows, since_utc_ns))
+        counts = {} if as_json else reader.counts(which)
+        losses = [] if as_json else reader.losses()
+    if as_json:
+        click.echo(json.dumps([row.as_dict() for row in rows], indent=2))
+    else:
+        _print_table(rows, counts, losses)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _print_table(rows: Sequence[PartRow], counts: Mapping[str, Any], losses: Sequence[Mapping[str, Any]]) -> None:
     click.echo("\n".join(_table(rows)))
     words = [f"{counts['parts']} parts match"] + [f"{name} {count}" for name, count in counts["verdicts"].items()]
     click.echo(", ".join(words), err=True)

@@ -58,7 +58,7 @@ def text_lines(shot: dict[str, Any]) -> list[str]:
         "gate  " + "  ".join(f"{name} {count}" for name, count in shot["outcomes"].items()) + f"  late {shot['late']}",
         f"photo-eye to verdict  p50 {latency['p50']:.1f}  p99 {latency['p99']:.1f}  max {latency['max']:.1f} ms",
     ]
-    lines += voice_lines(shot)
+    lines += voice_lines(shot) + retention_lines(shot)
     for name, health in shot["health"].items():
         word = click.style(f"{health['state']:<9}", fg=COLOURS.get(health["state"]))
         lines.append(f"  {name:<11} {word} {health['detail']}".rstrip())
@@ -78,6 +78,15 @@ def voice_lines(shot: dict[str, Any]) -> list[str]:
         f"  last: {last['command'] or last['transcript'] or 'nothing understood'} ({last['outcome']})" if last else ""
     )
     return [f"voice {voice['mode']}{says}{shown}{asked}{held}"]
+
+
+def retention_lines(shot: dict[str, Any]) -> list[str]:
+    """Whether what is old goes, and what went since the start."""
+    retention = shot.get("retention")
+    if not retention:
+        return []
+    removed = ", ".join(f"{what} {count}" for what, count in retention["removed"].items())
+    return [f"retention {retention['says']}" + (f"; removed {removed}" if removed else "")]
 
 
 def duration(seconds: float) -> str:

@@ -400,8 +400,8 @@ class Journal:
         self.retention.look()
         self.retention.sweep()
         if self._writer and self._is_open:
-            self._writer.prune(self._old_rows)
             self.retention.save()
+            self._writer.prune(self._old_rows)
             self._guard.pruned(self._writer.connection)
         self._note_retention()
 

@@ -96,8 +96,8 @@ class OnTime:
 
     # -- the file -----------------------------------------------------------------------------------------------------
 
-    def save(self, more: Mapping[str, Any]) -> None:
-        """Write it down, with what others keep there. A disk that refuses costs some on-time and is told in the log."""
+    def save(self, more: Mapping[str, Any]) -> bool:
+        """Write it down, with what others keep there. False where the disk refuses, which costs some on-time."""
         now_ns = self._clock()
         boots = {**self._boots, self._boot: Span(self._base_ns, self._base_ns + now_ns)}
         newest = sorted(boots.items(), key=lambda named: named[1].until_ns)[-MOST_BOOTS:]
@@ -119,6 +119,23 @@ class OnTime:
             unfinished.rename(self._path)
         except OSError as err:
             log.warning("on_time.unsaved file=%s error=%s", self._path, err)
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What retention said when the file was written last."""
+
+    says: str
+    trouble: str  # empty: nothing that a person should mend
+
+
+def read_words(path: Path) -> Words | None:
+    """None where nothing was written yet, or nothing that makes sense."""
+    found = _read(path)
+    says, trouble = found.get("says"), found.get("trouble")
+    return Words(says, trouble) if isinstance(says, str) and isinstance(trouble, str) else None
 
 
 def _resume(kept: Mapping[str, Any], boot: str, now_ns: int) -> int:

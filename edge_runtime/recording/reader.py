@@ -81,6 +81,14 @@ _COLUMNS = ", ".join(field.name for field in fields(PartRow))
 
 
 @dataclass(frozen=True, slots=True)
+class BootSince:
+    """A moment on the monotonic clock of one boot of the machine."""
+
+    machine_boot: str
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartFilter:
     """Which parts. Empty means all of them."""
 
@@ -88,6 +96,9 @@ class PartFilter:
     causes: Sequence[str] = ()
     outcomes: Sequence[str] = ()
     since_utc_ns: int | None = None
+    boot: BootSince | None = (
+        None  # with `since_utc_ns`: parts of this boot go by the monotonic clock, not by their date
+    )
     run: int | None = None
     with_evidence: bool = False
 
@@ -98,7 +109,11 @@ class PartFilter:
             if wanted:
                 clauses.append(f"{column} IN ({', '.join('?' * len(wanted))})")
                 values.extend(wanted)
-        if self.since_utc_ns is not None:
+        if self.since_utc_ns is not None and self.boot is not None:
+            runs = "(SELECT id FROM run WHERE machine_boot = ?)"
+            clauses.append(f"(run IN {runs} AND trigger_ns >= ? OR run NOT IN {runs} AND trigger_utc_ns >= ?)")
+            values += [self.boot.machine_boot, self.boot.since_ns, self.boot.machine_boot, self.since_utc_ns]
+        elif self.since_utc_ns is not None:
             clauses.append("trigger_utc_ns >= ?")
             values.append(self.since_utc_ns)
         if self.run is not None:
@@ -221,6 +236,23 @@ class JournalReader:
             run["config"], run["versions"] = json.loads(run["config"]), json.loads(run["versions"])
             run["started"] = iso_utc(run["started_utc_ns"])
         return runs
+
+    def newest_runs(self, last: int) -> list[tuple[int, str, int]]:
+        """The last so many runs, the newest first: number, boot of the machine, monotonic start."""
+        with self._told():
+            query = "SELECT id, machine_boot, started_ns FROM run ORDER BY id DESC LIMIT ?"
+            return [(run, boot, at_ns) for run, boot, at_ns in self._db.execute(query, (last,))]
+
+    def runs_of_boot(self, machine_boot: str) -> list[int]:
+        with self._told():
+            return [run for (run,) in self._db.execute("SELECT id FROM run WHERE machine_boot = ?", (machine_boot,))]
+
+    def last_date(self, run: int) -> tuple[int, str] | None:
+        """Date and quality of the clock of a run's last part; None where it has none."""
+        query = "SELECT trigger_utc_ns, time_quality FROM part WHERE run = ? ORDER BY id DESC LIMIT 1"
+        with self._told():
+            row = self._db.execute(query, (run,)).fetchone()
+        return (int(row[0]), str(row[1])) if row else None
 
     def run(self, number: int | None = None) -> dict[str, Any] | None:
         """One run; None asks for the newest."""

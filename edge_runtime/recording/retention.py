@@ -9,8 +9,8 @@
 
 And should all three be wrong, an allowance accrues with monotonic time: a pass takes at most a hundredth of what there
 is (at least one), a day at most a tenth, or twice the share that comes of age each day where things are kept for a few
-days only. It starts at zero with each start, so that restarts do not add up. Room for new pictures (quota, full disk)
-is made without any of this.
+days only. What a run did not use is handed to the next one, once: a box that is switched off each evening does not keep
+things for ever, and restarts do not add up. Room for new pictures (quota, full disk) is made without any of this.
 
 Shared by the journal, the pictures and the clips, each in a thread of its own.
 """
@@ -52,13 +52,16 @@ class Retention:
         self._watch = ClockWatch(self.on_time.kept, self.on_time.has_same_boot)
         self._lock = threading.RLock()
         self._allowances: dict[str, _Allowance] = {}
+        self._inherited = _tokens(self.on_time.kept.get("allowances"))
+        self._has_taken = False  # the file no longer offers what this run inherited: a crash now cannot grant it twice
         self._untold: Counter[str] = Counter()
         self._steps: list[Step] = []  # not told yet
         self.removed: Counter[str] = Counter()
         self.steps = 0
         now_ns = clock()
         self.sweepers: list[Callable[[], None]] = []  # those who have no thread of their own; quick, and never raise
-        self._saved_ns = self._swept_ns = now_ns
+        self._saved_ns = now_ns - SAVE_EVERY_NS
+        self._swept_ns = now_ns
         self._told_ns = self._told_step_ns = now_ns - TELL_EVERY_NS
 
     # -- whether ------------------------------------------------------------------------------------------------------
@@ -66,10 +69,12 @@ class Retention:
     def look(self) -> bool:
         """Look at the clock; whether things may be deleted by age now. Every few seconds, from any thread."""
         with self._lock:
-            step = self._watch.look(self._clock(), self._utc_ns(), time_quality())
+            now_ns = self._clock()
+            step = self._watch.look(now_ns, self._utc_ns(), time_quality())
             if step:
                 self.steps += 1
                 self._steps.append(step)
+                self._saved_ns = now_ns - SAVE_EVERY_NS  # a restart now must know of it
                 log.warning("clock.stepped %s", step.words())
             return not self._watch.trouble
 
@@ -101,11 +106,11 @@ class Retention:
     def grant(self, what: str, stock: int, keep_ns: int) -> int:
         """How many of `stock` things may go in this pass."""
         with self._lock:
-            if self._watch.trouble or stock <= 0:
+            if self._watch.trouble or stock <= 0 or not self._has_taken:
                 return 0
             allowance = self._allowances.get(what)
             if allowance is None:
-                allowance = self._allowances[what] = _Allowance(self._clock())
+                allowance = self._allowances[what] = _Allowance(self._clock(), self._inherited.pop(what, 0.0))
             return allowance.grant(self._clock(), stock, _day_share(keep_ns))
 
     def sweep(self) -> None:
@@ -147,24 +152,35 @@ class Retention:
         now_ns = self._clock()
         if is_last or now_ns - self._saved_ns >= SAVE_EVERY_NS:
             self._saved_ns = now_ns
-            self.on_time.save({**self._watch.mark(), "says": self.words()})
+            with self._lock:
+                unused = {what: allowance.tokens for what, allowance in self._allowances.items()}
+                offered = {**self._inherited, **unused} if self._has_taken else {}
+                words = {"says": self.words(), "trouble": self.trouble, "allowances": offered}
+            self._has_taken = self.on_time.save({**self._watch.mark(), **words}) or self._has_taken
 
 
 class _Allowance:
     """Grows with monotonic time, by a share of the stock each day, and never beyond what one pass may take."""
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, now_ns: int, tokens: float) -> None:
         self._seen_ns = now_ns
-        self._tokens = 0.0
+        self.tokens = tokens
 
     def grant(self, now_ns: int, stock: int, day_share: float) -> int:
-        self._tokens += stock * day_share * (now_ns - self._seen_ns) / DAY_NS
-        self._tokens = min(self._tokens, max(1.0, stock * PASS_SHARE))
+        self.tokens += stock * day_share * (now_ns - self._seen_ns) / DAY_NS
+        self.tokens = min(self.tokens, max(1.0, stock * PASS_SHARE))
         self._seen_ns = now_ns
-        return int(self._tokens)
+        return int(self.tokens)
 
     def spend(self, count: int) -> None:
-        self._tokens -= count
+        self.tokens -= count
+
+
+def _tokens(kept: object) -> dict[str, float]:
+    """What the last run did not use; nothing where that makes no sense."""
+    if not isinstance(kept, dict):
+        return {}
+    return {what: float(tokens) for what, tokens in kept.items() if isinstance(tokens, int | float) and tokens > 0}
 
 
 def _day_share(keep_ns: int) -> float:

@@ -168,6 +168,7 @@ class Daemon:
             "automation": box.line.automation.value,
             "held_by": box.desk.held_by,
             "voice": dict(box.voice.report()) if box.voice else None,
+            "retention": box.journal.retention.report(),
         }
         return snapshot(
             line=box.line,

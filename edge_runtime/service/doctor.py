@@ -19,6 +19,7 @@ from typing import Any
 from edge_runtime.core.config_file import Loaded
 from edge_runtime.core.errors import ConfigError, DeviceError, EdgeError
 from edge_runtime.core.paths import socket_path, state_dir
+from edge_runtime.service.doctor_retention import retention_findings
 from edge_runtime.service.finding import Finding, Level
 from edge_runtime.service.station_check import remarks
 
@@ -274,5 +275,6 @@ CHECKS: tuple[Check, ...] = (
     _storage,
     _journal,
     _clock,
+    retention_findings,
     _machine,
 )

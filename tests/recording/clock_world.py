@@ -7,7 +7,6 @@ and their loops are turned by hand. What is gone after a turn is compared with w
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,21 +185,14 @@ class World:
     # -- what is there ------------------------------------------------------------------------------------------------
 
     def _present(self) -> set[str]:
-        files = {
-            file.relative_to(self.state).as_posix()
-            for folder, ending in (("evidence", "*.jpg"), ("clips", "*.wav"))
-            for file in (self.state / folder).rglob(ending)
-        }
-        rows = {
-            f"{table} {n}" for table in ("part", "event", "request") for (n,) in self._rows(f"SELECT id FROM {table}")
-        }
-        return {name for name in files | rows if name in self.made}
+        tables = ("part", "event", "request")
+        rows = {f"{table} {number}" for table in tables for (number,) in self._rows(f"SELECT id FROM {table}")}
+        known = self.made.keys() - self.gone.keys()
+        return {name for name in known if (name in rows if " " in name else (self.state / name).exists())}
 
     def _rows(self, query: str) -> list[tuple[int]]:
-        with sqlite3.connect(self.state / "journal.db") as db:
-            found = db.execute(query).fetchall()
-        db.close()
-        return found
+        assert self.journal._writer is not None
+        return self.journal._writer._db.execute(query).fetchall()
 
     def left(self) -> Counter[str]:
         return Counter(map(_kind, self._present()))

@@ -39,7 +39,7 @@ from edge_runtime.core.messages import (
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
 from edge_runtime.recording.retention import Retention
-from edge_runtime.recording.shelf import QuotaFull, Shelf
+from edge_runtime.recording.shelf import Labels, QuotaFull, Shelf, nobody_labels
 from edge_runtime.recording.trouble import explain
 from edge_runtime.recording.wall_clock import WallClock
 
@@ -76,7 +76,7 @@ class Evidence:
         kept: Callable[[PartKey, str], None],
         clock: Clock = monotonic_ns,
         *,
-        labelled: Callable[[], set[str]] = set,
+        labelled: Labels = nobody_labels,
         utc_ns: Callable[[], int] = time.time_ns,
         reserve_bytes: int = RESERVE_BYTES,
         retention: Retention | None = None,

@@ -304,11 +304,11 @@ class JournalReader:
         """What the journal knows to be missing."""
         return self._dicts("SELECT * FROM loss ORDER BY id", [])
 
-    def labelled_evidence(self) -> set[str]:
-        """Pictures of parts that a person has labelled."""
+    def is_labelled(self, key: PartKey) -> bool:
+        """Whether a person has labelled a part of this name."""
+        query = "SELECT 1 FROM part WHERE boot_id = ? AND part_id = ? AND label IS NOT NULL"
         with self._told():
-            query = "SELECT evidence FROM part WHERE label IS NOT NULL AND evidence IS NOT NULL"
-            return {file for (file,) in self._db.execute(query)}
+            return self._db.execute(query, key).fetchone() is not None
 
     def problems(self) -> list[str]:
         """What SQLite finds wrong with the file, page by page. Slow on a big journal."""

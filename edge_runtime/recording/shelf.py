@@ -16,6 +16,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +29,13 @@ HEAT_SUFFIX = ".heat.png"
 DAY_NS = 86_400 * SECOND
 
 
+Labels = Callable[[], AbstractContextManager[Callable[[PartKey], bool]]]
+
+
+def nobody_labels() -> AbstractContextManager[Callable[[PartKey], bool]]:
+    return nullcontext(lambda _: False)
+
+
 class QuotaFull(Exception):
     """The quota is full of pictures that are worth more than this one."""
 
@@ -35,7 +43,7 @@ class QuotaFull(Exception):
 class Shelf:
     """The `evidence` folder of a state folder, used by one thread.
 
-    labelled: answers the files (relative to the state folder) of parts that have a human label.
+    labelled: opens a look at the labels: whether a person has labelled a part.
     reserve_bytes: room on the disk that pictures leave for the journal.
     """
 
@@ -46,7 +54,7 @@ class Shelf:
         keep_days: Mapping[Verdict, int],
         reserve_bytes: int,
         retention: Retention,
-        labelled: Callable[[], set[str]] = set,
+        labelled: Labels = nobody_labels,
     ) -> None:
         self._state = state
         self.root = state / "evidence"
@@ -120,12 +128,16 @@ class Shelf:
     def _make_room(self, size: int, verdict: Verdict) -> None:
         over_quota = self.used_bytes + size - self._quota
         if over_quota > 0:
-            worth_less = self._by_value(may_displace_rejects=verdict is not Verdict.ACCEPT)
-            if self._remove(worth_less, over_quota + int(self._quota * EVICT_SHARE)) < over_quota:
+            may_displace_rejects = verdict is not Verdict.ACCEPT
+            if self._free(over_quota + int(self._quota * EVICT_SHARE), may_displace_rejects) < over_quota:
                 raise QuotaFull
         short = size + self._reserve - free_bytes(self.root)
-        if short > 0 and self._remove(self._by_value(may_displace_rejects=False), short) < short:
+        if short > 0 and self._free(short, may_displace_rejects=False) < short:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _free(self, wanted_bytes: int, may_displace_rejects: bool) -> int:
+        with self._labelled() as is_labelled:
+            return self._remove(self._by_value(is_labelled, may_displace_rejects), wanted_bytes)
 
     def expire(self) -> int:
         """Remove a few that are older than their class is kept, as far as `retention` lets. Answers how many went."""
@@ -156,16 +168,19 @@ class Shelf:
     def _by_age(self) -> list[str]:
         return sorted(self._days, key=lambda day: (self._written_on(day), day))
 
-    def _by_value(self, *, may_displace_rejects: bool) -> Iterable[Path]:
+    def _by_value(self, is_labelled: Callable[[PartKey], bool], may_displace_rejects: bool) -> Iterable[Path]:
         """Pictures, the least valuable first."""
-        days, labelled = self._by_age(), self._labelled()
+        days, has_labelled = self._by_age(), False
         precious = (Verdict.REJECT, Verdict.UNSURE)
         for verdicts in ((Verdict.ACCEPT,), precious) if may_displace_rejects else ((Verdict.ACCEPT,),):
             for day in days:
                 for path in self._pictures(day, verdicts):
-                    if path.relative_to(self._state).as_posix() not in labelled:
+                    key = _part(path.name)
+                    if key is not None and is_labelled(key):
+                        has_labelled = True
+                    else:
                         yield path
-        if labelled and may_displace_rejects:
+        if has_labelled and may_displace_rejects:
             for day in days:
                 yield from self._pictures(day, tuple(Verdict))
 
@@ -226,6 +241,15 @@ def free_bytes(folder: Path) -> int:
 def _verdict(name: str) -> Verdict | None:
     try:
         return Verdict(name.rpartition("-")[2].partition(".")[0])
+    except ValueError:
+        return None
+
+
+def _part(name: str) -> PartKey | None:
+    """Whose picture it is: the name is `HHMMSS.mmm-<boot>-<part>-<verdict>.jpg`. None: somebody else's."""
+    try:
+        _, boot, part, _ = name.split("-")
+        return PartKey(int(boot, 16), int(part))
     except ValueError:
         return None
 

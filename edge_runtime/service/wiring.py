@@ -33,6 +33,7 @@ from edge_runtime.modelstore.slots import Slots
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
+from edge_runtime.recording.labels import labels
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.service.operator_desk import OperatorDesk
@@ -232,7 +233,14 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
 
 
 def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> Evidence:
-    return Evidence(state, cfg.recording, clock=clock, kept=journal.kept, retention=journal.retention)
+    return Evidence(
+        state,
+        cfg.recording,
+        clock=clock,
+        kept=journal.kept,
+        labelled=lambda: labels(journal.path),
+        retention=journal.retention,
+    )
 
 
 def _chosen(cfg: EdgeConfig, store: ModelStore) -> Bundle:

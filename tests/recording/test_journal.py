@@ -16,6 +16,7 @@ import pytest
 
 from edge_runtime.core.messages import Event, Verdict
 from edge_runtime.flow.components import State
+from edge_runtime.recording import wall_clock
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
@@ -128,6 +129,33 @@ def test_a_record_costs_the_line_less_than_100_us(journal: Journal, make_part: C
     for part in parts:
         whole(journal, part)
     assert (time.thread_time_ns() - begun) / 900 < 100_000
+
+
+def test_health_says_in_words_that_retention_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wall_clock, "TIMESYNC_FLAG", tmp_path / "missing")
+    monkeypatch.setattr(wall_clock, "_kernel_is_synced", lambda: False)
+    journal = Journal(tmp_path / "journal.db", INFO)
+    journal.start()
+    health = journal.health()
+    assert (health.state, health.detail) == (State.OK, "retention waits: the clock is not synchronised")
+    assert journal.report()["retention"] == {
+        "says": "waits, the clock is not synchronised",
+        "removed": {},
+        "clock_steps": 0,
+    }
+    journal.stop()
+
+
+def test_a_step_while_nothing_ran_is_an_event_of_the_next_run(tmp_path: Path) -> None:
+    for off_ns in (0, 500 * 86_400 * 10**9):
+        journal = Journal(tmp_path / "journal.db", INFO, utc_ns=lambda off_ns=off_ns: time.time_ns() + off_ns)
+        journal.start()
+        assert journal.flush(FLUSH_S)
+        journal.stop()
+    with JournalReader(journal.path) as reader:
+        (event,) = reader.events()
+        assert event["kind"] == "clock.stepped" and event["run"] == 2
+        assert event["detail"]["where"] == "restart" and event["detail"]["by_s"] == pytest.approx(43_200_000, abs=1)
 
 
 _WRITER = """

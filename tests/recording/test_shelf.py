@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.core.clock import SECOND, ManualClock
+from edge_runtime.core.clock import SECOND, Clock, ManualClock
 from edge_runtime.core.messages import PartKey, Verdict
 from edge_runtime.recording import shelf as shelf_module
 from edge_runtime.recording.retention import Retention
@@ -20,8 +21,13 @@ NOON = 20_800 * DAY_NS + 43_200 * SECOND  # in 2026
 KEEP = {Verdict.ACCEPT: 7, Verdict.UNSURE: 90, Verdict.REJECT: 90}
 
 
-def open_shelf(state: Path, quota: int = 10_000, labelled: set[str] | None = None, reserve: int = 0) -> Shelf:
-    shelf = Shelf(state, quota, KEEP, reserve, Retention(state, ManualClock()), lambda: labelled or set())
+def open_shelf(
+    state: Path, quota: int = 10_000, labelled: set[int] | None = None, reserve: int = 0, clock: Clock | None = None
+) -> Shelf:
+    retention = Retention(state, clock or ManualClock())
+    shelf = Shelf(
+        state, quota, KEEP, reserve, retention, lambda: nullcontext(lambda key: key.part_id in (labelled or set()))
+    )
     shelf.scan()
     return shelf
 
@@ -59,26 +65,38 @@ def test_an_accepted_part_never_displaces_a_rejected_one(tmp_path: Path) -> None
 
 
 def test_what_a_person_labelled_stays_longest(tmp_path: Path) -> None:
-    labelled: set[str] = set()
-    shelf = open_shelf(tmp_path, quota=4050, labelled=labelled)
-    labelled.add(put(shelf, 0, Verdict.ACCEPT))
-    files = [put(shelf, number, Verdict.REJECT) for number in range(1, 4)]
-    labelled.add(files[1])
-    put(shelf, 4, Verdict.REJECT)
-    put(shelf, 5, Verdict.REJECT)
+    shelf = open_shelf(tmp_path, quota=4050, labelled={0, 2})
+    put(shelf, 0, Verdict.ACCEPT)
+    for number in range(1, 6):
+        put(shelf, number, Verdict.REJECT)
     assert left(tmp_path) == ["0-accept", "2-reject", "4-reject", "5-reject"]
-    put(shelf, 6, Verdict.REJECT)
-    put(shelf, 7, Verdict.REJECT)
-    put(shelf, 8, Verdict.REJECT)
+    for number in range(6, 9):
+        put(shelf, number, Verdict.REJECT)
     assert left(tmp_path) == ["0-accept", "2-reject", "7-reject", "8-reject"]
 
 
-def test_a_new_accepted_part_displaces_no_labelled_one(tmp_path: Path) -> None:
-    labelled: set[str] = set()
-    shelf = open_shelf(tmp_path, quota=1000, labelled=labelled)
-    labelled.add(put(shelf, 0, Verdict.ACCEPT))
+def test_labelled_ones_go_when_there_is_nothing_else_but_never_for_an_accepted_one(tmp_path: Path) -> None:
+    shelf = open_shelf(tmp_path, quota=2050, labelled={0, 1})
+    put(shelf, 0, Verdict.REJECT)
+    put(shelf, 1, Verdict.ACCEPT)
     with pytest.raises(QuotaFull):
-        put(shelf, 1, Verdict.ACCEPT)
+        put(shelf, 2, Verdict.ACCEPT)
+    put(shelf, 3, Verdict.REJECT)
+    assert left(tmp_path) == ["1-accept", "3-reject"]
+
+
+@pytest.mark.parametrize("days", [500, -800, 27_000, -20_000], ids=lambda days: f"{days} d")
+def test_room_is_made_in_the_order_of_writing_whatever_the_dates_say(days: int, tmp_path: Path) -> None:
+    clock = ManualClock()
+    shelf = open_shelf(tmp_path, quota=4050, clock=clock)
+    for number, off_days in enumerate([0, days, 0.5, days, 1.5]):
+        clock.advance_ms(8 * 3_600_000)
+        put(shelf, number, Verdict.ACCEPT, utc_ns=NOON + round(off_days * DAY_NS))
+    assert left(tmp_path) == [f"{number}-accept" for number in range(1, 5)]
+    for number in range(5, 7):
+        clock.advance_ms(8 * 3_600_000)
+        put(shelf, number, Verdict.ACCEPT, utc_ns=NOON + number * DAY_NS)
+    assert "4-accept" in left(tmp_path) and "0-accept" not in left(tmp_path)
 
 
 def test_a_new_start_counts_what_is_there_and_throws_half_files_away(tmp_path: Path) -> None:

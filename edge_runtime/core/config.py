@@ -217,9 +217,14 @@ class RecordingConfig(Section):
     )
     jpeg_quality: int = Field(85, ge=30, le=100, description="JPEG quality of kept pictures")
     quota_mb: int = Field(2000, ge=10, description="space for pictures; past it the least valuable go first")
-    keep_days_reject: int = Field(90, ge=1, le=3650, description="days to keep pictures of rejected and unsure parts")
-    keep_days_good: int = Field(7, ge=1, le=3650, description="days to keep pictures of accepted parts")
-    keep_days_journal: int = Field(365, ge=1, le=3650, description="days to keep rows of the journal")
+    keep_days_reject: int = Field(
+        90,
+        ge=1,
+        le=3650,
+        description="days to keep pictures of rejected and unsure parts; days that the box is on, see RETENTION.md",
+    )
+    keep_days_good: int = Field(7, ge=1, le=3650, description="the same for accepted parts")
+    keep_days_journal: int = Field(365, ge=1, le=3650, description="the same for rows of the journal")
 
 
 class SparkplugConfig(Section):
@@ -428,7 +433,7 @@ class VoiceConfig(Section):
         "", pattern=r"^([A-Za-z0-9_./-]+:\d+)?$", description="talk key on a GPIO line, as CHIP:LINE; empty: none"
     )
     keep_audio: bool = Field(False, description="privacy: keep the sound of requests (the words alone are always kept)")
-    keep_days_audio: int = Field(7, ge=1, le=365, description="days to keep that sound")
+    keep_days_audio: int = Field(7, ge=1, le=365, description="days, that the box is on, to keep that sound")
     grammar: Literal["auto", "off"] = Field(
         "auto", description="auto: words of the catalogue are understood where pocketsphinx is installed"
     )

@@ -142,5 +142,5 @@ def span(ns: int) -> str:
     """A time that has passed, in its largest unit: `500 d`, `3 min`."""
     for name, unit in (("d", DAY_NS), ("h", 60 * MINUTE_NS), ("min", MINUTE_NS)):
         if ns >= unit:
-            return f"{ns / unit:.3g} {name}" if ns < 10 * unit else f"{ns // unit} {name}"
+            return f"{ns / unit:.3g} {name}" if ns < 10 * unit else f"{round(ns / unit)} {name}"
     return f"{ns / SECOND:.3g} s"

@@ -399,7 +399,7 @@ class Journal:
         self._chores_ns = self._clock()
         self.retention.look()
         self.retention.sweep()
-        if self._writer and self._is_open:
+        if self._writer and self._is_open and not self._stopping.is_set():  # what goes now could not be told any more
             self.retention.save()
             self._writer.prune(self._old_rows)
             self._guard.pruned(self._writer.connection)

@@ -50,7 +50,6 @@ class World:
         self.drift = 0.0  # and how much that grows, per time that passes
         self.made: dict[str, int] = {}  # name of a thing -> on_ns
         self.gone: dict[str, int] = {}  # name -> age in on-time when it went
-        self.largest_pass: Counter[str] = Counter()
         self._boots = self._parts = 0
         self._boot()
         self._open()
@@ -160,7 +159,6 @@ class World:
         stocks, went = Counter(map(_kind, before)), Counter(map(_kind, lost))
         for kind, count in went.items():
             assert count <= max(1, int(stocks[kind] * PASS_SHARE)), f"{count} of {stocks[kind]} {kind} in one pass"
-            self.largest_pass[kind] = max(self.largest_pass[kind], count)
         for name in lost:
             self.gone[name] = self.on_ns - self.made[name]
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_runtime.cli.status_cmd import retention_lines
 from edge_runtime.core.clock import SECOND
 from tests.recording.clock_world import DAY, HOUR, KEEP_DAYS, TRUE_START_NS, World, keep_ns
 
@@ -117,6 +118,17 @@ def test_nothing_goes_while_nobody_vouches_for_the_clock(tmp_path: Path, monkeyp
     world.live(8 * DAY)
     assert world.gone and world.retention.trouble == ""
     world.close()
+
+
+def test_status_says_whether_old_things_go_and_what_went(world: World) -> None:
+    assert retention_lines({"retention": world.retention.report()}) == [
+        "retention waits, the clock has been steady for 0 s of 1 h"
+    ]
+    world.live(8 * DAY)
+    (line,) = retention_lines({"retention": world.retention.report()})
+    assert line.startswith("retention works, the clock is synchronised and steady; removed ")
+    for what in ("part", "event", "request", "pictures.accept", "pictures.reject", "clips"):
+        assert f"{what} {world.retention.removed[what]}" in line and world.retention.removed[what] > 0
 
 
 def test_a_step_is_an_event_and_told_in_words(world: World) -> None:

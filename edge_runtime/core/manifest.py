@@ -5,6 +5,7 @@ Frozen pydantic models, unknown keys refused. Digests are SHA-256 in hex over th
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -26,7 +27,9 @@ class Kind(StrEnum):
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """NaN and infinity are refused in every number: TOML knows both, and every comparison with NaN says "accept"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class InputSpec(Part):
@@ -47,6 +50,12 @@ class InputSpec(Part):
     pad: Literal["replicate", "black", "grey"] = "black"
     roi: tuple[Unit, Unit, Unit, Unit] = (0.0, 0.0, 1.0, 1.0)  # x, y, w, h of the frame that the model looks at
     light: Literal["as_is", "even"] = Field("as_is", description="even: local light and contrast are evened out first")
+
+    @model_validator(mode="after")
+    def _shows_something(self) -> InputSpec:
+        if self.scale == 0.0:
+            raise ValueError("scale 0 makes every picture the same")
+        return self
 
 
 class MelSpec(Part):
@@ -95,6 +104,12 @@ class OutputSpec(Part):
     region_at: Unit = 0.5  # heat (after activation) from which a cell belongs to a region
     confidence: Unit = 0.5  # boxes below this are not reported
 
+    @model_validator(mode="after")
+    def _hotter_is_worse(self) -> OutputSpec:
+        if self.calibration is not None and self.calibration[0] <= 0.0:
+            raise ValueError(f"calibration {self.calibration}: its first number must be above 0, else hot parts pass")
+        return self
+
 
 class Thresholds(Part):
     """score < accept_below: accept; score >= reject_at: reject; between them: unsure."""
@@ -141,7 +156,22 @@ class Manifest(Part):
     golden_tolerance: Unit = 0.05  # largest difference of a golden score that another runtime may show
     files: dict[str, Sha256] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _can_find_something(self) -> Manifest:
+        """The hottest heat there is must not be accepted: 1 / (1 + exp(-(a + b))) after an activation that ends at 1."""
+        output = self.output
+        if self.kind is Kind.HEATMAP and output and output.calibration and output.activation != "none":
+            a, b = output.calibration
+            if a + b < _logit(self.thresholds.accept_below):
+                raise ValueError(f"calibration {output.calibration} accepts every part, however hot it is")
+        return self
+
     @property
     def label(self) -> str:
         """How records name this model: `name@version`."""
         return f"{self.name}@{self.version}"
+
+
+def _logit(share: float) -> float:
+    """The a + b from which a calibrated score is at least `share`."""
+    return math.log(share / (1.0 - share)) if 0.0 < share < 1.0 else math.copysign(math.inf, share - 0.5)

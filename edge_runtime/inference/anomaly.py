@@ -248,6 +248,8 @@ def _from_arrays(cls: type[AnomalyModel], arrays: Mapping[str, NDArray[Any]]) ->
     ]
     if not all(np.isfinite([limit.at, limit.middle]).all() and limit.at > limit.middle for limit in limits):
         raise ModelError("a limit is not above the middle good part")
+    if not np.isfinite([low, high, float(about["over_reject"])]).all():
+        raise ModelError("its interval or its share of good parts is no number")
     return cls(
         views=tuple([_fitted_view(arrays, index, row) for index, row in enumerate(about["views"])]),
         picture_limit=limits[0],
@@ -265,8 +267,8 @@ def _fitted_view(arrays: Mapping[str, NDArray[Any]], index: int, row: dict[str, 
         view.tap < 0
         or view.pool < 1
         or view.hottest < 1
-        or not view.weight > 0.0
-        or not (np.isfinite(log_mean) and log_std > 0.0)
+        or not (view.weight > 0.0 and log_std > 0.0 and view.blur_cells >= 0.0)
+        or not np.isfinite([view.weight, view.blur_cells, log_mean, log_std]).all()
     ):
         raise ModelError(f"view {view.name!r} is not possible: {row}")
     mean, per_spread = _floats(arrays, f"mean_{index}", 3), _floats(arrays, f"per_spread_{index}", 3)

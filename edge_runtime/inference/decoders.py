@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import Kind, OutputSpec
 from edge_runtime.core.messages import Region
-from edge_runtime.inference.tensors import Tensor
+from edge_runtime.inference.tensors import Tensor, check_scales
 
 Outputs = Sequence[NDArray[Any]]
 Box = tuple[float, float, float, float]
@@ -70,6 +70,7 @@ class Values:
     """Real values of one output, activation included. 8-bit outputs go through a table of 256: exact, and one pass."""
 
     def __init__(self, tensor: Tensor, activation: str) -> None:
+        check_scales(tensor)
         self._tensor = tensor
         self._activation = activation
         self._table: NDArray[np.float32] | None = None
@@ -105,7 +106,9 @@ def defect_indices(spec: OutputSpec) -> tuple[int, ...]:
 
 
 def sigmoid(value: float) -> float:
-    """1 / (1 + exp(-value)) without overflow."""
+    """1 / (1 + exp(-value)) without overflow. Raises ModelError for what is no number: NaN must never become 0."""
+    if math.isnan(value):
+        raise ModelError("a score came out as no number (NaN); check output.calibration")
     return 1.0 / (1.0 + math.exp(-value)) if value > -700.0 else 0.0
 
 

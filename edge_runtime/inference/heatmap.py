@@ -61,6 +61,7 @@ class HeatmapDecoder:
         for channel in self._judged:
             label = self._spec.labels[channel]
             heat = cells[:, :, channel]
+            self._refuse_beyond(heat, label)
             scores[label] = as_score(self._score(heat), f"label {label!r}")
             regions += find_regions(heat, self._spec.region_at, label)
         if len(self._judged) == 1:
@@ -69,6 +70,12 @@ class HeatmapDecoder:
             hottest = cells[:, :, list(self._judged)].max(axis=2)
             regions = sorted(regions, key=lambda region: -region.score)[:MOST_REGIONS]
         return Finding(max(scores.values()), scores, tuple(regions), np.clip(hottest, 0.0, 1.0))
+
+    def _refuse_beyond(self, heat: NDArray[np.float32], label: str) -> None:
+        """Without a calibration the cells are the scores: logits taken for heat would look cool where they are not."""
+        if self._spec.calibration is None:
+            as_score(float(heat.min()), f"the coolest cell of label {label!r}")
+            as_score(float(heat.max()), f"the hottest cell of label {label!r}")
 
     def _score(self, heat: NDArray[np.float32]) -> float:
         raw = hottest_mean(heat, self._spec.top_k)

@@ -195,6 +195,8 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> SoundMemory:
     sizes = {len(mean), len(spread), *(len(one.variance) for one in scorers)}
     if len(sizes) != 1 or len(mean) > MOST_BANDS or (spread <= 0).any():
         raise ModelError("its arrays do not fit each other")
+    if not np.isfinite([low, high, memory.over_alarm]).all():
+        raise ModelError("its interval or its share of normal windows is no number")
     if tuple(one.name for one in scorers) != SCORERS:
         raise ModelError(f"scores {[one.name for one in scorers]}, this version knows {list(SCORERS)}")
     if not (1 <= memory.row_hops <= 1000 and 1 <= memory.window_rows <= MOST_WINDOW_ROWS):
@@ -204,7 +206,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> SoundMemory:
 
 def _scorer(row: Mapping[str, Any], variance: NDArray[Any]) -> Scorer:
     mean, std = float(row["number_mean"]), float(row["number_std"])
-    if not (np.isfinite(mean) and std > 0) or (variance <= 0).any():
+    if not (np.isfinite([mean, std]).all() and std > 0) or (variance <= 0).any():
         raise ModelError(f"the variance or the numbers of {row['name']!r} are not possible")
     return Scorer(str(row["name"]), variance, mean, std, _limit(row))
 

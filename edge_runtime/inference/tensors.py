@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.core.errors import ModelError
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -89,3 +91,14 @@ class Tensor:
             along[self.axis] = scale.size
             return scale.reshape(along), zero.reshape(along)
         return scale[0], zero[0]
+
+
+def check_scales(*tensors: Tensor) -> None:
+    """Raise ModelError for quantisation that turns every stored number into the same one, or into none.
+
+    An infinite scale makes each score infinite or NaN, one of 0 makes each 0: both would accept every part.
+    """
+    for tensor in tensors:
+        for scale in tensor.scales:
+            if not (np.isfinite(scale) and scale > 0.0):
+                raise ModelError(f"{tensor.name} has a quantisation scale of {scale:g}, which must be above 0 and finite")

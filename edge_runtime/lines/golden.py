@@ -8,6 +8,7 @@ same int8 file (0-6 of 200 decisions flip), so they are compared within `golden_
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +123,9 @@ def _expected(bundle: Bundle) -> dict[str, Numbers]:
         for name, numbers in expected.items():
             if f"{FOLDER}/{name}" not in bundle.manifest.files:
                 raise ModelError(f"{bundle.label}: {EXPECTED} names {name!r}, which the bundle does not have")
-            for value in numbers.values():
-                float(value)
+            for key, value in numbers.items():
+                if not math.isfinite(float(value)):  # JSON of Python knows NaN, and no difference to it is too large
+                    raise ModelError(f"{bundle.label}: {EXPECTED} has {value} for {key} of {name}, no number")
     except (ValueError, AttributeError, TypeError) as err:
         raise ModelError(f"{bundle.label}: {EXPECTED} cannot be read ({err})") from err
     return expected
@@ -137,7 +139,8 @@ def _difference(expected: Numbers, said: Numbers) -> float:
     shared = set(expected) & set(said)
     if not shared or ("score" in expected and "score" not in said):
         return 1.0
-    return max(abs(said[key] - expected[key]) / max(1.0, abs(expected[key])) for key in shared)
+    worst = max(abs(said[key] - expected[key]) / max(1.0, abs(expected[key])) for key in shared)
+    return worst if math.isfinite(worst) else 1.0
 
 
 def _picture(bundle: Bundle, name: str) -> NDArray[np.uint8]:

@@ -38,7 +38,7 @@ from edge_runtime.features.speech_clip import (
 )
 from edge_runtime.inference.decoders import Values
 from edge_runtime.inference.engine import Engine
-from edge_runtime.inference.tensors import Tensor
+from edge_runtime.inference.tensors import Tensor, check_scales
 from edge_runtime.modelstore.bundle import Bundle
 
 F32 = NDArray[np.float32]
@@ -322,7 +322,10 @@ def _engine(bundle: Bundle, name: str, cfg: ModelConfig) -> Engine:
     digest = bundle.manifest.files.get(name)
     if digest is None:
         raise ModelError(f"{name} is missing from the bundle")
-    return Engine(bundle.folder / name, threads=cfg.threads, delegate=cfg.delegate, runtime=cfg.runtime, sha256=digest)
+    path = bundle.folder / name
+    engine = Engine(path, threads=cfg.threads, delegate=cfg.delegate, runtime=cfg.runtime, sha256=digest)
+    check_scales(*engine.inputs, *engine.outputs)
+    return engine
 
 
 def _check(engine: Engine, spec: OutputSpec) -> tuple[Tensor, Values]:

@@ -20,6 +20,7 @@ from edge_runtime.core.sound_file import resample
 from edge_runtime.features.mel import MelStream, Pcm, as_float, log_mel, mel_edges_hz
 from edge_runtime.inference.engine import Engine
 from edge_runtime.inference.sound_memory import F32, Judgement, SoundMemory, mean_rows
+from edge_runtime.inference.tensors import check_scales
 from edge_runtime.modelstore.bundle import MEMORY, MODEL, Bundle
 
 LABEL = "abnormal"
@@ -40,6 +41,7 @@ def open_sound_model(bundle: Bundle, cfg: ModelConfig | None = None) -> SoundMod
         if MEMORY not in bundle.manifest.files:
             raise ModelError(f"{MEMORY} is not in manifest.toml; learn again")
         engine = Engine(bundle.model_path, cfg.threads, cfg.delegate, cfg.runtime, bundle.manifest.files[MODEL])
+        check_scales(*engine.inputs, *engine.outputs)
         model = SoundModel(bundle, engine)
     except ModelError as err:
         raise ModelError(f"{bundle.label}: {err}") from err

@@ -21,7 +21,7 @@ from edge_runtime.features.image import Geometry, Prepare
 from edge_runtime.inference.decoders import WHOLE, Box, Decoder, Finding, Outputs, as_score, make_decoder
 from edge_runtime.inference.engine import Engine
 from edge_runtime.inference.heatmap import find_regions, without_padding
-from edge_runtime.inference.tensors import Tensor
+from edge_runtime.inference.tensors import Tensor, check_scales
 from edge_runtime.modelstore.bundle import MEMORY, MODEL, Bundle
 
 PICTURE_KINDS = (Kind.CLASSIFICATION, Kind.HEATMAP, Kind.DETECTION, Kind.ANOMALY)
@@ -49,13 +49,15 @@ def open_vision_model(bundle: Bundle, cfg: ModelConfig | None = None) -> VisionM
 def open_engine(bundle: Bundle, cfg: ModelConfig | None = None) -> Engine:
     """The bundle's model on an engine, as the station's settings say. Not warmed up."""
     cfg = cfg or ModelConfig()
-    return Engine(
+    engine = Engine(
         bundle.model_path,
         threads=cfg.threads,
         delegate=cfg.delegate,
         runtime=cfg.runtime,
         sha256=bundle.manifest.files[MODEL],
     )
+    check_scales(*engine.inputs, *engine.outputs)
+    return engine
 
 
 class VisionModel:

@@ -78,7 +78,7 @@ def _value(value: Any) -> str:
         return _quoted(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(item) for item in value) + "]"
-    return repr(value)  # int and float: Python's shortest repr is TOML, nan and inf included
+    return repr(value)  # int and float: Python's shortest repr is TOML; the schema lets no nan and inf through
 
 
 def _key(key: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -157,48 +156,101 @@ def stage(session: Session, name: str, as_json: bool) -> None:
     """Make an installed bundle the candidate for its name; `promote` puts it to work."""
     from edge_runtime.modelstore.slots import Slots
 
-    slot = Slots(_store(session)).stage(name)
-    _tell_slot(name.partition("@")[0], asdict(slot), as_json)
+    slot = Slots(_store(session)).stage(name, by=_who())
+    _tell_slot(name.partition("@")[0], slot.versions(), as_json)
+    _tell_others(session, session.config.model.name.partition("@")[0])
 
 
 @models.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--why", default="", help="A reason, for the journal.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def promote(session: Session, yes: bool, as_json: bool) -> None:
+def promote(session: Session, yes: bool, why: str, as_json: bool) -> None:
     """Put the candidate to work, between two parts when the box is running. The one before stays for `rollback`."""
-    _switch(session, "promote", yes, as_json)
+    _switch(session, "promote", yes, why, as_json)
 
 
 @models.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--why", default="", help="A reason, for the journal.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def rollback(session: Session, yes: bool, as_json: bool) -> None:
+def rollback(session: Session, yes: bool, why: str, as_json: bool) -> None:
     """Go back to the version that ran before, between two parts when the box is running."""
-    _switch(session, "rollback", yes, as_json)
+    _switch(session, "rollback", yes, why, as_json)
 
 
-def _switch(session: Session, verb: str, yes: bool, as_json: bool) -> None:
+def _switch(session: Session, verb: Literal["promote", "rollback"], yes: bool, why: str, as_json: bool) -> None:
+    """Both by the same way, see service/model_switch.py: in the running box, or here where none runs.
+
+    A box that refuses or does not answer is there all the same: its error ends the command.
+    """
     from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.core.paths import state_dir
     from edge_runtime.modelstore.slots import Slots
-    from edge_runtime.service.control import ask, is_answering
+    from edge_runtime.modelstore.slots_file import Held
+    from edge_runtime.service.control import NobodyThere, ask
+    from edge_runtime.service.model_choice import Chooser
+    from edge_runtime.service.model_switch import Request, agreed, switch_stopped
+    from edge_runtime.service.wiring import JOURNAL
 
-    store = _store(session)
-    slots = Slots(store)
-    running = store.find(slots.reference(session.config.model.name))
-    slot = slots.of(running.name)
-    then = slot.candidate if verb == "promote" else slot.previous
-    if not yes and then is not None:
-        click.confirm(f"{verb}: {running.label} gives way to {running.name}@{then}?", abort=True, err=True)
-    path = control_path(session)
-    if is_answering(path):
-        ask(path, "model", SWITCH_WITHIN_S, verb=verb, by="cli")
-    elif verb == "promote":
-        slots.promote(running.name, running.version)
+    store, path = _store(session), control_path(session)
+    try:
+        shot = ask(path, "status")
+    except NobodyThere:
+        name, is_there = session.config.model.name.partition("@")[0], False
+        running = Chooser(session.config, store, state_dir(session.config) / JOURNAL).next_start()
     else:
-        slots.rollback(running.name, running.version)
-    _tell_slot(running.name, asdict(slots.of(running.name)), as_json)
+        name, _, version = str(shot["model"]).partition("@")
+        running, is_there = Held(version, str(shot["model_digest"])), True
+    held = agreed(Slots(store).of(name), Request(verb, name, None), running)
+    if not yes:
+        before = f"{name}@{running.version}" if running else "nothing"
+        click.confirm(f"{verb}: {before} gives way to {name}@{held.version}?", abort=True, err=True)
+    if is_there:
+        words = {"verb": verb, "name": name, "version": held.version, "digest": held.digest}
+        ask(path, "model", SWITCH_WITHIN_S, **words, by=_who(), why=why)
+    else:
+        switch_stopped(
+            session.config, store, state_dir(session.config), Request(verb, name, held, _who(), why), running
+        )
+    _tell_slot(name, Slots(store).of(name).versions(), as_json)
+    _tell_pin(session, f"{name}@{held.version}")
+    _tell_others(session, name)
+
+
+def _who() -> str:
+    """Who is at the keyboard, also behind sudo: for the journal, not for a right to do anything."""
+    import os
+    import pwd
+
+    uid = int(os.environ["SUDO_UID"]) if os.environ.get("SUDO_UID", "").isdigit() else os.getuid()
+    try:
+        return f"cli:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"cli:{uid}"
+
+
+def _tell_pin(session: Session, label: str) -> None:
+    named = session.config.model.name
+    if "@" in named and named != label:
+        name = label.partition("@")[0]
+        click.echo(
+            f"the station file says model.name = {named!r}: the next start runs that one; set it to {name!r}", err=True
+        )
+
+
+def _tell_others(session: Session, name: str) -> None:
+    """`promote` is for the name at work; a candidate of another name would wait for ever in silence."""
+    from edge_runtime.modelstore.slots import Slots
+
+    for label in Slots(_store(session)).waiting():
+        if label.partition("@")[0] != name:
+            click.echo(
+                f"{label} waits too, but {name} is at work: it comes to work by model.name = {label!r} and a restart",
+                err=True,
+            )
 
 
 def _tell_slot(name: str, slot: dict[str, Any], as_json: bool) -> None:

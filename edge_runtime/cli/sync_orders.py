@@ -57,5 +57,7 @@ def _rebirth(uplink: Asked) -> dict[str, Any]:
 
 def _stage(cfg: EdgeConfig, model: str) -> dict[str, Any]:
     own = cfg.model.store
-    slot = Slots(ModelStore(Path(own).expanduser() if own else state_dir(cfg) / "models")).stage(model)
-    return {"active": slot.active, "candidate": slot.candidate, "previous": slot.previous}
+    slot = Slots(ModelStore(Path(own).expanduser() if own else state_dir(cfg) / "models")).stage(
+        model, by="cloud", why="a command from afar"
+    )
+    return dict(slot.versions())

@@ -158,7 +158,7 @@ class Manifest(Part):
 
     @model_validator(mode="after")
     def _can_find_something(self) -> Manifest:
-        """The hottest heat there is must not be accepted: 1 / (1 + exp(-(a + b))) after an activation that ends at 1."""
+        """The hottest heat, 1 after an activation, must not be accepted: its score is 1 / (1 + exp(-(a + b)))."""
         output = self.output
         if self.kind is Kind.HEATMAP and output and output.calibration and output.activation != "none":
             a, b = output.calibration

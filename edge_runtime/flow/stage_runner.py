@@ -34,6 +34,10 @@ class Hung(EdgeError):
     """A stage worked on one item longer than its budget."""
 
 
+class NotReady(EdgeError):
+    """A stage was not built in time; its thread may hang in it."""
+
+
 class _Worker(Generic[In, Out]):
     """One thread's share of the state. A new one is made for each thread, so an abandoned thread owns nothing."""
 
@@ -88,14 +92,15 @@ class StageRunner(Generic[In, Out]):
         self._stop.clear()
         worker = self._spawn()
         if not worker.ready.wait(START_TIMEOUT_S):
-            raise EdgeError(f"{self.name}: not ready after {START_TIMEOUT_S:.0f} s")
+            raise NotReady(f"{self.name}: not ready after {START_TIMEOUT_S:.0f} s")
         if worker.failure:
             raise worker.failure
 
-    def swap(self, make_stage: Callable[[], Callable[[In], Out]]) -> None:
+    def swap(self, make_stage: Callable[[], Callable[[In], Out]], commit: Callable[[], None] = lambda: None) -> None:
         """Put another stage to work between two items. It is built beside the old one, which works on until then.
 
-        Raises what `make_stage` raises, and nothing has changed; EdgeError after START_TIMEOUT_S.
+        commit: called when the new stage is ready, just before it takes over; the last that may refuse.
+        Raises what `make_stage` or `commit` raises, and nothing has changed; EdgeError after START_TIMEOUT_S.
         """
         successor: _Worker[In, Out] = _Worker()
         successor.progress_ns = self._clock()
@@ -121,6 +126,7 @@ class StageRunner(Generic[In, Out]):
                 )
             if successor.failure:
                 raise successor.failure
+            commit()
         except BaseException:
             successor.retired = True
             go.set()

@@ -101,4 +101,6 @@ def check_scales(*tensors: Tensor) -> None:
     for tensor in tensors:
         for scale in tensor.scales:
             if not (np.isfinite(scale) and scale > 0.0):
-                raise ModelError(f"{tensor.name} has a quantisation scale of {scale:g}, which must be above 0 and finite")
+                raise ModelError(
+                    f"{tensor.name} has a quantisation scale of {scale:g}, which must be above 0 and finite"
+                )

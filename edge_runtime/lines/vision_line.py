@@ -296,13 +296,16 @@ class VisionLine:
 
     # -- model and policy: the frame becomes a verdict (worker thread) ---------------------------------------------
 
-    def swap_model(self, open_model: Callable[[], Model], policy: Policy, label: str) -> None:
+    def swap_model(
+        self, open_model: Callable[[], Model], policy: Policy, label: str, commit: Callable[[], None] = lambda: None
+    ) -> None:
         """Load another model beside the running one, then switch between two parts. Raises EdgeError: nothing changed.
 
+        commit: called once the new one is ready, just before it takes over; what it raises keeps the old one.
         Takes as long as loading and warming up; call it from a thread that may wait.
         """
         before = self.model_label
-        self.runner.swap(lambda: self._inspector(open_model(), policy))
+        self.runner.swap(lambda: self._inspector(open_model(), policy), commit)
         self.model_label = label
         self._model_ns = 0.0
         self.on_event(Event("model.swapped", self._clock(), {"before": before, "now": label}))

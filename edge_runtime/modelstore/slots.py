@@ -1,108 +1,118 @@
 """Which version of a model runs, which one waits, and which one ran before: three slots for each name.
 
-`active` runs; `candidate` was staged and waits; `previous` is what a rollback goes back to. A station that names a
-model without a version gets the active one. Kept in one small file beside the bundles, replaced in one step and
-flushed, so that a power cut leaves the old choice or the new one.
+`active` runs; `candidate` was staged and waits; `previous` is what a rollback, or a start that fails, goes back to.
+Each names a version and the digest of its manifest, so that other files under the same version are not mistaken for it.
+What was changed, by whom and why stands in the same file until the running box has journalled it.
+
+A change is read, decided and written under one lock: without it three programs that staged at once lost one of their
+changes in 61 of 100 rounds. The file is replaced in one step and flushed: a power cut leaves the old choice or the new.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal
 
-from edge_runtime.core.errors import ModelError, StorageError
+from edge_runtime.core.errors import ModelError
+from edge_runtime.modelstore.bundle import Bundle
+from edge_runtime.modelstore.slots_file import Change, Held, Slot, SlotsFile, Table
 from edge_runtime.modelstore.store import ModelStore
 
-FILE = "slots.json"
+Verb = Literal["staged", "promoted", "rolled_back", "fell_back", "set", "undone"]
+Edit = Callable[[Slot], Slot]  # what a slot becomes; raises EdgeError: nothing changes
 
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Versions of one model; None: empty."""
-
-    active: str | None = None
-    candidate: str | None = None
-    previous: str | None = None
+MOST_CHANGES = 200  # the oldest go first; the journal has them all
 
 
 class Slots:
-    """The slots of one store. Every change is read, checked against the store and written whole."""
+    """The slots of one store."""
 
     def __init__(self, store: ModelStore) -> None:
         self._store = store
-        self._path = store.own / FILE
-
-    def all(self) -> Mapping[str, Slot]:
-        """By model name. Raises StorageError when the file is there and cannot be understood."""
-        try:
-            read = json.loads(self._path.read_text("utf-8"))
-            return {
-                str(name): Slot(**{key: _version(value) for key, value in slot.items()}) for name, slot in read.items()
-            }
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError, AttributeError) as err:
-            raise StorageError(
-                f"cannot read {self._path}: {err}; remove it, and every model runs in its newest version"
-            ) from err
+        self._file = SlotsFile(store.own)
 
     def of(self, name: str) -> Slot:
-        return self.all().get(name, Slot())
+        """The slot of one name; an empty one where there is none. Raises StorageError when it cannot be known."""
+        return self._file.read().slots.get(name, Slot())
 
-    def reference(self, wanted: str) -> str:
-        """What a station's `model.name` means now: NAME becomes NAME@ACTIVE where one is active."""
-        name, at, _ = wanted.partition("@")
-        active = None if at else self.of(name).active
-        return f"{name}@{active}" if active else wanted
+    def waiting(self) -> list[str]:
+        """Every candidate, as NAME@VERSION."""
+        slots = self._file.read().slots
+        return [f"{name}@{slot.candidate.version}" for name, slot in slots.items() if slot.candidate]
 
-    def stage(self, reference: str) -> Slot:
+    def stage(self, reference: str, by: str = "", why: str = "") -> Slot:
         """Put an installed bundle into `candidate`. Its digests are compared first."""
         bundle = self._store.resolve(reference)
-        name = bundle.manifest.name
-        return self._write(name, replace(self.of(name), candidate=bundle.manifest.version))
+        self._store.hand_over(bundle.manifest.name)
+        held = held_of(bundle)
+        return self.change(bundle.manifest.name, "staged", lambda slot: replace(slot, candidate=held), by, why)
 
-    def promote(self, name: str, running: str) -> Slot:
-        """The candidate becomes active; `running`, the version that ran until now, becomes previous."""
-        slot = self.of(name)
-        if slot.candidate is None:
-            raise ModelError(f"{name} has no candidate; stage one first: edge-runtime models stage {name}@VERSION")
-        if slot.candidate == running:
-            raise ModelError(f"{name}@{running} is at work already; stage another version")
-        self._store.resolve(f"{name}@{slot.candidate}")
-        return self._write(name, Slot(active=slot.candidate, candidate=None, previous=running))
+    def change(self, name: str, verb: Verb, edit: Edit, by: str = "", why: str = "") -> Slot:
+        """One change of one slot, under the lock and durable when this returns. Raises EdgeError: nothing changed."""
+        with self._file.locked() as table:
+            before = table.slots.get(name, Slot())
+            after = edit(before)
+            if after != before:
+                table.slots[name] = after
+                _note(table, name, verb, before, after, by, why)
+                self._file.write(table)
+        return after
 
-    def rollback(self, name: str, running: str) -> Slot:
-        """Back to what ran before. What ran until now stays as candidate."""
-        slot = self.of(name)
-        if slot.previous is None:
-            raise ModelError(f"{name} has no previous version to go back to")
-        self._store.resolve(f"{name}@{slot.previous}")
-        return self._write(name, Slot(active=slot.previous, candidate=running, previous=None))
+    def amend(self, name: str, edit: Edit) -> Slot:
+        """The same for what the box keeps for itself in a slot: no choice is changed, nothing is journalled."""
+        with self._file.locked() as table:
+            before = table.slots.get(name, Slot())
+            after = edit(before)
+            if after != before:
+                table.slots[name] = after
+                self._file.write(table)
+        return after
 
-    def _write(self, name: str, slot: Slot) -> Slot:
-        slots = {**self.all(), name: slot}
-        partial = self._path.with_suffix(f".{os.getpid()}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump({one: asdict(its) for one, its in slots.items()}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as err:
-            partial.unlink(missing_ok=True)
-            raise StorageError(f"cannot write {self._path}: {err.strerror or err}") from err
-        return slot
+    # -- what was changed ---------------------------------------------------------------------------------------------
+
+    def changed_at(self) -> tuple[int, int] | None:
+        """Which file it is, to see cheaply whether there is anything new. None: there is none."""
+        return self._file.identity()
+
+    def untold(self) -> list[Change]:
+        """Changes that no journal has yet, the oldest first."""
+        table = self._file.read()
+        return [change for change in table.changes if change.number > table.told]
+
+    def told(self, number: int) -> None:
+        """All changes up to this one are in the journal."""
+        with self._file.locked() as table:
+            if number > table.told:
+                table.told = number
+                self._file.write(table)
 
 
-def _version(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{value!r} is no version")
-    return value
+def held_of(bundle: Bundle) -> Held:
+    """A bundle as a slot names it."""
+    return Held(bundle.manifest.version, bundle.digest)
+
+
+def candidate_of(name: str, slot: Slot) -> Held:
+    """What `promote` would put to work. Raises ModelError with what to do first."""
+    if slot.candidate is None:
+        raise ModelError(f"{name} has no candidate; stage one first: edge-runtime models stage {name}@VERSION")
+    return slot.candidate
+
+
+def previous_of(name: str, slot: Slot) -> Held:
+    """What `rollback` would go back to. Raises ModelError when there is nothing."""
+    if slot.previous is None:
+        raise ModelError(f"{name} has no previous version to go back to")
+    return slot.previous
+
+
+def _note(table: Table, name: str, verb: str, before: Slot, after: Slot, by: str, why: str) -> None:
+    number = max([table.told, *(change.number for change in table.changes)]) + 1
+    seen = (before.candidate, after.candidate) if verb == "staged" else (before.active, after.active)
+    labels = [f"{name}@{held.version}" if held else "" for held in seen]
+    digest = seen[1].digest if seen[1] else ""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    table.changes.append(Change(number, at, name, verb, labels[0], labels[1], digest, by, why))
+    del table.changes[:-MOST_CHANGES]

@@ -10,15 +10,17 @@ import difflib
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import edge_runtime
+from edge_runtime.core.custody import custody_of
 from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.modelstore.bundle import (
     MANIFEST,
     Bundle,
+    file_digest,
     load_bundle,
     unpack_bundle,
     version_key,
@@ -66,16 +68,50 @@ class ModelStore:
         self._folders = [self.own, *(Path(folder) for folder in shipped)]
 
     def list(self) -> list[Stored]:
-        """Every bundle, by name and then newest version first."""
+        """Every bundle, by name and then newest version first. Raises StorageError when the own ones may not be read:
+        a box that cannot see its models must not take the shipped ones for all there are."""
         seen: dict[tuple[str, str], Stored] = {}
-        for folder in self._folders:
-            for manifest in sorted(folder.glob(f"*/*/{MANIFEST}")):
-                name, version = manifest.parent.parent.name, manifest.parent.name
-                if not name.startswith(".") and not version.startswith("."):
-                    stored = Stored(name, version, manifest.parent, is_shipped=folder != self.own)
-                    seen.setdefault((name, version), stored)
+        for stored in self._all():
+            seen.setdefault((stored.name, stored.version), stored)
         newest_first = sorted(seen.values(), key=lambda stored: version_key(stored.version), reverse=True)
         return sorted(newest_first, key=lambda stored: stored.name)
+
+    def newest_shipped(self, name: str) -> Stored | None:
+        """What the product brings of this name, whatever was installed over it."""
+        shipped = [stored for stored in self._all() if stored.is_shipped and stored.name == name]
+        return max(shipped, key=lambda stored: version_key(stored.version), default=None)
+
+    def open_exactly(self, name: str, version: str, digest: str) -> Bundle:
+        """Open the very bundle that a slot names, digests compared; an empty digest takes any of that version.
+
+        Raises ModelError when it is gone, altered, or others lie in its place.
+        """
+        bundle = load_bundle(self.find_exactly(name, version, digest).folder)
+        if bundle.label != f"{name}@{version}":
+            raise ModelError(f"{bundle.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+        return bundle
+
+    def find_exactly(self, name: str, version: str, digest: str) -> Stored:
+        """Where that bundle is kept; only its manifest is read."""
+        there = [stored for stored in self._all() if (stored.name, stored.version) == (name, version)]
+        if not there:
+            raise ModelError(f"{name}@{version} is not in the store any more; install it again")
+        for stored in there:
+            if not digest or file_digest(stored.folder / MANIFEST) == digest:
+                return stored
+        raise ModelError(f"{name}@{version} is another bundle than the one that was chosen; stage and promote it")
+
+    def is_shipped(self, bundle: Bundle) -> bool:
+        return not bundle.folder.is_relative_to(self.own)
+
+    def _all(self) -> Iterator[Stored]:
+        """In order of folders, the own one first; the same label may come twice."""
+        for folder in self._folders:
+            is_own = folder == self.own
+            for name in _folders_in(folder, is_own):
+                for version in _folders_in(name, is_own):
+                    if _has_manifest(version, is_own):
+                        yield Stored(name.name, version.name, version, is_shipped=not is_own)
 
     def find(self, reference: str) -> Stored:
         """Where `NAME` (its newest version) or `NAME@VERSION` is kept. Raises ModelError with the nearest name."""
@@ -108,14 +144,16 @@ class ModelStore:
         """
         partial = self.own / f"{_PARTIAL}{os.getpid()}"
         try:
-            self.own.mkdir(parents=True, exist_ok=True)
+            custody = custody_of(self.own)
+            custody.make_folder(self.own)
             self._sweep()
             bundle = _copy(source, partial)
+            custody.take_tree(partial)
             target = self.own / bundle.manifest.name / bundle.manifest.version
             if (target / MANIFEST).exists() and not replace:
                 return self._same_or_refuse(bundle, target)
             _flush(partial)
-            target.parent.mkdir(exist_ok=True)
+            custody.make_folder(target.parent)
             if target.exists():
                 _swap_out(target)
             partial.rename(target)
@@ -125,8 +163,19 @@ class ModelStore:
             raise StorageError(f"cannot install into {self.own}: {err.strerror or err}") from err
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+        self.hand_over(bundle.manifest.name)
         log.info("model installed model=%s digest=%s folder=%s", bundle.label, bundle.digest[:12], target)
         return load_bundle(target)
+
+    def hand_over(self, name: str) -> None:
+        """Give what root wrote under this name, now or before, to whom the store belongs. Raises StorageError."""
+        try:
+            custody = custody_of(self.own)
+            if custody.uid is not None and (self.own / name).is_dir():
+                custody.take(self.own)
+                custody.take_tree(self.own / name)
+        except OSError as err:
+            raise StorageError(f"cannot mend the owner of {self.own / name}: {err.strerror or err}") from err
 
     def remove(self, reference: str) -> Path:
         """Delete a bundle from the box's own folder."""
@@ -151,6 +200,37 @@ class ModelStore:
         if existing.digest != bundle.digest:
             raise ModelError(f"{bundle.label} is installed already with other content; give it a new version")
         return existing
+
+
+def _folders_in(folder: Path, is_own: bool) -> Sequence[Path]:
+    """Its folders that are not hidden. Raises StorageError for one of the box's own that may not be read."""
+    try:
+        return sorted([Path(one) for one in os.scandir(folder) if one.is_dir() and not one.name.startswith(".")])
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except PermissionError as err:
+        if not is_own:
+            return ()
+        raise _unreadable(folder) from err
+
+
+def _has_manifest(folder: Path, is_own: bool) -> bool:
+    try:
+        (folder / MANIFEST).stat()
+    except PermissionError as err:
+        if is_own:
+            raise _unreadable(folder) from err
+        return False
+    except OSError:
+        return False
+    return True
+
+
+def _unreadable(folder: Path) -> StorageError:
+    return StorageError(
+        f"may not read the models in {folder}; become root, join the group of the service, or mend its owner: "
+        f"chown -R --reference={folder.parent} {folder}"
+    )
 
 
 def open_bundle(reference: str, store: ModelStore) -> Bundle:

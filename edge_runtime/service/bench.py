@@ -25,6 +25,7 @@ from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.service.bench_line import BenchLine, Measured, Schedule, ramp
 from edge_runtime.service.bench_models import draw_frames
+from edge_runtime.service.model_choice import station_bundle
 from edge_runtime.service.snapshot import rss_mb
 from edge_runtime.service.wiring import open_store
 
@@ -48,7 +49,7 @@ HEADROOM = 0.7  # of the rate at which the first part was late: what may be prom
 def measure(loaded: Loaded, is_quick: bool, say: Say) -> dict[str, Any]:
     """Run everything; JSON types only. say: told what goes on, a line at a time. Raises EdgeError."""
     cfg = loaded.config
-    bundle = open_store(cfg).resolve(cfg.model.name)
+    bundle = station_bundle(cfg.model.name, open_store(cfg))
     with _bench_folder(cfg) as name:
         folder = Path(name)
         say(f"frames: drawing {FRAMES} of {cfg.camera.width}x{cfg.camera.height}")

@@ -30,6 +30,19 @@ _PEERCRED = struct.Struct("3i")  # pid, uid, gid
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; Python does not name it
 _MAX_GROUPS = 256  # getsockopt takes a buffer of 1024 bytes at most
 
+
+class NobodyThere(DeviceError):
+    """No edge-runtime runs behind the socket."""
+
+
+class Refused(DeviceError):
+    """It runs, and says no, or lets nobody of ours in."""
+
+
+class NoAnswer(DeviceError):
+    """Somebody holds the socket and does not answer: it may hang, and must not be taken for absent."""
+
+
 Handler = Callable[[Mapping[str, Any]], Any]
 
 
@@ -132,7 +145,7 @@ class ControlServer:
 
 
 def ask(path: Path, do: str, timeout_s: float = CLIENT_TIMEOUT_S, **words: Any) -> Any:
-    """Ask the box behind the socket. Raises DeviceError when nobody answers or the answer is a refusal."""
+    """Ask the box behind the socket. Raises NobodyThere, Refused or NoAnswer: three things that are not the same."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
             sock.settimeout(timeout_s)
@@ -140,30 +153,32 @@ def ask(path: Path, do: str, timeout_s: float = CLIENT_TIMEOUT_S, **words: Any) 
             sock.sendall(json.dumps({"do": do, **words}).encode() + b"\n")
             line = _read_line(sock, limit=64 * MAX_REQUEST)
     except (FileNotFoundError, ConnectionRefusedError) as err:
-        raise DeviceError(
+        raise NobodyThere(
             f"no edge-runtime is running here (no answer on {path}); start it with: edge-runtime run"
         ) from err
     except PermissionError as err:
-        raise DeviceError(f"may not open {path}; become root or join the group of the service") from err
-    except TimeoutError as err:
-        raise DeviceError(f"edge-runtime does not answer on {path} within {timeout_s:.0f} s; it may hang") from err
+        raise Refused(f"may not open {path}; become root or join the group of the service") from err
+    except (TimeoutError, BlockingIOError) as err:  # the second: so many wait already that the kernel queues no more
+        raise NoAnswer(f"edge-runtime does not answer on {path} within {timeout_s:.0f} s; it may hang") from err
     except OSError as err:
-        raise DeviceError(f"cannot talk to {path}: {err}") from err
+        raise NoAnswer(f"cannot talk to {path}: {err}") from err
     try:
         answer = json.loads(line)
     except ValueError as err:
-        raise DeviceError(f"edge-runtime closed {path} without an answer; ask again") from err
+        raise NoAnswer(f"edge-runtime closed {path} without an answer; ask again") from err
     if "error" in answer:
-        raise DeviceError(answer["error"])
+        raise Refused(answer["error"])
     return answer["ok"]
 
 
 def is_answering(path: Path) -> bool:
-    """True when somebody accepts connections there; a socket file left by a crash does not count."""
+    """True when somebody holds the socket, also one that hangs; a socket file left by a crash does not count."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(1.0)
             sock.connect(str(path))
+    except (TimeoutError, BlockingIOError):
+        return True
     except OSError:
         return False
     return True

@@ -15,9 +15,10 @@ from typing import Any
 
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.config_file import Loaded
-from edge_runtime.core.errors import DeviceError, StorageError
+from edge_runtime.core.errors import DeviceError, ModelError, StorageError
 from edge_runtime.core.paths import socket_path, state_dir
 from edge_runtime.flow.components import Health, State
+from edge_runtime.flow.stage_runner import NotReady
 from edge_runtime.service.control import ControlServer, is_answering
 from edge_runtime.service.notify import Notifier
 from edge_runtime.service.requests import box_requests
@@ -57,31 +58,43 @@ class Daemon:
         """Run until a bound or a signal; the summary. Raises EdgeError when the box cannot start."""
         _keep_memory_low()
         with _Signals(self._asked_to_stop), _OnlyOne(state_dir(self._loaded.config)) as folder:
-            box = self._box = open_box(self._loaded, self._parts, self._clock)
-            control = ControlServer(
-                socket_path(self._loaded.config),
-                {"status": lambda _: self._snapshot(), "stop": self._stop_asked, **box_requests(box)},
-            )
-            try:
-                self._open_control(control)
-                box.start()
-                self._started_ns = self._clock()
-                gc.collect()
-                gc.freeze()  # what is alive now stays: full collections no longer walk the libraries
-                if not box.line.arm():
-                    log.warning("controller.silent %s: %s", self._loaded.config.controller.port, box.controller_detail)
-                self._notifier.ready(self._line())
-                log.info("ready station=%s model=%s", self._loaded.config.station.name, box.model_label)
-                self._watch(box, folder, control)
-                self._notifier.stopping()
-                self._drain(box)
-                box.line.stop()
-                document = self._summary(box)
-                box.stop()  # only a closed journal knows what it could not write
-                return {**document, "unwritten": box.journal.unwritten}
-            finally:
-                box.stop()
-                control.stop()
+            while True:
+                box = self._box = open_box(self._loaded, self._parts, self._clock)
+                control = ControlServer(
+                    socket_path(self._loaded.config),
+                    {"status": lambda _: self._snapshot(), "stop": self._stop_asked, **box_requests(box)},
+                )
+                try:
+                    self._open_control(control)
+                    if not self._start(box):
+                        continue
+                    self._watch(box, folder, control)
+                    self._notifier.stopping()
+                    self._drain(box)
+                    box.line.stop()
+                    document = self._summary(box)
+                    box.stop()  # only a closed journal knows what it could not write
+                    return {**document, "unwritten": box.journal.unwritten}
+                finally:
+                    box.stop()
+                    control.stop()
+
+    def _start(self, box: Box) -> bool:
+        """False when the model could not be loaded and another one is to be tried. Raises where there is none."""
+        try:
+            box.start()
+        except (ModelError, NotReady) as err:
+            if not box.give_way(err):
+                raise
+            return False
+        self._started_ns = self._clock()
+        gc.collect()
+        gc.freeze()  # what is alive now stays: full collections no longer walk the libraries
+        if not box.line.arm():
+            log.warning("controller.silent %s: %s", self._loaded.config.controller.port, box.controller_detail)
+        self._notifier.ready(self._line())
+        log.info("ready station=%s model=%s", self._loaded.config.station.name, box.model_label)
+        return True
 
     def _open_control(self, control: ControlServer) -> None:
         """A box that cannot be asked inspects all the same; two boxes on one socket are a mistake."""
@@ -103,6 +116,7 @@ class Daemon:
             if now - fed_ns >= feed_ns:
                 self._feed(box, now)
                 fed_ns = now
+                box.tell_changes()  # somebody may have staged another model
                 if folder.was_removed():  # with all in it: take it again, and be reachable again
                     log.error("state.gone %s was removed: made anew", folder.path)
                     folder.take()

@@ -107,12 +107,12 @@ def _model(loaded: Loaded) -> Iterator[Finding]:
     import numpy as np
 
     from edge_runtime.lines.vision_model import open_vision_model
-    from edge_runtime.modelstore.bundle import load_bundle
+    from edge_runtime.service.model_choice import station_bundle
     from edge_runtime.service.predict import native_noise_hidden
     from edge_runtime.service.wiring import open_store
 
     cfg = loaded.config
-    bundle = load_bundle(open_store(cfg).resolve(cfg.model.name).folder)
+    bundle = station_bundle(cfg.model.name, open_store(cfg))
     yield Finding("model", "ok", f"{bundle.label}, {len(bundle.manifest.files)} files as their digests say")
     with native_noise_hidden():
         model = open_vision_model(bundle, cfg.model)

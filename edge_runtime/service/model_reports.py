@@ -11,12 +11,16 @@ from edge_runtime.core.manifest import Manifest
 from edge_runtime.lines.golden import check_golden
 from edge_runtime.modelstore.bundle import CARD, MANIFEST, Bundle, load_bundle
 from edge_runtime.modelstore.manifest_toml import read_manifest
+from edge_runtime.modelstore.slots import Slots
+from edge_runtime.modelstore.slots_file import Slot
 from edge_runtime.modelstore.store import ModelStore, Stored, open_bundle
+from edge_runtime.service.model_choice import would_run
 
 
 def list_models(cfg: EdgeConfig, store: ModelStore) -> list[dict[str, Any]]:
     """One row for each bundle. Manifests are read, digests are not compared."""
-    return [_row(stored, cfg) for stored in store.list()]
+    slots = Slots(store)
+    return [_row(stored, cfg, store, slots.of(stored.name)) for stored in store.list()]
 
 
 def show_model(reference: str, store: ModelStore) -> dict[str, Any]:
@@ -55,15 +59,15 @@ def _find(reference: str, store: ModelStore) -> Stored:
         raise UsageError(str(err)) from err
 
 
-def _row(stored: Stored, cfg: EdgeConfig) -> dict[str, Any]:
-    name, _, version = cfg.model.name.partition("@")
+def _row(stored: Stored, cfg: EdgeConfig, store: ModelStore, slot: Slot) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": stored.name,
         "version": stored.version,
         "model": stored.label,
         "folder": str(stored.folder),
         "shipped": stored.is_shipped,
-        "station": stored.name == name and version in ("", stored.version),
+        "station": stored.name == cfg.model.name.partition("@")[0] and _would_run(cfg, store) == stored,
+        "slot": next((key for key, version in slot.versions().items() if version == stored.version), None),
     }
     try:
         manifest = read_manifest(stored.folder / MANIFEST)
@@ -79,6 +83,13 @@ def _row(stored: Stored, cfg: EdgeConfig) -> dict[str, Any]:
         ),
         "problem": _mismatch(manifest, stored),
     }
+
+
+def _would_run(cfg: EdgeConfig, store: ModelStore) -> Stored | None:
+    try:
+        return would_run(cfg.model.name, store)
+    except ModelError:
+        return None  # it names what is not there
 
 
 def _mismatch(manifest: Manifest, stored: Stored) -> str:

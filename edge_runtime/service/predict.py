@@ -25,6 +25,7 @@ from edge_runtime.inference.probe import probe
 from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.store import open_bundle
+from edge_runtime.service.model_choice import station_bundle
 from edge_runtime.service.wiring import open_store, policy
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Predictor:
     def __init__(self, cfg: EdgeConfig, reference: str = "") -> None:
         wanted = reference or cfg.model.name
         try:
-            bundle = open_bundle(wanted, open_store(cfg))
+            store = open_store(cfg)
+            bundle = open_bundle(reference, store) if reference else station_bundle(wanted, store)
             if "/" in wanted:
                 _vouch(bundle, cfg.model)
             with native_noise_hidden():

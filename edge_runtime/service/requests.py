@@ -14,7 +14,9 @@ from edge_runtime.core.errors import DeviceError, UsageError
 from edge_runtime.core.messages import Command
 from edge_runtime.decision.dialog import Act
 from edge_runtime.lines.voice_line import VoiceLine
+from edge_runtime.modelstore.slots_file import Held
 from edge_runtime.service.control import Handler
+from edge_runtime.service.model_switch import Request
 from edge_runtime.service.wiring import Box
 
 log = logging.getLogger(__name__)
@@ -38,12 +40,20 @@ def box_requests(box: Box) -> Mapping[str, Handler]:
 
 
 def _model(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
+    """`promote` names the very bundle it means: what is candidate may be another by the time it is heard."""
     verb = _word(words, "verb")
-    if verb not in ("promote", "rollback"):
+    name = _word(words, "name", box.bundle.manifest.name)
+    by, why = _word(words, "by", "cli"), _word(words, "why", "")
+    if verb == "promote":
+        request = Request("promote", name, Held(_word(words, "version"), _word(words, "digest")), by, why)
+    elif verb == "rollback":
+        version = _word(words, "version", "")
+        request = Request("rollback", name, Held(version, _word(words, "digest")) if version else None, by, why)
+    else:
         raise UsageError(f"verb {verb!r} is none of promote, rollback")
     before = box.model_label
-    now = box.switch_model(verb)
-    log.warning("model.%s before=%s now=%s by=%s", verb, before, now, _word(words, "by", "cli"))
+    now = box.switch_model(request)
+    log.warning("model.%s before=%s now=%s by=%s why=%s", verb, before, now, by, why)
     return {"before": before, "now": now}
 
 

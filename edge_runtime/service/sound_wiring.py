@@ -12,6 +12,7 @@ from edge_runtime.core.errors import ConfigError
 from edge_runtime.lines.sound_line import SoundLine, SoundTap
 from edge_runtime.lines.sound_model import open_sound_model
 from edge_runtime.modelstore.store import ModelStore
+from edge_runtime.service.model_choice import ear_bundle
 
 
 def open_shared_microphone(cfg: EdgeConfig, clock: Clock) -> SharedMicrophone | None:
@@ -37,7 +38,7 @@ def open_sound(
         return None  # told as the voice's trouble
     return SoundLine(
         microphone=microphone.view(),
-        open_model=lambda: open_sound_model(store.resolve(cfg.sound.model), cfg.model),
+        open_model=lambda: open_sound_model(ear_bundle(cfg.sound.model, store), cfg.model),
         cfg=cfg.sound,
         taps=taps,
         clock=clock,

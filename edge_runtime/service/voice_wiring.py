@@ -34,6 +34,7 @@ from edge_runtime.lines.wake_word import StreamingKeyword, open_micro_wake_word
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.clips import ClipShelf
 from edge_runtime.recording.retention import Retention
+from edge_runtime.service.model_choice import ear_bundle
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def _open(
 ) -> Voice:
     voice = cfg.voice
     missing: list[str] = []
-    model = open_keyword_model(store.resolve(voice.model), cfg.model)
+    model = open_keyword_model(ear_bundle(voice.model, store), cfg.model)
     cutter = VoiceActivity(cutting(cfg.microphone, model.spec))
     times = DialogTimes(*(round(seconds * SECOND) for seconds in (voice.window_s, voice.cancel_s, voice.show_s)))
     shelf = ClipShelf(state, voice.keep_days_audio, retention) if voice.keep_audio else None

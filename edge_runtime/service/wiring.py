@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,26 @@ from edge_runtime.core.config import Automation, DecisionConfig, EdgeConfig
 from edge_runtime.core.config_file import Loaded
 from edge_runtime.core.errors import DeviceError, EdgeError, ModelError, StorageError
 from edge_runtime.core.manifest import Thresholds
-from edge_runtime.core.messages import PartKey
+from edge_runtime.core.messages import Event, PartKey
 from edge_runtime.core.paths import state_dir
 from edge_runtime.decision.policy import Policy
-from edge_runtime.flow.components import Component, Health
+from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.inference.bad_days import BadDay
 from edge_runtime.inference.engine import pick_runtime
-from edge_runtime.lines.golden import check_golden
 from edge_runtime.lines.sound_line import SoundLine
 from edge_runtime.lines.vision_line import VisionLine
-from edge_runtime.lines.vision_model import open_vision_model
+from edge_runtime.lines.vision_model import VisionModel, open_vision_model
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.slots import Slots
+from edge_runtime.modelstore.slots_file import Change
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.labels import labels
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
+from edge_runtime.service.model_choice import Chooser, Chosen
+from edge_runtime.service.model_switch import Request, switch
 from edge_runtime.service.operator_desk import OperatorDesk
 from edge_runtime.service.sim_line import SimLine
 from edge_runtime.service.sound_wiring import open_shared_microphone, open_sound, sound_rule
@@ -44,6 +46,7 @@ from edge_runtime.service.voice_wiring import NoVoice, Voice, open_voice
 log = logging.getLogger(__name__)
 
 JOURNAL = "journal.db"
+FLUSH_S = 2.0  # for a change of model to be on the disk; where the disk refuses it is told again at the next start
 
 
 @dataclass
@@ -59,8 +62,14 @@ class Box:
     desk: OperatorDesk
     voice: Voice | NoVoice | None
     sound: SoundLine | None
+    store: ModelStore
+    chooser: Chooser
+    chosen: Chosen
+    clock: Clock
+    _told_at: tuple[int, int] | None = None
     _started: list[Component] = field(default_factory=list)
     _switching: threading.Lock = field(default_factory=threading.Lock)
+    _telling: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def model_label(self) -> str:
@@ -70,40 +79,55 @@ class Box:
     def controller_detail(self) -> str:
         return self.line.rejecter.health().detail
 
-    def switch_model(self, verb: str) -> str:
-        """`promote` the candidate or `rollback` to the previous version, without losing a part; what runs now.
+    def switch_model(self, request: Request) -> str:
+        """Another version of the running model comes to work, without losing a part; see service/model_switch.py.
 
-        The new model is loaded, checked and warmed beside the running one; when that fails nothing has changed. Only
-        then is the choice written down, so that a restart finds what was proven. Raises EdgeError.
+        What runs now. Raises EdgeError: what ran before runs on.
         """
         if not self._switching.acquire(blocking=False):
             raise ModelError("another switch of the model is under way; ask again when it is done")
         try:
-            return self._switch_model(verb)
+            if request.name != self.bundle.manifest.name:
+                raise ModelError(
+                    f"{self.bundle.label} is at work, not {request.name}; a model of another name comes to work by "
+                    "model.name in the station file and a restart"
+                )
+            switch(self.cfg, self.store, request, self.chosen.held, self._take_over)
+            self.chosen = Chosen(self.bundle)
         finally:
             self._switching.release()
-
-    def _switch_model(self, verb: str) -> str:
-        name, running = self.bundle.manifest.name, self.bundle.manifest.version
-        store = open_store(self.cfg)
-        slots = Slots(store)
-        slot = slots.of(name)
-        version = slot.candidate if verb == "promote" else slot.previous
-        if version is not None and version != running:
-            bundle = store.resolve(f"{name}@{version}")
-            self._swap(bundle)
-        (slots.promote if verb == "promote" else slots.rollback)(name, running)
+            self.tell_changes()
         return self.bundle.label
 
-    def _swap(self, bundle: Bundle) -> None:
+    def _take_over(self, bundle: Bundle, commit: Callable[[], None]) -> None:
         cfg = self.cfg
         self.journal.learn_model(bundle.label, bundle.digest)
-        tested = check_golden(bundle, cfg.model)
-        if tested.problem:
-            raise ModelError(f"{bundle.label} fails its own test and stays out: {tested.problem}")
         thresholds = policy(cfg.decision, bundle.manifest.thresholds)
-        self.line.swap_model(lambda: open_vision_model(bundle, cfg.model), thresholds, bundle.label)
+        self.line.swap_model(lambda: open_model(bundle, cfg), thresholds, bundle.label, commit)
         self.bundle = bundle
+
+    def give_way(self, err: EdgeError) -> bool:
+        """The model could not be loaded: the next start takes the one before it. False where there is none."""
+        return self.chooser.give_way(self.chosen, str(err)) is not None
+
+    def tell_changes(self) -> None:
+        """Journal what was changed in the slots by whomever, each change once. Cheap while nothing was."""
+        with self._telling:
+            self._tell_changes(Slots(self.store))
+
+    def _tell_changes(self, slots: Slots) -> None:
+        if (there := slots.changed_at()) == self._told_at:
+            return
+        try:
+            untold = slots.untold()
+            for change in untold:
+                self.line.on_event(Event(f"model.{change.verb}", self.clock(), change_detail(change)))
+            if untold and self.journal.flush(FLUSH_S):
+                slots.told(untold[-1].number)
+                there = slots.changed_at()
+        except StorageError as err:
+            log.error("model.slots %s", err)
+        self._told_at = there
 
     @property
     def run_id(self) -> int | None:
@@ -114,7 +138,9 @@ class Box:
         for component in sinks:
             component.start()
             self._started.append(component)
+        self.tell_changes()
         self.line.start()
+        self.chooser.loaded(self.chosen)
         for ear in self._ears():
             try:
                 ear.start()
@@ -149,7 +175,14 @@ class Box:
         if self.evidence:
             recording["evidence"] = self.evidence.health()
         ears = {ear.name: ear.health() for ear in self._ears()}
-        return {**self.line.healths(), **ears, **recording}
+        return {**self.line.healths(), "model": self._model_health(), **ears, **recording}
+
+    def _model_health(self) -> Health:
+        """The line's own word, and where that is good, whether this is the model that was chosen."""
+        health = self.line.healths()["model"]
+        if self.chosen.fault and health.state is State.OK:
+            return Health(State.DEGRADED, self.chosen.fault, health.progress_ns)
+        return health
 
     def reports(self) -> Mapping[str, Any]:
         recording = {"journal": dict(self.journal.report())}
@@ -186,7 +219,9 @@ def _open_sim(cfg: EdgeConfig, parts: int | None) -> SimLine | None:
 def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box:
     cfg = loaded.config
     store = open_store(cfg)
-    bundle = _chosen(cfg, store)
+    chooser = Chooser(cfg, store, state / JOURNAL)
+    chosen = chooser.choose()
+    bundle = chosen.bundle
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
     evidence = _evidence(cfg, state, journal, clock) if cfg.recording.evidence else None
     world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
@@ -199,7 +234,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     line = VisionLine(
         camera=open_camera(cfg.camera, world, clock),
         camera_cfg=cfg.camera,
-        open_model=lambda: bad_day.over(open_vision_model(bundle, cfg.model)),
+        open_model=lambda: bad_day.over(open_model(bundle, cfg)),
         model_label=bundle.label,
         policy=policy(cfg.decision, bundle.manifest.thresholds),
         decision_cfg=cfg.decision,
@@ -229,7 +264,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         microphone=microphone,
         retention=journal.retention,
     )
-    return Box(cfg, line, journal, evidence, sim, bundle, desk, voice, sound)
+    return Box(cfg, line, journal, evidence, sim, bundle, desk, voice, sound, store, chooser, chosen, clock)
 
 
 def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> Evidence:
@@ -243,14 +278,21 @@ def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> E
     )
 
 
-def _chosen(cfg: EdgeConfig, store: ModelStore) -> Bundle:
-    """The version that the slots name. Slots in trouble are no reason to stand still: the newest runs, and is told."""
+def open_model(bundle: Bundle, cfg: EdgeConfig) -> VisionModel:
+    """The model of a line. Whatever a runtime throws at it is the model's fault: ModelError."""
     try:
-        return store.resolve(Slots(store).reference(cfg.model.name))
-    except EdgeError as err:
-        bundle = store.resolve(cfg.model.name)
-        log.error("model.slots %s; %s runs", err, bundle.label)
-        return bundle
+        return open_vision_model(bundle, cfg.model)
+    except EdgeError:
+        raise
+    except Exception as err:
+        raise ModelError(f"{bundle.label} cannot be loaded: {type(err).__name__}: {err}") from err
+
+
+def change_detail(change: Change) -> dict[str, Any]:
+    """What the event of a change says."""
+    detail = asdict(change)
+    del detail["number"], detail["verb"]
+    return detail
 
 
 def _controller_port(cfg: EdgeConfig, sim: SimLine | None) -> str:

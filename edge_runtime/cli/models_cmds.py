@@ -85,6 +85,8 @@ def verify(session: Session, reference: str, as_json: bool) -> None:
         golden_text = "no golden pictures"
         if golden.get("pictures"):
             golden_text = f"{golden['pictures']} golden pictures differ by at most {golden['worst']:.4f}"
+        if golden.get("remark"):
+            golden_text += f" ({golden['remark']})"
         good = f"{row.get('files')} files, {golden_text}, loads on {golden.get('runtime')}"
         click.echo(f"{word} {row['model'] or row['folder']}  {good if row['ok'] else row['problem']}")
     if not rows:

@@ -38,6 +38,11 @@ _PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}  # fastest 
 _MODULES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
 MAX_MODEL_BYTES = 512 << 20
 _FLATBUFFER_MARK = slice(4, 8)
+_CARRIERS = {  # operators that change where values stand or how they are stored, not what they say
+    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "QUANTIZE", "DEQUANTIZE", "CAST", "CONCATENATION", "PACK",
+    "SLICE", "STRIDED_SLICE", "PAD", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH",
+}  # fmt: skip
+MOST_CARRIERS = 16  # one behind the other, at the end of a graph
 _OTHER_FILES = {
     b"PK": "a zip archive (a Keras or PyTorch file?)",
     b"\x89HDF": "an HDF5 file (a Keras model?)",
@@ -167,13 +172,38 @@ class Engine:
 
         Empty where the runtime does not tell.
         """
+        return tuple(str(operator["op_name"]) for operator in self._operators())
+
+    def output_operators(self) -> tuple[str, ...]:
+        """Name of the operator that computes each output, behind those that only carry values on.
+
+        Empty where the runtime does not tell; shorter where an output is a constant or an input.
+        """
+        makers = {
+            int(output): operator
+            for operator in self._operators()
+            if operator["op_name"] != "DELEGATE"
+            for output in operator["outputs"]
+        }
+        found = []
+        for output in self._output_ids:
+            operator = makers.get(output)
+            for _ in range(MOST_CARRIERS):
+                if operator is None or operator["op_name"] not in _CARRIERS:
+                    break
+                operator = makers.get(int(operator["inputs"][0]))
+            if operator is not None:
+                found.append(str(operator["op_name"]))
+        return tuple(found)
+
+    def _operators(self) -> list[dict[str, Any]]:
         details = getattr(self._interpreter, "_get_ops_details", None)  # the only way to see delegation from Python
         if details is None:
-            return ()
+            return []
         try:
-            return tuple(str(operator["op_name"]) for operator in details())
+            return list(details())
         except (KeyError, ValueError, RuntimeError, IndexError):
-            return ()
+            return []
 
     def signatures(self) -> tuple[str, ...]:
         """Names of the model's signatures; older models have none."""

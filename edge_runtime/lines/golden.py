@@ -42,6 +42,9 @@ class GoldenReport:
     worst: float  # largest difference from the expected numbers, 0..1
     runtime: str  # what it ran on here
     problem: str = ""
+    accepted: int = 0  # of them by the bundle's own thresholds, and rejected
+    rejected: int = 0
+    remark: str = ""  # what they do not prove
 
 
 def add_golden(bundle: Bundle, pictures: Mapping[str, NDArray[np.uint8]]) -> Bundle:
@@ -71,6 +74,9 @@ def ask_golden(bundle: Bundle, names: list[str], cfg: ModelConfig | None = None)
     else:
         model = open_vision_model(bundle, cfg)
         runtime = model.engine.runtime.label
+        if not names:  # nothing real to ask: a picture of nothing must at least get an answer that is a score
+            for picture in model.test_pictures():
+                model(picture)
         said = {}
         for name in names:
             prediction = model(_picture(bundle, name))
@@ -104,7 +110,29 @@ def check_golden(bundle: Bundle, cfg: ModelConfig | None = None, limits: Limits 
             f"{runtime} differs by {worst:.3f} on {at} from the numbers of {bundle.manifest.runtime or 'its maker'} "
             f"(allowed {bundle.manifest.golden_tolerance:g}); rebuild the bundle or use that runtime"
         )
-    return GoldenReport(len(expected), worst, runtime, problem)
+    accepted, rejected = _judged(bundle, said)
+    return GoldenReport(len(expected), worst, runtime, problem, accepted, rejected, _remark(bundle, accepted, rejected))
+
+
+def _judged(bundle: Bundle, said: Mapping[str, Numbers]) -> tuple[int, int]:
+    """How many the bundle's thresholds accept and reject; nobody judges parts by words or by bare features."""
+    if not _judges_parts(bundle):
+        return 0, 0
+    limits = bundle.manifest.thresholds
+    scores = [numbers["score"] for numbers in said.values() if "score" in numbers]
+    return sum(score < limits.accept_below for score in scores), sum(score >= limits.reject_at for score in scores)
+
+
+def _remark(bundle: Bundle, accepted: int, rejected: int) -> str:
+    """A model that says the same to everything passes a golden test of good parts alone."""
+    if not _judges_parts(bundle) or (accepted and rejected):
+        return ""
+    missing = [word for word, count in (("accepts", accepted), ("rejects", rejected)) if not count]
+    return f"none that it {' or '.join(missing)}: not proven that it tells good from bad"
+
+
+def _judges_parts(bundle: Bundle) -> bool:
+    return bundle.manifest.kind in (*PICTURE_KINDS, Kind.SOUND_ANOMALY)
 
 
 def answer_child(request: Mapping[str, object]) -> dict[str, object]:

@@ -37,6 +37,7 @@ from edge_runtime.features.speech_clip import (
     speech_span,
 )
 from edge_runtime.inference.decoders import Values
+from edge_runtime.inference.double_activation import refuse_double_activation, refuse_shares
 from edge_runtime.inference.engine import Engine
 from edge_runtime.inference.tensors import Tensor, check_scales
 from edge_runtime.modelstore.bundle import Bundle
@@ -83,6 +84,7 @@ def open_keyword_model(bundle: Bundle, cfg: ModelConfig | None = None) -> Keywor
         raise ModelError(f"{bundle.label} is of kind {bundle.manifest.kind}, it does not listen for words")
     try:
         model = KeywordModel(bundle, cfg)
+        refuse_shares(model.raw_of_noise(), "softmax")
     except ModelError as err:
         raise ModelError(f"{bundle.label}: {err}") from err
     for _ in range(cfg.warm_up):
@@ -179,6 +181,14 @@ class KeywordModel:
         logits[self._index[OTHER]] += np.float32(self._other_shift)
         weights = np.exp(logits - logits.max())
         return np.asarray(weights / weights.sum(), np.float32)
+
+    def raw_of_noise(self) -> list[F32]:
+        """What the network itself says about silence, noise and a tone, to see whether these are logits."""
+        count, draw = self.spec.rate_hz, np.random.default_rng(0)
+        tone = np.sin(np.arange(count) * (2 * np.pi * 700 / self.spec.rate_hz)).astype(np.float32)
+        sounds = [np.zeros(count, np.float32), draw.normal(0, 0.1, count).astype(np.float32), 0.5 * tone]
+        asked = [self._input.quantise(self.features(sound).reshape(self._input.shape)) for sound in sounds]
+        return [self._logits(self._engine.invoke(tensor)[0]) for tensor in asked]
 
     def _word_at(self, sound: F32, first: int, last: int, allowed: Sequence[int]) -> HeardWord:
         """The likeliest allowed word between two frames, against the other allowed ones and what is no word."""
@@ -337,4 +347,5 @@ def _check(engine: Engine, spec: OutputSpec) -> tuple[Tensor, Values]:
         raise ModelError(f"output.labels lacks {OTHER!r}: it could not say that a word is unknown")
     if spec.activation != "softmax":
         raise ModelError(f"output.activation is {spec.activation!r}; scores of words are the softmax of logits")
+    refuse_double_activation(engine, spec.activation)
     return engine.inputs[0], Values(engine.outputs[0], "none")

@@ -19,6 +19,7 @@ from edge_runtime.core.manifest import InputSpec, Kind, OutputSpec
 from edge_runtime.core.messages import Prediction, Region
 from edge_runtime.features.image import Geometry, Prepare
 from edge_runtime.inference.decoders import WHOLE, Box, Decoder, Finding, Outputs, as_score, make_decoder
+from edge_runtime.inference.double_activation import refuse_double_activation, refuse_shares
 from edge_runtime.inference.engine import Engine
 from edge_runtime.inference.heatmap import find_regions, without_padding
 from edge_runtime.inference.tensors import Tensor, check_scales
@@ -40,6 +41,7 @@ def open_vision_model(bundle: Bundle, cfg: ModelConfig | None = None) -> VisionM
     engine = open_engine(bundle, cfg)
     try:
         model = VisionModel(bundle, engine)
+        model.refuse_second_activation()
     except ModelError as err:
         raise ModelError(f"{bundle.label}: {err}") from err
     engine.warm_up(cfg.warm_up)
@@ -98,6 +100,31 @@ class VisionModel:
             heat=heat,
             timings_ms={"prepare": (t1 - t0) / 1e6, "invoke": (t2 - t1) / 1e6, "decode": (t3 - t2) / 1e6},
         )
+
+    def refuse_second_activation(self) -> None:
+        """Raise ModelError when the network does already what `output.activation` asks for; four invokes."""
+        spec, kind = self.bundle.manifest.output, self.bundle.manifest.kind
+        if spec is None or spec.activation == "none" or kind not in (Kind.CLASSIFICATION, Kind.HEATMAP):
+            return
+        refuse_double_activation(self.engine, spec.activation)
+        raw = []
+        for picture in self.test_pictures():
+            outputs = self.engine.invoke(self.prepare(picture)[0])
+            raw += [tensor.dequantise(output) for tensor, output in zip(self.engine.outputs, outputs, strict=True)]
+        refuse_shares(raw, spec.activation)
+
+    def test_pictures(self) -> list[NDArray[np.uint8]]:
+        """Pictures as different as can be: black, white, two kinds of noise."""
+        shape = (self.prepare.spec.height, self.prepare.spec.width, 3)
+        draw = np.random.default_rng(0)
+        coarse = draw.integers(0, 256, (8, 8, 3), np.uint8)
+        rows, columns = np.arange(shape[0]) * 8 // shape[0], np.arange(shape[1]) * 8 // shape[1]
+        return [
+            np.zeros(shape, np.uint8),
+            np.full(shape, 255, np.uint8),
+            draw.integers(0, 256, shape, np.uint8),
+            np.ascontiguousarray(coarse[rows][:, columns]),
+        ]
 
     def _heat_on_frame(self, heat: NDArray[np.float32] | None, geometry: Geometry) -> NDArray[np.float32] | None:
         if heat is None:

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.core.errors import ModelError
+from edge_runtime.core.strict_json import parse_json
 
 Floats = NDArray[np.float32]
 FeatureMaps = tuple[NDArray[Any], ...]  # (rows, columns, channels) each, real values, any float type
@@ -234,7 +235,7 @@ def _check_size(path: Path) -> None:
 
 
 def _from_arrays(cls: type[AnomalyModel], arrays: Mapping[str, NDArray[Any]]) -> AnomalyModel:
-    about = json.loads(str(arrays["about"]))
+    about = parse_json(str(arrays["about"]))
     if about["schema"] != SCHEMA:
         raise ModelError(f"written by another version (schema {about['schema']}, this one reads {SCHEMA}); teach again")
     if not 1 <= len(about["views"]) <= MOST_VIEWS:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.core.errors import ModelError
+from edge_runtime.core.strict_json import parse_json
 from edge_runtime.inference.anomaly import Limit
 from edge_runtime.inference.mahalanobis import distances, hottest_number, window_means
 
@@ -175,7 +176,7 @@ def in_spreads(rows: F32, mean: F32, spread: F32) -> F32:
 
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> SoundMemory:
-    about = json.loads(str(arrays["about"]))
+    about = parse_json(str(arrays["about"]))
     if about["schema"] != SCHEMA:
         raise ModelError(f"written by another version (schema {about['schema']}, this one reads {SCHEMA}); learn again")
     mean, spread = _vector(arrays, "mean", np.float32), _vector(arrays, "spread", np.float32)

@@ -21,6 +21,7 @@ from edge_runtime.core.config import ModelConfig
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import Kind
 from edge_runtime.core.picture import PictureError, decode_picture
+from edge_runtime.core.strict_json import parse_json
 from edge_runtime.inference.sandbox import Child, Limits
 from edge_runtime.lines.sound_golden import ask_golden_sound
 from edge_runtime.lines.vision_model import PICTURE_KINDS, FeatureModel, open_engine, open_vision_model
@@ -147,13 +148,12 @@ def _expected(bundle: Bundle) -> dict[str, Numbers]:
     if EXPECTED not in bundle.manifest.files:
         return {}
     try:
-        expected: dict[str, Numbers] = json.loads((bundle.folder / EXPECTED).read_text(encoding="utf-8"))
+        expected: dict[str, Numbers] = parse_json((bundle.folder / EXPECTED).read_text(encoding="utf-8"))
         for name, numbers in expected.items():
             if f"{FOLDER}/{name}" not in bundle.manifest.files:
                 raise ModelError(f"{bundle.label}: {EXPECTED} names {name!r}, which the bundle does not have")
-            for key, value in numbers.items():
-                if not math.isfinite(float(value)):  # JSON of Python knows NaN, and no difference to it is too large
-                    raise ModelError(f"{bundle.label}: {EXPECTED} has {value} for {key} of {name}, no number")
+            for value in numbers.values():
+                float(value)
     except (ValueError, AttributeError, TypeError) as err:
         raise ModelError(f"{bundle.label}: {EXPECTED} cannot be read ({err})") from err
     return expected

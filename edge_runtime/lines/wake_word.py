@@ -8,7 +8,6 @@ The models that `pymicro-wakeword` ships work as they are, and so does a bundle 
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from edge_runtime.core.config import ModelConfig
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import Kind
 from edge_runtime.core.messages import AudioChunk
+from edge_runtime.core.strict_json import parse_json
 from edge_runtime.features.micro_frontend import FEATURES, RATE_HZ, MicroFrontEnd
 from edge_runtime.inference.engine import Engine
 from edge_runtime.modelstore.bundle import MODEL, Bundle
@@ -133,7 +133,7 @@ def open_micro_wake_word(
     """
     settings, cfg = Path(settings), cfg or ModelConfig()
     try:
-        table = json.loads(settings.read_text(encoding="utf-8"))
+        table = parse_json(settings.read_text(encoding="utf-8"))
         micro = table["micro"]
         word, model = str(table["wake_word"]), str(table["model"])
         cutoff, mean_of = float(micro["probability_cutoff"]), int(micro["sliding_window_size"])

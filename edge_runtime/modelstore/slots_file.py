@@ -22,6 +22,7 @@ from typing import Any
 
 from edge_runtime.core.custody import custody_of
 from edge_runtime.core.errors import StorageError
+from edge_runtime.core.strict_json import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class SlotsFile:
     def read(self) -> Table:
         """Raises StorageError when the file is there and cannot be read or understood."""
         try:
-            return _table(json.loads(self.path.read_text("utf-8")))
+            return _table(parse_json(self.path.read_text("utf-8")))
         except FileNotFoundError:
             return Table()
         except PermissionError as err:

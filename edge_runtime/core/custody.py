@@ -7,6 +7,7 @@ of the folder they lie in, and modes follow that folder's and not the umask.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -36,8 +37,13 @@ class Custody:
             self.take(one)
 
     def take(self, path: Path) -> None:
-        """Give one file or folder its owner and mode. A link is left alone. Raises OSError."""
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        """Give one file or folder its owner and mode. A link, and what is gone, is left alone. Raises OSError."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as err:
+            if err.errno in (errno.ELOOP, errno.ENOENT):
+                return
+            raise
         try:
             self.take_open(fd)
         finally:
@@ -53,6 +59,11 @@ class Custody:
         mode = self.folder_mode if stat.S_ISDIR(is_at.st_mode) else self.file_mode
         if stat.S_IMODE(is_at.st_mode) & 0o777 != mode:
             os.fchmod(fd, mode | (is_at.st_mode & stat.S_ISGID))
+
+    def mend(self, folder: Path) -> None:
+        """As root: everything in a folder goes to its owner, also what an earlier root left behind. Raises OSError."""
+        if self.uid is not None:
+            self.take_tree(folder)
 
     def take_tree(self, folder: Path) -> None:
         """The same for a folder and everything in it."""

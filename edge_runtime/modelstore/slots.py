@@ -45,7 +45,6 @@ class Slots:
     def stage(self, reference: str, by: str = "", why: str = "") -> Slot:
         """Put an installed bundle into `candidate`. Its digests are compared first."""
         bundle = self._store.resolve(reference)
-        self._store.hand_over(bundle.manifest.name)
         held = held_of(bundle)
         return self.change(bundle.manifest.name, "staged", lambda slot: replace(slot, candidate=held), by, why)
 

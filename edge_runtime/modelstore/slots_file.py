@@ -129,8 +129,7 @@ class SlotsFile:
         try:
             custody = custody_of(self._folder)
             custody.make_folder(self._folder)
-            if custody.uid is not None and self._folder.stat().st_uid != custody.uid:
-                custody.take_tree(self._folder)  # an earlier root's mistake: the service could read none of it
+            custody.mend(self._folder)
             lock = os.open(self._folder / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as err:
             raise self._cannot_write(err) from err

@@ -159,23 +159,13 @@ class ModelStore:
             partial.rename(target)
             _flush_folder(target.parent)
             _flush_folder(self.own)
+            custody.mend(self.own)
         except OSError as err:
             raise StorageError(f"cannot install into {self.own}: {err.strerror or err}") from err
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        self.hand_over(bundle.manifest.name)
         log.info("model installed model=%s digest=%s folder=%s", bundle.label, bundle.digest[:12], target)
         return load_bundle(target)
-
-    def hand_over(self, name: str) -> None:
-        """Give what root wrote under this name, now or before, to whom the store belongs. Raises StorageError."""
-        try:
-            custody = custody_of(self.own)
-            if custody.uid is not None and (self.own / name).is_dir():
-                custody.take(self.own)
-                custody.take_tree(self.own / name)
-        except OSError as err:
-            raise StorageError(f"cannot mend the owner of {self.own / name}: {err.strerror or err}") from err
 
     def remove(self, reference: str) -> Path:
         """Delete a bundle from the box's own folder."""

@@ -137,6 +137,7 @@ def teach(session: Session, folder: Path, name: str, over_reject: float, as_json
     for key, value in about.items():
         click.echo(f"{key:<16} {_shortened(value)}")
     click.echo(f"\nnow: edge-runtime predict FILE... --model {name}", err=True)
+    click.echo(f'to let it judge parts: set model.name = "{report.model}" and start again', err=True)
 
 
 @models.command()
@@ -148,6 +149,7 @@ def install(session: Session, source: Path, as_json: bool) -> None:
     bundle = _store(session).install(source)
     about = {"model": bundle.label, "digest": bundle.digest, "folder": str(bundle.folder)}
     click.echo(json.dumps(about, indent=1) if as_json else f"installed {bundle.label} in {bundle.folder}")
+    click.echo(f"it runs after: edge-runtime models stage {bundle.label} && edge-runtime models promote", err=True)
 
 
 @models.command()

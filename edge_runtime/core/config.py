@@ -170,7 +170,7 @@ class ControllerConfig(Section):
 
 
 class ModelConfig(Section):
-    name: Text = Field("scratch", description="bundle in the model store, as NAME or NAME@VERSION")
+    name: Text = Field("scratch", description="bundle that judges: NAME is its promoted version; or NAME@VERSION")
     store: Text = Field(
         "", description="folder of installed bundles; empty: models/ of the state folder, then the shipped ones"
     )

@@ -14,7 +14,6 @@ the newest or the shipped one instead: a model that nobody chose must not judge 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 from edge_runtime.core.config import EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.inference.engine import pick_runtime
+from edge_runtime.inference.sandbox import Limits
 from edge_runtime.lines.golden import check_golden
 from edge_runtime.modelstore.bundle import MANIFEST, Bundle, file_digest, load_bundle
 from edge_runtime.modelstore.slots import Edit, Slots, Verb, held_of
@@ -32,6 +32,7 @@ from edge_runtime.recording.wall_clock import machine_boot
 
 log = logging.getLogger(__name__)
 
+START_LIMITS = Limits(cpu_s=20, timeout_s=20.0)  # of a golden test at a start: systemd waits 60 s, and two may run
 DEATHS = (
     2  # starts in one boot that ended with the process while the model was loaded: the third takes the previous one
 )
@@ -90,7 +91,7 @@ class Chooser:
     def loaded(self, chosen: Chosen) -> None:
         """The model is loaded and warm: this start was none of those that end the process."""
         if chosen.is_counted:
-            self._try(lambda: self._slots.amend(self._name, lambda slot: replace(slot, starts=0)))
+            self._keep(lambda slot: replace(slot, starts=0))
 
     # -- what is wanted -----------------------------------------------------------------------------------------------
 
@@ -178,19 +179,16 @@ class Chooser:
         died = slot.starts if slot.boot == boot else 0  # a power cut is not the model's fault
         if died >= DEATHS and slot.previous:
             raise ModelError(f"{self._name}@{held.version} ended the process {died} times while it was loaded")
+        is_counted = slot.previous is not None
+        if is_counted:
+            self._keep(lambda now: replace(now, starts=died + 1, boot=boot))
         bundle = self._store.open_exactly(self._name, held.version, held.digest)
         proof = "" if self._store.is_shipped(bundle) else proof_of(bundle, self._cfg)  # the product was tested with it
         if proof not in ("", slot.proven):
-            refuse_untested(bundle, self._cfg)
-        is_counted = slot.previous is not None
-        starts = died + 1 if is_counted else 0
-        if (slot.proven, slot.starts, slot.active) != (proof, starts, held_of(bundle)):
-            noted = held_of(bundle)
-            self._try(
-                lambda: self._slots.amend(
-                    self._name, lambda slot: replace(slot, active=noted, proven=proof, starts=starts, boot=boot)
-                )
-            )
+            refuse_untested(bundle, self._cfg, START_LIMITS)
+        noted = held_of(bundle)
+        if (slot.proven, slot.active) != (proof, noted):
+            self._keep(lambda now: replace(now, active=noted, proven=proof))
         return Chosen(bundle, slot.fault, is_counted)
 
     def _fall_back(self, slot: Slot, why: str) -> Slot:
@@ -209,7 +207,7 @@ class Chooser:
 
     def _is_there(self, held: Held) -> bool:
         with suppress(ModelError):
-            self._store.open_exactly(self._name, held.version, held.digest)
+            self._store.find_exactly(self._name, held.version, held.digest)
             return True
         return False
 
@@ -222,10 +220,9 @@ class Chooser:
             after = edit(slot)
             return replace(after, fault="; ".join(filter(None, [after.fault, f"not noted: {err}"])))
 
-    @staticmethod
-    def _try(write: Callable[[], object]) -> None:
+    def _keep(self, edit: Edit) -> None:
         try:
-            write()
+            self._slots.amend(self._name, edit)
         except StorageError as err:  # a start is not refused for what only the next start needs
             log.error("model.slots %s", err)
 
@@ -274,9 +271,9 @@ def proof_of(bundle: Bundle, cfg: ModelConfig) -> str:
     return f"{bundle.digest} {pick_runtime(cfg.runtime).label}"
 
 
-def refuse_untested(bundle: Bundle, cfg: ModelConfig) -> None:
+def refuse_untested(bundle: Bundle, cfg: ModelConfig, limits: Limits | None = None) -> None:
     """Load it in a child process and ask its golden pictures. Raises ModelError when it does not say the same."""
-    problem = check_golden(bundle, cfg).problem
+    problem = check_golden(bundle, cfg, limits).problem
     if problem:
         raise ModelError(f"{bundle.label} fails its own test and stays out: {problem}")
 

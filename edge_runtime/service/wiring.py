@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ class Box:
                     "model.name in the station file and a restart"
                 )
             switch(self.cfg, self.store, request, self.chosen.held, self._take_over)
-            self.chosen = Chosen(self.bundle)
+        except BaseException:
+            self._tell_if_apart()
+            raise
         finally:
             self._switching.release()
             self.tell_changes()
@@ -104,7 +107,15 @@ class Box:
         self.journal.learn_model(bundle.label, bundle.digest)
         thresholds = policy(cfg.decision, bundle.manifest.thresholds)
         self.line.swap_model(lambda: open_model(bundle, cfg), thresholds, bundle.label, commit)
-        self.bundle = bundle
+        self.bundle, self.chosen = bundle, Chosen(bundle)
+
+    def _tell_if_apart(self) -> None:
+        """A choice that could not be taken back is told until the next start, which runs what the slots say."""
+        with contextlib.suppress(StorageError):
+            active = Slots(self.store).of(self.bundle.manifest.name).active
+            if active and not active.is_same(self.chosen.held):
+                fault = f"{self.bundle.label} runs, the next start runs version {active.version}; restart the service"
+                self.chosen = replace(self.chosen, fault=fault)
 
     def give_way(self, err: EdgeError) -> bool:
         """The model could not be loaded: the next start takes the one before it. False where there is none."""

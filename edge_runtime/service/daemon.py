@@ -19,7 +19,7 @@ from edge_runtime.core.errors import DeviceError, ModelError, StorageError
 from edge_runtime.core.paths import socket_path, state_dir
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.stage_runner import NotReady
-from edge_runtime.service.control import ControlServer, is_answering
+from edge_runtime.service.control import ControlServer, SharedAnswer, is_answering
 from edge_runtime.service.notify import Notifier
 from edge_runtime.service.requests import box_requests
 from edge_runtime.service.snapshot import overall, snapshot, summary
@@ -62,7 +62,8 @@ class Daemon:
                 box = self._box = open_box(self._loaded, self._parts, self._clock)
                 control = ControlServer(
                     socket_path(self._loaded.config),
-                    {"status": lambda _: self._snapshot(), "stop": self._stop_asked, **box_requests(box)},
+                    {"stop": self._stop_asked, **box_requests(box)},
+                    {"status": SharedAnswer(lambda _: self._snapshot())},
                 )
                 try:
                     self._open_control(control)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import socket
 import threading
 
@@ -11,7 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.core.errors import DeviceError
-from edge_runtime.service.control import MAX_REQUEST, ControlServer, ask, is_answering
+from edge_runtime.service import control
+from edge_runtime.service.control import (
+    MAX_REQUEST,
+    SHARED_S,
+    ControlServer,
+    SharedAnswer,
+    ask,
+    is_answering,
+    listener,
+)
 from edge_runtime.service.notify import Notifier
 
 
@@ -131,3 +142,38 @@ def test_without_systemd_nothing_is_said(tmp_path):
     Notifier({}).ready("up")
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).alive("x")
     assert Notifier({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}).watchdog_s is None
+
+
+def test_all_who_ask_together_share_one_answer_and_a_change_is_seen_at_once(tmp_path):
+    made, now = [], [0.0]
+    shared = SharedAnswer(lambda _: made.append(0) or len(made), clock=lambda: now[0])
+    server = ControlServer(tmp_path / "c.sock", {"change": lambda _: "done"}, {"status": shared})
+    server.start()
+    try:
+        assert [ask(server.path, "status") for _ in range(5)] == [1] * 5
+        now[0] += SHARED_S
+        assert ask(server.path, "status") == 2
+        assert ask(server.path, "change") == "done"
+        assert ask(server.path, "status") == 3
+    finally:
+        server.stop()
+
+
+def test_a_client_that_sends_a_byte_now_and_then_loses_its_place(server, monkeypatch):
+    monkeypatch.setattr(control, "CLIENT_TIMEOUT_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.settimeout(10)
+        slow.connect(str(server.path))
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(10_000):
+                slow.send(b" ")
+                select.select([slow], [], [], 0.02)
+    assert ask(server.path, "echo", word=1) == 1
+
+
+def test_a_listener_is_known_by_its_process_and_a_socket_left_behind_is_none(server, tmp_path):
+    assert listener(server.path) == os.getpid()
+    assert listener(tmp_path / "none.sock") is None
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead.sock"))
+    assert listener(tmp_path / "dead.sock") is None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.cli.beside_line import ComputesBesideLine
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.progress import progress
 
@@ -20,7 +21,7 @@ def data() -> None:
     """The data loop: learn-sound."""
 
 
-@data.command("learn-sound")
+@data.command("learn-sound", cls=ComputesBesideLine)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--name", required=True, help="Name of the model to be made.")
 @click.option("--window-s", type=FiniteRange(2.0, 60.0), default=10.0, show_default=True,

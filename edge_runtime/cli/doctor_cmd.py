@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.cli.beside_line import ComputesBesideLine
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
 MARKS = {"ok": ("✔", "green"), "warn": ("▲", "yellow"), "fail": ("✖", "red")}
 
 
-@click.command()
+@click.command(cls=ComputesBesideLine)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document: list of {name, state, detail, fix}.")
 @click.pass_obj
 def doctor(session: Session, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.catalogue.spoken import near_line
+from edge_runtime.cli.beside_line import give_way
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.core.errors import DeviceError, UsageError
 
@@ -53,6 +54,8 @@ def _listen(session: Session, file: Path | None, seconds: float | None, as_json:
     from edge_runtime.core.clock import monotonic_ns
     from edge_runtime.service.listen import Heard, Listener, listen_config
 
+    if file is not None:
+        give_way(session)
     listener = Listener(listen_config(session.config, file), monotonic_ns)
     screen = _Screen(is_live=sys.stdout.isatty() and not as_json and file is None)
     try:

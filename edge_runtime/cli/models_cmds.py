@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from edge_runtime.cli.beside_line import ComputesBesideLine
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.progress import progress
 
@@ -68,7 +69,7 @@ def show(session: Session, name: str, as_json: bool) -> None:
         click.echo(f"\n{card.rstrip()}")
 
 
-@models.command()
+@models.command(cls=ComputesBesideLine)
 @click.argument("reference", metavar="[NAME|FOLDER]", default="")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
@@ -94,7 +95,7 @@ def verify(session: Session, reference: str, as_json: bool) -> None:
     raise SystemExit(0 if rows and all(row["ok"] for row in rows) else 1)
 
 
-@models.command()
+@models.command(cls=ComputesBesideLine)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1, 16), help="Inference threads; the station's unless given.")
 @click.option("--seconds", type=FiniteRange(0.0, 30.0), default=1.0, show_default=True, help="How long to time it.")
@@ -117,7 +118,7 @@ def probe(session: Session, file: Path, threads: int | None, seconds: float, as_
     raise SystemExit(0 if report["ok"] else 1)
 
 
-@models.command()
+@models.command(cls=ComputesBesideLine)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--name", required=True, help="Name of the model to be made.")
 @click.option("--over-reject", type=FiniteRange(0.0, 0.5), default=0.01, show_default=True,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.beside_line import ComputesBesideLine, LooksAtLine
 from edge_runtime.cli.parts_clock import boot_since, clock_notes
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
@@ -39,7 +40,7 @@ def parts() -> None:
 # -- list --------------------------------------------------------------------------------------------------------------
 
 
-@parts.command("list")
+@parts.command("list", cls=LooksAtLine)
 @click.option("--last", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many, newest last.")
 @click.option(
     "--verdict",
@@ -151,7 +152,7 @@ def parse_since(text: str, now_s: float | None = None) -> int:
 # -- show --------------------------------------------------------------------------------------------------------------
 
 
-@parts.command()
+@parts.command(cls=LooksAtLine)
 @click.argument("part", metavar="ID")
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the part into a .png or .jpg.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -241,7 +242,7 @@ def _draw(state: Path, row: PartRow, file: Path, has_picture: bool) -> None:
 # -- replay ------------------------------------------------------------------------------------------------------------
 
 
-@parts.command()
+@parts.command(cls=ComputesBesideLine)
 @click.option("--run", "run", default="latest", show_default=True, metavar="latest|N", help="Which run.")
 @click.option("--model", metavar="NAME[@VERSION]", help="Another model than the one that was in charge.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")

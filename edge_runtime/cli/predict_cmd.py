@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.beside_line import ComputesBesideLine
 from edge_runtime.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ PROGRESS_FROM = 10  # files; fewer are done before a bar is read
 _COLOURS = {"accept": "green", "reject": "red", "unsure": "yellow"}
 
 
-@click.command()
+@click.command(cls=ComputesBesideLine)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--model", "reference", default="", metavar="M", help="NAME, NAME@VERSION or a bundle folder.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.cli.beside_line import LooksAtLine
 from edge_runtime.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
 
-@click.command()
+@click.command(cls=LooksAtLine)
 @click.argument("text", nargs=-1)
 @click.option("--limit", type=click.IntRange(1, 100), default=5, show_default=True, help="Results at most.")
 @click.option("--import", "csv_file", type=click.Path(path_type=Path), help="Replace the catalogue by this CSV file.")

@@ -34,11 +34,13 @@ def serve(session: Session, health: bool, as_json: bool) -> None:
 
 def _run(session: Session, path: Path) -> None:
     from edge_runtime.core.log import set_up_logging
+    from edge_runtime.flow.step_back import run_later
     from edge_runtime.serve.serve_daemon import ServeDaemon
     from edge_runtime.serve.speech_relay import SpeechRelay
     from edge_runtime.service.notify import Notifier
 
     set_up_logging(session.config.service.log_level)
+    run_later()
     ServeDaemon([SpeechRelay(session.config.voice.remote, path)], Notifier()).run()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.beside_line import LooksAtLine
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.progress import progress
 
@@ -21,7 +22,7 @@ def spool() -> None:
     """What waits for the cloud: status, flush."""
 
 
-@spool.command()
+@spool.command(cls=LooksAtLine)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:

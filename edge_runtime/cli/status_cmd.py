@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.beside_line import LooksAtLine
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
@@ -35,7 +37,7 @@ def control_path(session: Session) -> Path:
     return locate_socket(str(tree.get("service", {}).get("socket", "")), state)
 
 
-@click.command()
+@click.command(cls=LooksAtLine)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:

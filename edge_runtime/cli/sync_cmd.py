@@ -59,6 +59,7 @@ def _serve(session: Session) -> int:
     import gc
 
     from edge_runtime.core.log import set_up_logging
+    from edge_runtime.flow.step_back import run_later
     from edge_runtime.service.notify import Notifier
 
     faulthandler.enable()
@@ -67,6 +68,7 @@ def _serve(session: Session) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: must_stop.set())
     notifier = Notifier()
+    run_later()
     uplink = _open(session)
     uplink.start()
     try:
@@ -111,9 +113,11 @@ def _drain(session: Session, timeout_s: float) -> int:
     """Records only: a box that is up for a minute is not born as a Sparkplug node."""
     from edge_runtime.core.log import set_up_logging
     from edge_runtime.core.paths import state_dir
+    from edge_runtime.flow.step_back import run_later
     from edge_runtime.sync.outbox_status import spool_status
 
     set_up_logging(session.config.service.log_level)
+    run_later()
     uplink = _open(session)
     uplink.records.start()
     try:

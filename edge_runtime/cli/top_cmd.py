@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.beside_line import LooksAtLine
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
 PERIOD_S = 1.0
 
 
-@click.command()
+@click.command(cls=LooksAtLine)
 @click.option("--json", "as_json", is_flag=True, help="One snapshot as JSON, as `status --json`.")
 @click.option("--once", is_flag=True, help="Draw one screen and end.")
 @click.pass_obj

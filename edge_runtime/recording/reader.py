@@ -20,6 +20,7 @@ from edge_runtime.recording.going_back import say_shortfall
 from edge_runtime.recording.schema import VERSION, open_for_reading
 
 PERCENTILES = (50, 95, 99)
+PAGE = 200  # parts read at once where somebody works through all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +180,13 @@ class JournalReader:
         return self._rows(f"{where} ORDER BY id DESC LIMIT ?", [*values, last])[::-1]
 
     def parts(self, which: PartFilter | None = None) -> Iterator[PartRow]:
-        """All of them, the oldest first."""
+        """All of them, the oldest first. No read is open while the caller works on one: the writer's log would grow."""
         where, values = (which or PartFilter()).where()
-        with self._told():
-            for row in self._db.execute(f"SELECT {_COLUMNS} FROM ledger{where} ORDER BY id", values):
-                yield _part(row)
+        where = f"{where} AND id > ?" if where else " WHERE id > ?"
+        last = -1
+        while rows := self._rows(f"{where} ORDER BY id LIMIT {PAGE}", [*values, last]):
+            yield from rows
+            last = rows[-1].id
 
     def _rows(self, rest: str, values: Sequence[Any]) -> list[PartRow]:
         with self._told():

@@ -12,6 +12,7 @@ import pytest
 from edge_runtime.core.clock import MS, SECOND
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import Event, PartKey, Verdict
+from edge_runtime.recording import reader as reader_module
 from edge_runtime.recording.inbox import Lost
 from edge_runtime.recording.reader import JournalReader, PartFilter, iso_utc
 from edge_runtime.recording.records import Decided, RecordWriter, RunInfo
@@ -46,6 +47,21 @@ def test_parts_are_found_by_what_was_decided(path: Path) -> None:
         assert [row.id for row in reader.parts(PartFilter(causes=["deadline"]))] == []
         assert [row.id for row in reader.parts(PartFilter(since_utc_ns=UTC_NS + 950 * MS))] == [10]
         assert [row.id for row in reader.parts(PartFilter(run=2))] == []
+
+
+def test_whoever_works_through_all_parts_keeps_no_read_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "PAGE", 3)
+    writer = open_for_writing(path)
+    seen = []
+    with JournalReader(path) as reader:
+        for row in reader.parts():
+            seen.append(row.id)
+            writer.execute("INSERT INTO event(run, kind, at_ns, at_utc_ns, time_quality, detail)"
+                           " VALUES (1, 'x', 1, 1, 'synced', '{}')")  # fmt: skip
+            blocked, _, _ = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not blocked
+    writer.close()
+    assert seen == list(range(1, 11))
 
 
 def test_one_part_is_joined_with_its_model_and_settings(path: Path, make_part: Callable[..., Any]) -> None:

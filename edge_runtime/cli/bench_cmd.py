@@ -7,20 +7,40 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.beside_line import ComputesBesideLine
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
 
-@click.command()
+@click.command(cls=ComputesBesideLine)
 @click.option("--quick", is_flag=True, help="A short look, half a minute at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def bench(session: Session, quick: bool, as_json: bool) -> None:
-    """Measure this box: model, line, journal, wire and disk, and how many parts/s it keeps up with."""
+    """Measure this box: model, line, journal, wire and disk, and how many parts/s it keeps up with.
+
+    Beside a running line nothing is measured: the line's own figures are told.
+    """
     from edge_runtime.service.bench import measure
 
     document = measure(session.loaded, quick, lambda text: click.echo(text, err=True))
-    click.echo(json.dumps(document, indent=1) if as_json else "\n".join(report_lines(document)))
+    lines = running_lines if "running" in document else report_lines
+    click.echo(json.dumps(document, indent=1) if as_json else "\n".join(lines(document)))
+
+
+def running_lines(document: dict[str, Any]) -> list[str]:
+    box, line = document["box"], document["running"]
+    latency = line["latency_ms"]
+    times = ("invoke", "capture_to_verdict", "trigger_to_verdict")
+    missed = "  ".join(f"{name} {count}" for name, count in line["not_in_time"].items())
+    return [
+        f"box       {box['machine']}, {box['cores']} cores, load {box['load']}; {box['runtime']}",
+        f"running   {line['model']} in process {line['pid']}, {line['parts']} parts in {line['uptime_s']:.0f} s",
+        *(f"          {name:<18}  p50 {latency[name]['p50']}  p99 {latency[name]['p99']}  max {latency[name]['max']} ms"
+          for name in times),
+        f"in time   all but {100 * line['not_in_time_share']:.2g} %: {missed}; {line['late']} late at the gate",
+    ]  # fmt: skip
 
 
 def report_lines(document: dict[str, Any]) -> list[str]:

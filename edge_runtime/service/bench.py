@@ -3,6 +3,9 @@
 The model by itself, the whole line around it, the journal, the wire to the simulated controller, the disk, and how many
 parts a second the box keeps up with. Frames come from memory, so that a simulated camera takes no time from what is
 measured. The developer's comparison with a bare loop, side by side, is tools/bench/hot_path.
+
+Beside a running line nothing is measured: that would take parts from it, and measure the contention of the two. Its own
+figures are told instead.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.service.bench_line import BenchLine, Measured, Schedule, ramp
 from edge_runtime.service.bench_models import draw_frames
+from edge_runtime.service.far_side import running_box
+from edge_runtime.service.line_speed import line_figures
 from edge_runtime.service.model_choice import station_bundle
 from edge_runtime.service.snapshot import rss_mb
 from edge_runtime.service.wiring import open_store
@@ -49,6 +54,10 @@ HEADROOM = 0.7  # of the rate at which the first part was late: what may be prom
 def measure(loaded: Loaded, is_quick: bool, say: Say) -> dict[str, Any]:
     """Run everything; JSON types only. say: told what goes on, a line at a time. Raises EdgeError."""
     cfg = loaded.config
+    if (running := running_box(cfg)) is not None:
+        say(f"process {running['pid']} runs the line: these are its own figures; stop it to measure the box")
+        return {"box": _about_box(cfg), "running": {"pid": running["pid"], "model": running["model"]}
+                | {"uptime_s": running["uptime_s"], **line_figures(running)}}  # fmt: skip
     bundle = station_bundle(cfg.model.name, open_store(cfg))
     with _bench_folder(cfg) as name:
         folder = Path(name)

@@ -36,6 +36,17 @@ def test_hot_path_compares_line_and_floor_and_both_decide_alike(make_bundle):
         assert row["disagree"] == 0
 
 
+def test_disturbance_tells_what_a_command_costs_and_what_the_line_alone_loses():
+    words = ("--json", "--seconds", "1", "--rounds", "1", "--only", "doctor", "--only", "status x16")
+    rows = run(ROOT / "tools/bench/disturbance", *words)
+    assert [row["command"] for row in rows] == ["(line alone)", "doctor", "status x16"]
+    for row in rows:
+        assert row["parts"] > 0
+        assert row["not_by_model"] == sum(row["causes"].values()) <= row["parts"]
+        assert row["share"] == pytest.approx(100 * row["not_by_model"] / row["parts"], abs=0.01)
+        assert row["floor_share"] == rows[0]["share"]
+
+
 def test_bench_command_prints_one_document_and_leaves_nothing_behind(tmp_path, make_bundle):
     make_bundle()
     state = tmp_path / "state"

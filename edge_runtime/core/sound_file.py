@@ -2,17 +2,18 @@
 
 WAV is read here (8, 16, 24 and 32 bit, and 32 bit float), straight from the file's pages, so that a shift of eight
 hours needs no more memory than one block. Everything else that libsndfile knows (FLAC, OGG) goes through `soundfile`
-where that is installed (extra `voice`). Of several channels the first is taken: microphones of an array hear different
-things, and their mean is what none of them hears.
+where that is installed (extra `voice`). Of several channels the first that lives is taken: microphones of an array hear
+different things, and their mean is what none of them hears; one that is not plugged in hears nothing at all.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from math import gcd
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +34,13 @@ CLIPPED_AT = 0.999  # of full scale
 ZERO_CROSSINGS = 24  # of the windowed sinc on each side: 80 dB of stop band, 0.2 % of the time of the log-mel after it
 PASS_BAND = 0.94  # of the lower Nyquist frequency
 
+PIECE_S = 0.02
+STILL = 3.0 / 32768  # peak to peak of a piece; a muted converter's dither moves by 2 counts of 16 bits
+LOOK_BLOCKS = 4  # in which a channel may begin to live: two minutes
+LIVES_AS = 0.5  # of the liveliest channel's pieces
+
+Heard = Callable[[F32, int], None]  # a block of the chosen channel at the file's own rate, before it is resampled
+
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
 
@@ -46,7 +54,7 @@ class Sound:
 
     pcm: F32
     rate_hz: int
-    channels: int  # of the file; `pcm` is the first
+    channels: int  # of the file; `pcm` is the first that lives
     clipped: float
 
     @property
@@ -64,9 +72,9 @@ class _Wav:
     frames: int
 
 
-def read_sound(path: str | Path, rate_hz: int, most_s: float = 3600.0) -> Sound:
+def read_sound(path: str | Path, rate_hz: int, most_s: float = 3600.0, heard: Heard | None = None) -> Sound:
     """The file as one array at `rate_hz`. Raises SoundError; a file longer than `most_s` is refused."""
-    channels, blocks = open_sound(path, rate_hz)
+    channels, blocks = open_sound(path, rate_hz, heard)
     parts, seconds = [np.empty(0, np.float32)], 0.0
     for block in blocks:
         parts.append(block)
@@ -77,8 +85,10 @@ def read_sound(path: str | Path, rate_hz: int, most_s: float = 3600.0) -> Sound:
     return Sound(pcm, rate_hz, channels, clipped_share(pcm))
 
 
-def open_sound(path: str | Path, rate_hz: int) -> tuple[int, Iterator[F32]]:
-    """Number of channels of the file, and its first channel in blocks of about BLOCK_S at `rate_hz`. Raises SoundError.
+def open_sound(path: str | Path, rate_hz: int, heard: Heard | None = None) -> tuple[int, Iterator[F32]]:
+    """Number of channels of the file, and its first living channel in blocks of about BLOCK_S at `rate_hz`.
+
+    heard: told of each block before it is resampled, which rounds what clipped. Raises SoundError.
 
     Each block is resampled by itself: at its ends half a millisecond fades.
     """
@@ -92,8 +102,8 @@ def open_sound(path: str | Path, rate_hz: int) -> tuple[int, Iterator[F32]]:
             mark = file.read(12)
         if mark[:4] == b"RIFF" and mark[8:12] == b"WAVE":
             wav = _wav_header(path)
-            return wav.channels, _wav_blocks(path, wav, rate_hz)
-        return _library_blocks(path, mark, rate_hz)
+            return wav.channels, _wav_blocks(path, wav, rate_hz, heard)
+        return _library_blocks(path, mark, rate_hz, heard)
     except SoundError as err:
         raise SoundError(f"{path}: {err}") from err
     except OSError as err:
@@ -196,16 +206,46 @@ def _check_rate(rate_hz: int) -> None:
         raise SoundError(f"a rate of {rate_hz} Hz; {LEAST_RATE} to {MOST_RATE} Hz are read")
 
 
-def _wav_blocks(path: Path, wav: _Wav, rate_hz: int) -> Iterator[F32]:
+def living_channel(blocks: Iterator[F32]) -> int:
+    """The first channel that hears something, from 0; 0 where none does. blocks: (n, channels), the first few count."""
+    lively: NDArray[np.float64] | None = None
+    for block in islice(blocks, LOOK_BLOCKS):
+        moves = _moving_share(block)
+        lively = moves if lively is None else lively + moves
+        if lively[0] >= LIVES_AS * max(1.0, lively.max()):
+            return 0
+    return 0 if lively is None else int(np.argmax(lively >= LIVES_AS * lively.max()))
+
+
+def _moving_share(block: F32) -> NDArray[np.float64]:
+    """Share of the pieces of each channel that are not still. Pieces are of so many samples as 16 kHz has in 20 ms."""
+    piece = max(1, min(len(block), round(PIECE_S * 16_000)))
+    sound = np.nan_to_num(block.clip(-1.0, 1.0))  # a float file may hold anything
+    pieces = sound[: len(block) // piece * piece].reshape(-1, piece, block.shape[1])
+    return np.asarray(np.mean(np.ptp(pieces, axis=1) > STILL, axis=0), np.float64)
+
+
+def _wav_blocks(path: Path, wav: _Wav, rate_hz: int, heard: Heard | None) -> Iterator[F32]:
+    channel = living_channel(_wav_frames(path, wav)) if wav.channels > 1 else 0
+    for block in _wav_frames(path, wav, channel):
+        mono = _finite(block[:, 0], path)
+        if heard:
+            heard(mono, wav.rate_hz)
+        yield _at_rate(mono, wav.rate_hz, rate_hz, path)
+
+
+def _wav_frames(path: Path, wav: _Wav, channel: int | None = None) -> Iterator[F32]:
+    """Blocks of shape (n, channels); of one channel alone where it is named."""
     width = wav.bits // 8
+    wanted = range(wav.channels) if channel is None else [channel]
     frames_each = int(BLOCK_S * wav.rate_hz)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
         for first in range(0, wav.frames, frames_each):
             count = min(frames_each, wav.frames - first)
             start = wav.start + first * wav.channels * width
             content = np.frombuffer(pages[start : start + count * wav.channels * width], np.uint8)
-            mono = np.ascontiguousarray(content.reshape(count, wav.channels, width)[:, 0])
-            yield _at_rate(_finite(_samples(mono, wav), path), wav.rate_hz, rate_hz, path)
+            frames = content.reshape(count, wav.channels, width)
+            yield np.stack([_samples(np.ascontiguousarray(frames[:, one]), wav) for one in wanted], axis=1)
 
 
 def _samples(mono: NDArray[np.uint8], wav: _Wav) -> F32:
@@ -225,7 +265,7 @@ def _finite(pcm: F32, path: Path) -> F32:
     return pcm
 
 
-def _library_blocks(path: Path, mark: bytes, rate_hz: int) -> tuple[int, Iterator[F32]]:
+def _library_blocks(path: Path, mark: bytes, rate_hz: int, heard: Heard | None) -> tuple[int, Iterator[F32]]:
     if mark[:4] not in (b"fLaC", b"OggS"):
         raise SoundError("not a sound file that is known (WAV, FLAC, OGG)")
     try:
@@ -240,11 +280,18 @@ def _library_blocks(path: Path, mark: bytes, rate_hz: int) -> tuple[int, Iterato
         raise SoundError(f"damaged, or not a sound file ({err})") from err
     _check_rate(about.samplerate)
 
+    def frames() -> Iterator[F32]:
+        each = int(BLOCK_S * about.samplerate)
+        return iter(soundfile.blocks(str(path), blocksize=each, dtype="float32", always_2d=True))
+
     def blocks() -> Iterator[F32]:
         try:
-            each = int(BLOCK_S * about.samplerate)
-            for block in soundfile.blocks(str(path), blocksize=each, dtype="float32", always_2d=True):
-                yield _at_rate(_finite(np.ascontiguousarray(block[:, 0]), path), about.samplerate, rate_hz, path)
+            channel = living_channel(frames()) if about.channels > 1 else 0
+            for block in frames():
+                mono = _finite(np.ascontiguousarray(block[:, channel]), path)
+                if heard:
+                    heard(mono, about.samplerate)
+                yield _at_rate(mono, about.samplerate, rate_hz, path)
         except (soundfile.SoundFileError, RuntimeError) as err:
             raise SoundError(f"{path}: damaged ({err})") from err
 

@@ -52,6 +52,51 @@ def test_every_layout_gives_the_first_channel(tmp_path, bits, is_float, error, c
     assert np.abs(sound.pcm - tone(RATE)).max() <= error
 
 
+def channels_of(*sounds, rate=RATE, bits=16):
+    """A WAV file with these channels."""
+    whole = np.rint(np.stack(sounds, axis=1).astype(np.float64) * (2 ** (bits - 1) - 1)).astype(np.int64) << (32 - bits)
+    kept = np.frombuffer(whole.astype("<i4").tobytes(), np.uint8).reshape(-1, 4)[:, 4 - bits // 8 :]
+    align = len(sounds) * bits // 8
+    fmt = struct.pack("<HHIIHH", 1, len(sounds), rate, rate * align, align, bits)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", kept.size) + kept.tobytes()
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+RNG = np.random.default_rng(1)
+DEAD = {
+    "zeros": np.zeros(RATE),
+    "an offset": np.full(RATE, -0.1),
+    "dither": RNG.integers(-1, 2, RATE) / 32768,
+    "a pop and zeros": np.where(np.arange(RATE) < 200, 0.5 * RNG.normal(size=RATE).clip(-1, 1), 0.0),
+}
+
+
+@pytest.mark.parametrize("dead", DEAD)
+@pytest.mark.parametrize("bits", [16, 24])
+@pytest.mark.parametrize("place", [1, 3])
+def test_a_channel_that_is_not_plugged_in_is_passed_over(tmp_path, dead, bits, place):
+    sounds = [DEAD[dead]] * 4
+    sounds[place] = tone(RATE)
+    (tmp_path / "a.wav").write_bytes(channels_of(*sounds, bits=bits))
+    assert np.abs(read_sound(tmp_path / "a.wav", RATE).pcm - tone(RATE)).max() <= 1e-4
+
+
+@pytest.mark.parametrize("first", ["quiet", "late", "with pauses"])
+def test_a_first_channel_that_lives_is_taken_however_loud_the_others_are(tmp_path, first):
+    sounds = {"quiet": RNG.normal(0, 3 / 32768, RATE), "late": tone(RATE) * (np.arange(RATE) > 0.4 * RATE),
+              "with pauses": tone(RATE) * (np.arange(RATE) % 4000 < 2400)}  # fmt: skip
+    (tmp_path / "a.wav").write_bytes(channels_of(sounds[first], RNG.normal(0, 0.2, RATE).clip(-1, 1)))
+    assert np.abs(read_sound(tmp_path / "a.wav", RATE).pcm - sounds[first]).max() <= 1e-4
+
+
+def test_who_checks_a_file_hears_it_at_its_own_rate(tmp_path):
+    told = []
+    (tmp_path / "a.wav").write_bytes(channels_of(np.zeros(48_000), tone(48_000), rate=48_000))
+    read_sound(tmp_path / "a.wav", RATE, heard=lambda block, rate_hz: told.append((block, rate_hz)))
+    ((block, rate_hz),) = told
+    assert rate_hz == 48_000 and np.abs(block - tone(48_000)).max() <= 1e-4
+
+
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000])
 def test_another_rate_is_the_same_sound(tmp_path, rate):
     (tmp_path / "a.wav").write_bytes(wav(tone(rate), rate=rate))

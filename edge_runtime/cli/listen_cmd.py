@@ -35,8 +35,8 @@ OVER = {"done": "green", "noted": "yellow", "answered": "green", "cancelled": "y
 def listen(session: Session, file: Path | None, seconds: float | None, push: bool, as_json: bool) -> None:
     """What does it hear? Level, noise floor, speech, wake word, and what it makes of each utterance. Ctrl-C ends it.
 
-    Nothing is carried out, and nothing is kept. With --push it asks the running box, as its talk key does; exit code 1
-    when nothing came of that.
+    Nothing is carried out, and nothing is kept. Exit code 1 when all that was heard is a dead, stuck or overdriven
+    channel. With --push it asks the running box, as its talk key does; exit code 1 when nothing came of that.
     """
     if push:
         if file is not None:
@@ -48,6 +48,9 @@ def listen(session: Session, file: Path | None, seconds: float | None, push: boo
     document = _listen(session, file, seconds, as_json)
     if as_json:
         click.echo(json.dumps(document, indent=2))
+    if document["trouble"]:
+        click.echo(f"error: nothing to be understood: {document['trouble']}", err=True)
+        raise SystemExit(1)
 
 
 def _listen(session: Session, file: Path | None, seconds: float | None, as_json: bool) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def moment_line(moment: Moment) -> str:
 
 
 def heard_line(heard: Heard) -> str:
-    what = heard.command or heard.transcript or "not understood"
+    what = heard.command or heard.transcript or ("not understood, " + heard.flaw if heard.flaw else "not understood")
     colour = "green" if heard.command else "cyan" if heard.transcript else "yellow"
     scores = "  ".join(f"{label} {score:.2f}" for label, score in heard.scores.items())
     near = f"  {near_line(heard.transcript, heard.near)}" if heard.near else ""

@@ -120,6 +120,7 @@ class Utterance:
     rate_hz: int
     pcm: NDArray[np.int16]  # shape (n,), mono, read-only; padding included
     padded_ms: int
+    flaw: str = ""  # why its sound shows nothing and must not be understood: "clipped 40 % of samples"
 
 
 @dataclass(frozen=True, slots=True)

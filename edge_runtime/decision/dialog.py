@@ -60,6 +60,7 @@ class Heard:
     origin: str = ""
     audio: str = ""
     near: str = ""  # "no A742; one symbol off: A741": what to say of a code that is not there
+    flaw: str = ""  # why its sound was not listened to: "invalid_sound: clipped 40 % of samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +241,8 @@ class Dialog:
 
     def _not_understood(self, heard: Heard, now_ns: int) -> list[ToDo]:
         nothing = heard.near or f"nothing found for '{heard.transcript}'"
-        what = nothing if heard.transcript else "not understood"
-        done = self._end("empty" if heard.transcript else "unheard", heard.near, failed_ns=now_ns)
+        what = nothing if heard.transcript else f"not understood, {heard.flaw}" if heard.flaw else "not understood"
+        done = self._end("empty" if heard.transcript else "unheard", heard.flaw or heard.near, failed_ns=now_ns)
         self._tries += 1
         if self._tries <= REDO:
             source = done[-1].request.source if isinstance(done[-1], Noted) else "wake"

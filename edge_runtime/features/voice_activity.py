@@ -25,6 +25,7 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk, Utterance
 from edge_runtime.features.audio_level import amplify, speech_gain_db
 from edge_runtime.features.noise_gate import WINDOW_MS, NoiseGate, SpeechFilters
+from edge_runtime.features.sound_validity import SPEECH, why_invalid
 
 RATES_HZ = (8000, 16_000, 32_000, 48_000)  # what WebRTC's detector takes
 OPEN_WINDOW_MS = 30_000  # the open share is told over this time
@@ -261,12 +262,14 @@ class VoiceActivity:
         cut = np.zeros(last - first, np.int16)
         heard = pcm[max(0, first) : last]
         cut[max(0, -first) : max(0, -first) + heard.size] = heard
+        spoken = pcm[lead : pcm.size - quiet]  # as it was heard: what is made louder or quieter clips elsewhere
+        flaw = why_invalid(spoken, self.spec.rate_hz, SPEECH)
         if self.spec.target_dbfs is not None:
             cut = amplify(cut, speech_gain_db(cut, self.spec.rate_hz, self.spec.target_dbfs))
         cut.flags.writeable = False
         start_ns = self._end_ns - self._duration_ns(pcm.size - first)
         end_ns = start_ns + self._duration_ns(cut.size)
-        return Utterance(start_ns, end_ns, self.spec.rate_hz, cut, self.spec.padding_ms)
+        return Utterance(start_ns, end_ns, self.spec.rate_hz, cut, self.spec.padding_ms, flaw)
 
     def _duration_ns(self, samples: int) -> int:
         return samples * SECOND // self.spec.rate_hz

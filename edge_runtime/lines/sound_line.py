@@ -5,6 +5,11 @@
 
 Advice, never a verdict: `asks_reject` is true only where the station says so, and what becomes of it is the policy's
 business. A dead microphone degrades the listening and nothing else. No sound is kept beyond the window's rows.
+
+Sound that shows nothing (`features/sound_validity`) is neither normal nor abnormal. It is told as `sound.invalid` with
+its reason and ends with `sound.valid`, when a whole window of good sound was judged; until then health is degraded. It
+never begins to reject parts: the camera has looked at them, and a pulled plug is no fault of the parts. Nor does it end
+an alarm that is in force: only sound that is heard says that the machine is well again.
 """
 
 from __future__ import annotations
@@ -24,15 +29,17 @@ from edge_runtime.core.config import SoundConfig
 from edge_runtime.core.errors import EdgeError, ModelError
 from edge_runtime.core.messages import AudioChunk, Event
 from edge_runtime.core.sound_file import resample
+from edge_runtime.features.sound_validity import MACHINE, REASON, Bounds, why_invalid
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
-from edge_runtime.lines.sound_model import RowStream, SoundModel, refuse_dead
+from edge_runtime.lines.sound_model import RowStream, SoundModel
 
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT_S = 0.2
 REOPEN_WAIT_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 BLOCK_S = 1.0  # between two judgements
+BACK = Bounds(still=0.0, clipped=MACHINE.clipped)  # after a dead microphone: no rest of it in the window that is judged
 HOLE_S = 0.5  # a longer gap between chunks, and what follows does not join on
 
 
@@ -120,6 +127,7 @@ class SoundEar:
         self.counts: Counter[str] = Counter()
         self.scores: Mapping[str, float] = {}
         self.trouble = ""
+        self.is_invalid = False
         self.judged = Latency()
 
     @property
@@ -156,20 +164,16 @@ class SoundEar:
             **self.counts,
             "model": self.model.label,
             "is_abnormal": self.watch.is_abnormal,
+            "is_invalid": self.is_invalid,
             "smoothed": None if self.watch.smoothed is None else round(self.watch.smoothed, 4),
             "scores": {name: round(score, 4) for name, score in self.scores.items()},
             "judge_ms": self.judged.summary(),
         }
 
     def _hear(self, sound: np.ndarray[Any, np.dtype[np.int16]], rate_hz: int, end_ns: int) -> list[Event]:
+        if why := why_invalid(sound, rate_hz, BACK if self.is_invalid else MACHINE):
+            return self._lose(why, end_ns)
         real = sound.astype(np.float32) / np.float32(32768.0)
-        try:
-            refuse_dead(real)
-        except ModelError as err:
-            self.counts["dead_blocks"] += 1
-            self.trouble = str(err)
-            self.forget()
-            return []
         rows = self._stream(resample(real, rate_hz, self.model.audio.rate_hz))
         self._rows = np.concatenate([self._rows, rows])[-self.model.memory.window_rows :]
         if len(self._rows) < self.model.memory.window_rows:
@@ -184,7 +188,18 @@ class SoundEar:
         self.scores = prediction.scores
         self.counts["judged"] += 1
         self.judged.add(sum(prediction.timings_ms.values()))
-        return self.watch(prediction.score, end_ns)
+        well = [Event("sound.valid", end_ns, {"model": self.model.label})] if self.is_invalid else []
+        self.is_invalid = False
+        return [*well, *self.watch(prediction.score, end_ns)]
+
+    def _lose(self, why: str, end_ns: int) -> list[Event]:
+        """A second that shows nothing: what was heard before does not count any more."""
+        self.counts["invalid_blocks"] += 1
+        self.trouble = f"{REASON}: {why}"
+        self.scores = {}
+        self.forget()
+        known, self.is_invalid = self.is_invalid, True
+        return [] if known else [Event("sound.invalid", end_ns, {"model": self.model.label, "why": self.trouble})]
 
 
 class SoundLine:
@@ -282,6 +297,7 @@ class SoundLine:
                 self._stop.wait(READ_TIMEOUT_S)  # a file that has ended says so at every read
                 continue
             for event in ear(chunk) if chunk else ():
-                log.warning("%s score=%s lasted_s=%s", event.kind, event.detail["score"], event.detail["lasted_s"])
+                facts = " ".join(f"{name}={value}" for name, value in event.detail.items())
+                log.warning("%s %s", event.kind, facts)
                 for tap in self._taps:
                     tap.happened(event)

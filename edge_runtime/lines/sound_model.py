@@ -18,6 +18,7 @@ from edge_runtime.core.manifest import AudioInput, Kind, MelSpec
 from edge_runtime.core.messages import Prediction, Region
 from edge_runtime.core.sound_file import resample
 from edge_runtime.features.mel import MelStream, Pcm, as_float, log_mel, mel_edges_hz
+from edge_runtime.features.sound_validity import REASON, SoundCheck
 from edge_runtime.inference.engine import Engine
 from edge_runtime.inference.sound_memory import F32, Judgement, SoundMemory, mean_rows
 from edge_runtime.inference.tensors import check_scales
@@ -26,7 +27,6 @@ from edge_runtime.modelstore.bundle import MEMORY, MODEL, Bundle
 LABEL = "abnormal"
 HOP_S = 1.0
 SHORTEST = 0.5  # of a window; the mean of less sound swings more than the limit allows for
-DEAD_PEAK = 1.5 / 32768  # a microphone that works is never this quiet: its own noise is louder
 HOT = 0.5  # of the hottest band's distance: as far as a region reaches along the mel axis
 
 Rows = F32
@@ -70,7 +70,7 @@ class SoundModel:
         """pcm: mono, int16 or float32 with full scale 1.0, any rate. Raises ModelError when it cannot be judged."""
         t0 = time.perf_counter_ns()
         sound = as_float(pcm)
-        refuse_dead(sound)
+        refuse_invalid(sound, rate_hz)
         seconds = len(sound) / rate_hz
         if seconds < self._shortest * self.row_s:
             raise ModelError(f"{seconds:.1f} s of sound, at least {self._shortest * self.row_s:.1f} s are judged")
@@ -153,11 +153,16 @@ class RowStream:
         self._rest = self._rest[:0]
 
 
-def refuse_dead(sound: NDArray[np.float32]) -> None:
-    """Raise ModelError for digital silence: no sound at all must never become "nothing abnormal"."""
-    peak = float(np.abs(sound - np.median(sound)).max()) if sound.size else 0.0
-    if peak <= DEAD_PEAK:
-        raise ModelError("digital silence: the microphone is dead, muted or not connected; check it and record again")
+class InvalidSound(ModelError):
+    """This sound shows nothing of the machine: look at the microphone."""
+
+
+def refuse_invalid(sound: NDArray[np.float32], rate_hz: int) -> None:
+    """Raise InvalidSound where a second of the sound shows nothing: that must never become "nothing abnormal"."""
+    check = SoundCheck()
+    check(sound, rate_hz)
+    if why := check.why:
+        raise InvalidSound(f"{REASON}: {why}")
 
 
 def _audio(audio: AudioInput | None) -> tuple[AudioInput, MelSpec]:

@@ -20,6 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_runtime.capture.microphone import Microphone, MicrophoneLost
 from edge_runtime.catalogue.spoken import near_line
 from edge_runtime.core.clock import MS, SECOND, Clock
@@ -28,6 +31,7 @@ from edge_runtime.core.errors import EdgeError
 from edge_runtime.core.messages import AudioChunk, Command, OperatorRequest, Utterance
 from edge_runtime.decision.dialog import Act, Beep, Dialog, Heard, Mode, Noted, Sound, ToDo
 from edge_runtime.features.audio_level import rms_dbfs
+from edge_runtime.features.sound_validity import REASON, SPEECH, why_invalid
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
 
@@ -38,6 +42,7 @@ START_WAIT_S = (0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts, while the station
 SILENT_DBFS = -100.0  # shown for digital silence, whose loudness JSON has no number for
 LATCHED = "sound like speech without an end for 30 s: use the talk key, move the microphone or look for the noise"
 EARLY_NS = 300 * MS  # people begin to speak while they press the key
+WAKE_CHUNKS = 33  # that a wake word is heard in: a second
 RECENT = 12  # requests kept for the screen
 
 
@@ -150,6 +155,7 @@ class VoiceLine:
         self._progress_ns = clock()
         self._counts: Counter[str] = Counter()
         self._wake_score = 0.0
+        self._newest: deque[NDArray[np.int16]] = deque(maxlen=WAKE_CHUNKS)
         self._level_dbfs = SILENT_DBFS
         self._requests = 0
         self.recent: deque[OperatorRequest] = deque(maxlen=RECENT)
@@ -283,6 +289,7 @@ class VoiceLine:
     def _start_anew(self) -> None:
         """What comes now does not join on to what was."""
         self._cutter.flush()
+        self._newest.clear()
         if self._wake:
             self._wake.reset()
 
@@ -298,7 +305,8 @@ class VoiceLine:
         utterances = self._cutter(chunk)
         if self._wake and self._dialog.mode in (Mode.IDLE, Mode.SHOWN):
             self._wake_score = self._wake(chunk)
-            if self._wake_score >= self._wake_at:
+            self._newest.append(chunk.pcm)
+            if self._wake_score >= self._wake_at and self._is_a_voice(chunk.rate_hz):
                 self._counts["wakes"] += 1
                 self._cutter.flush()  # the wake word itself is no command
                 self._tell(lambda now: self._dialog.open("wake", now))
@@ -310,13 +318,22 @@ class VoiceLine:
             if self._dialog.mode in (Mode.WINDOW, Mode.PENDING) and self._is_meant(utterance):
                 self._understand(utterance)
 
+    def _is_a_voice(self, rate_hz: int) -> bool:
+        """Not a wake word that a model finds in a dead, stuck or overdriven channel."""
+        flaw = why_invalid(np.concatenate(self._newest), rate_hz, SPEECH)
+        if flaw:
+            self._counts["invalid_wakes"] += 1
+            log.warning("voice.invalid wake word not taken: %s: %s", REASON, flaw)
+        return not flaw
+
     def _is_meant(self, utterance: Utterance) -> bool:
         """Not what somebody was saying already when the key was pressed."""
         return utterance.start_ns + utterance.padded_ms * MS >= self._opened_ns - EARLY_NS
 
     def _understand(self, utterance: Utterance) -> None:
+        flaw = f"{REASON}: {utterance.flaw}" if utterance.flaw else ""
         try:
-            said = self._recognise(utterance)
+            said = Transcript("", 0.0, None, "") if flaw else self._recognise(utterance)
         except EdgeError as err:
             log.error("voice.recogniser %s", err)
             self._counts["recogniser_faults"] += 1
@@ -332,7 +349,11 @@ class VoiceLine:
             said.origin,
             audio=self._keep_audio(utterance) if self._keep_audio else "",
             near=_near(said.text, found),
+            flaw=flaw,
         )
+        if flaw:
+            self._counts["invalid_utterances"] += 1
+            log.warning("voice.invalid %s", flaw)
         self._tell(lambda now: self._dialog.heard(heard, now))
         word_ended_ns = utterance.end_ns - utterance.padded_ms * MS
         self.word_to_event.add((self._clock() - word_ended_ns) / MS)

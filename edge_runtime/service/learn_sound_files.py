@@ -12,9 +12,9 @@ import numpy as np
 from edge_runtime.core.errors import UsageError
 from edge_runtime.core.sound_file import SUFFIXES, SoundError, clipped_share, open_sound
 from edge_runtime.features.mel import MelStream
+from edge_runtime.features.sound_validity import REASON, SoundCheck
 from edge_runtime.inference.sound_fit import Progress
 from edge_runtime.inference.sound_memory import F32, mean_rows
-from edge_runtime.lines.sound_model import DEAD_PEAK
 from edge_runtime.service.learn_sound_bundle import MEL, RATE_HZ, ROW_HOPS, ROW_S
 
 NORMAL, ABNORMAL = "normal", "abnormal"
@@ -75,13 +75,14 @@ def load_recordings(folder: Path, progress: Progress | None = None) -> Recording
 
 
 def read_recording(path: Path) -> Recording:
-    """Raises SoundError for what must not teach: unreadable, silent, clipped, or shorter than a row."""
-    _, blocks = open_sound(path, RATE_HZ)
+    """Raises SoundError for what must not teach: unreadable, dead or stuck for a second, clipped, too short."""
+    check = SoundCheck()
+    _, blocks = open_sound(path, RATE_HZ, check)
     stream = MelStream(RATE_HZ, MEL)
     parts: list[F32] = []
     start = np.empty(0, np.float32)
     rest = np.empty((0, MEL.bands), np.float32)
-    peak = power = clipped = 0.0
+    power = clipped = 0.0
     count = 0
     for block in blocks:
         frames = np.concatenate([rest, stream(block)])
@@ -92,10 +93,9 @@ def read_recording(path: Path) -> Recording:
         count += len(block)
         clipped += clipped_share(block) * len(block)
         power += float(np.square(block, dtype=np.float64).sum())
-        peak = max(peak, float(np.abs(block).max(initial=0.0)))
     rows = np.concatenate(parts) if parts else rest
-    if peak <= DEAD_PEAK:
-        raise SoundError(f"{path}: digital silence; check the microphone and record again")
+    if count and (why := check.why):
+        raise SoundError(f"{path}: {REASON}: {why}; mend it and record again")
     if clipped > MOST_CLIPPED * count:
         raise SoundError(
             f"{path}: {clipped / count:.1%} of it is clipped; turn the microphone's gain down, record again"

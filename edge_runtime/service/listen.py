@@ -23,7 +23,9 @@ from edge_runtime.core.errors import DeviceError, EdgeError, ModelError
 from edge_runtime.core.messages import AudioChunk, Utterance
 from edge_runtime.core.paths import state_dir
 from edge_runtime.features.audio_level import rms_dbfs
+from edge_runtime.features.mel import as_float
 from edge_runtime.features.noise_gate import WINDOW_MS
+from edge_runtime.features.sound_validity import REASON, SPEECH, SoundCheck
 from edge_runtime.features.voice_activity import VoiceActivity
 from edge_runtime.flow.components import State
 from edge_runtime.lines.keyword_model import KeywordModel, open_keyword_model
@@ -65,6 +67,7 @@ class Heard:
     results: list[str]
     scores: dict[str, float] = field(default_factory=dict)  # the likeliest words, if it was one
     near: list[str] = field(default_factory=list)  # of a code that is not there: those one symbol off
+    flaw: str = ""  # why its sound was not understood: "invalid_sound: clipped 40 % of samples"
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -89,6 +92,7 @@ class Listener:
         self._first_ns: int | None = None
         self._end_ns = 0
         self._level = SILENT_DBFS
+        self._check = SoundCheck(SPEECH)
         with native_noise_hidden():
             self._wake = open_wake(cfg, self.missing)
 
@@ -121,11 +125,18 @@ class Listener:
     def heard_s(self) -> float:
         return 0.0 if self._first_ns is None else (self._end_ns - self._first_ns) / SECOND
 
+    @property
+    def trouble(self) -> str:
+        """Why all that was heard so far shows nothing; empty where some of it does."""
+        why = self._check.why_all if self._first_ns is not None else ""
+        return f"{REASON}: {why}" if why else ""
+
     def report(self) -> dict[str, Any]:
         activity = dict(self._cutter.report())
         return {
             "seconds": round(self.heard_s, 2),
             "wakes": self.wakes,
+            "trouble": self.trouble,
             "floor_dbfs": activity["floor_dbfs"],
             "open_ratio": activity["open_ratio"],
             "is_latched": activity["is_latched"],
@@ -159,8 +170,9 @@ class Listener:
             self._first_ns = chunk.captured_ns
         self._end_ns = chunk.captured_ns + len(chunk.pcm) * SECOND // chunk.rate_hz
         self._level = max(SILENT_DBFS, rms_dbfs(chunk.pcm))
+        self._check(as_float(chunk.pcm), chunk.rate_hz)
         score = self._wake(chunk) if self._wake else 0.0
-        self.wakes += self._wake is not None and score >= self._wake.least_score
+        self.wakes += self._wake is not None and score >= self._wake.least_score and not self.trouble
         for utterance in self._cutter(chunk):
             yield self._understand(utterance)
         yield self._moment(score)
@@ -186,7 +198,7 @@ class Listener:
     def _understand(self, utterance: Utterance) -> Heard:
         said = Transcript("", 0.0, None, "")
         scores: dict[str, float] = {}
-        if self._own and self._model:
+        if self._own and self._model and not utterance.flaw:
             try:
                 said = self._own.command(utterance) or self._own.spelled(utterance)
                 likely = sorted(self._model(utterance.pcm).scores.items(), key=lambda item: -item[1])[:TOP]
@@ -206,6 +218,7 @@ class Listener:
             results=list(found.results),
             scores=scores,
             near=list(found.near),
+            flaw=f"{REASON}: {utterance.flaw}" if utterance.flaw else "",
         )
         self.utterances.append(heard)
         return heard

@@ -121,9 +121,12 @@ class MachineSoundReader:
 
     def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
         from edge_runtime.core.sound_file import read_sound
+        from edge_runtime.features.sound_validity import REASON, SoundCheck
 
-        started = time.perf_counter()
-        sound = read_sound(path, self._model.audio.rate_hz)
+        started, check = time.perf_counter(), SoundCheck()
+        sound = read_sound(path, self._model.audio.rate_hz, heard=check)
+        if why := check.why:
+            raise SoundError(f"{REASON}: {why}")
         read_ms = (time.perf_counter() - started) * 1e3
         prediction = self._model(sound.pcm, sound.rate_hz)
         return prediction, [self._span(region, sound.seconds) for region in prediction.regions], read_ms

@@ -21,6 +21,7 @@ from edge_runtime.core.errors import ModelError
 from edge_runtime.core.messages import AudioChunk, Utterance
 from edge_runtime.core.paths import state_dir
 from edge_runtime.core.sound_file import SoundError, read_sound
+from edge_runtime.features.sound_validity import REASON, SPEECH, SoundCheck
 from edge_runtime.features.voice_activity import VoiceActivity
 from edge_runtime.lines.keyword_model import open_keyword_model
 from edge_runtime.lines.recognise import KeywordRecogniser
@@ -48,11 +49,17 @@ class SpeechPredictor:
         cannot be read."""
         try:
             started = time.perf_counter()
-            sound = read_sound(path, self._cutting.rate_hz)
+            check = SoundCheck(SPEECH)
+            sound = read_sound(path, self._cutting.rate_hz, heard=check)
             if not sound.pcm.size:
                 raise SoundError(f"{path}: holds no sound")
+            if why := check.why_all:
+                raise SoundError(f"{REASON}: {why}")
             read = time.perf_counter()
-            heard = [self._understand(one) for one in self._utterances(_as_pcm(sound.pcm))]
+            utterances = self._utterances(_as_pcm(sound.pcm))
+            heard = [self._understand(one) for one in utterances if not one.flaw]
+            if not heard:
+                raise SoundError(f"{REASON}: {utterances[0].flaw}")
         except (SoundError, ModelError) as err:
             return NOTHING | {"error": str(err).removeprefix(f"{path}: ")}
         best = max(heard, key=lambda one: (bool(one["transcript"]), one["score"]))

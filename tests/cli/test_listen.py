@@ -300,6 +300,26 @@ def test_predict_prints_what_was_said(session, tmp_path):
     assert text.exit_code == 0 and text.stdout.startswith("reject  0.")
 
 
+@pytest.mark.parametrize(
+    ("pcm", "says"),
+    [(np.zeros(32_000, np.int16), "digital silence"), (np.full(32_000, 50, np.int16), "one value, 50"),
+     (np.tile([1, -1], 16_000).astype(np.int16), "last bit"),
+     (np.sign(np.random.default_rng(1).normal(size=32_000)).astype(np.int16) * 32767, "clipped")],
+    ids=["zeros", "one value", "last bit", "clipped"],
+)  # fmt: skip
+def test_a_recording_that_shows_nothing_is_told_by_listen_and_by_predict(session, tmp_path, pcm, says):
+    keyword_bundle()
+    wav = write_wav(tmp_path / "dead.wav", pcm)
+    heard = run(listen, session, "--file", wav, "--json")
+    document = json.loads(heard.stdout)
+    assert heard.exit_code == 1 and says in document["trouble"] and document["trouble"].startswith("invalid_sound: ")
+    assert not any(one["transcript"] or one["command"] for one in document["utterances"])
+    judged = run(predict, session, wav, "--model", "commands-embed", "--json")
+    (said,) = json.loads(judged.stdout)
+    assert judged.exit_code == 1 and said["transcript"] is said["command"] is said["score"] is None
+    assert said["error"].startswith("invalid_sound: ") and says in said["error"]
+
+
 def test_predict_of_quiet_is_nothing_understood(session, tmp_path):
     keyword_bundle()
     wav = write_wav(tmp_path / "quiet.wav", quiet(1))

@@ -97,9 +97,54 @@ def test_digital_silence_is_trouble_and_never_normal(model):
     heard(ear, np.zeros(RATE * 5, np.int16), start_ns=7 * SECOND)
     assert "digital silence" in ear.trouble
     assert ear.counts["judged"] <= judged + 1  # the second that was half sound, half silence
-    assert ear.counts["dead_blocks"] >= 4
+    assert ear.counts["invalid_blocks"] >= 4
     heard(ear, hum(21, 6), start_ns=12 * SECOND)
     assert ear.trouble == ""
+
+
+NOTHING = {
+    "digital silence": np.zeros(RATE * 20, np.int16),
+    "one value, -300": np.full(RATE * 20, -300, np.int16),
+    "last bit": np.random.default_rng(1).integers(-1, 2, RATE * 20).astype(np.int16),
+    "the same 30 ms": np.tile(hum(1, 0.03), 666),
+    "clipped": np.clip(hum(1, 20, whine=0.02).astype(np.float64) * 100, -32768, 32767).astype(np.int16),
+}
+
+
+@pytest.mark.parametrize("says", NOTHING)
+def test_sound_that_shows_nothing_is_told_once_and_is_neither_normal_nor_abnormal(model, says):
+    ear = SoundEar(model, CFG.model_copy(update={"reject": True}))
+    heard(ear, hum(20, 6))
+    lost = heard(ear, NOTHING[says], start_ns=7 * SECOND)
+    assert [event.kind for event in lost] == ["sound.invalid"]
+    for why in (lost[0].detail["why"], ear.trouble):
+        assert why.startswith("invalid_sound: ") and says in why
+    assert (ear.scores, ear.watch.smoothed, ear.asks_reject) == ({}, None, False)
+    back = heard(ear, hum(21, 6), start_ns=27 * SECOND)
+    assert [event.kind for event in back] == ["sound.valid"]
+    assert not ear.is_invalid and ear.scores
+
+
+@pytest.mark.parametrize("says", NOTHING)
+def test_an_alarm_in_force_is_not_ended_by_a_dead_microphone(model, says):
+    ear = SoundEar(model, CFG.model_copy(update={"reject": True}))
+    heard(ear, np.concatenate([hum(20, 6), hum(21, 14, whine=0.01)]))
+    assert ear.asks_reject
+    heard(ear, NOTHING[says], start_ns=21 * SECOND)
+    assert ear.asks_reject
+    back = heard(ear, np.concatenate([hum(seed, 6) for seed in range(5)]), start_ns=41 * SECOND)
+    assert [event.kind for event in back] == ["sound.valid", "sound.normal"]
+    assert not ear.asks_reject
+
+
+def test_claps_beside_the_machine_are_sound(model):
+    ear = SoundEar(model, CFG)
+    sound = hum(20, 12).astype(np.float64)
+    for at in range(RATE, len(sound), RATE // 2):
+        sound[at : at + 100] += 60_000 * np.exp(-np.arange(100) / 30)
+    events = heard(ear, np.clip(sound, -32768, 32767).astype(np.int16))
+    assert "sound.invalid" not in {event.kind for event in events}
+    assert ear.counts["judged"] and not ear.trouble
 
 
 def test_sound_after_a_hole_does_not_join_on_to_what_was(model):

@@ -21,7 +21,7 @@ from edge_runtime.lines.recognise import InOrder, KeywordRecogniser
 from edge_runtime.lines.voice_line import Found
 from edge_runtime.lines.wake_word import open_micro_wake_word
 from edge_runtime.service.voice_wiring import wake_settings
-from tests.lines.voice_rig import Rig, Says, burst, golden, keyword_bundle, quiet, wait_until
+from tests.lines.voice_rig import RATE_HZ, Rig, Says, burst, golden, keyword_bundle, quiet, wait_until
 
 WORD = burst()
 
@@ -189,6 +189,43 @@ def test_a_recogniser_that_breaks_is_told_and_the_line_goes_on():
         assert rig.line.health().state is State.OK
         assert rig.line.report()["faults"] == 1
     assert [act.command for act in rig.acts] == [Command.REJECT]
+
+
+def overdriven(pcm, over_db):
+    """What a converter makes of a voice that is so much too loud for it."""
+    gain = 32767 / np.abs(pcm.astype(np.float64)).max() * 10 ** (over_db / 20)
+    return np.clip(np.rint(pcm * gain), -32768, 32767).astype(np.int16)
+
+
+def test_speech_that_clipped_is_not_understood_and_the_person_is_told_why():
+    says = Says("reject")
+    with scripted(says, quiet(1), "push", overdriven(WORD, 30), quiet(4), "cancel") as rig:
+        rig.until(lambda: rig.requests)
+        assert "clipped" in rig.line.report()["says"]
+        rig.play_out()
+        assert rig.line.report()["invalid_utterances"] == 1
+    assert (says.heard, rig.acts) == ([], [])
+    assert rig.requests[0].outcome == "unheard" and rig.requests[0].reason.startswith("invalid_sound: clipped")
+
+
+@pytest.mark.parametrize("over_db", [-20, 0, 3])
+def test_loud_speech_that_touches_the_stop_is_understood(over_db):
+    with scripted(Says("reject"), quiet(1), "push", overdriven(WORD, over_db), quiet(4)) as rig:
+        rig.play_out()
+    assert [act.command for act in rig.acts] == [Command.REJECT]
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [np.zeros(RATE_HZ, np.int16), np.full(RATE_HZ, 9, np.int16), np.tile([1, -1], RATE_HZ // 2).astype(np.int16),
+     np.clip(quiet(1).astype(np.int32) * 30_000, -32768, 32767).astype(np.int16)],
+    ids=["zeros", "one value", "last bit", "overdriven"],
+)  # fmt: skip
+def test_a_wake_word_found_in_a_channel_that_shows_nothing_opens_no_window(dead):
+    with Rig([dead, dead], Says(), wake=Wake(60)) as rig:
+        rig.until(rig.microphone.done.is_set)
+        report = rig.line.report()
+    assert (report["invalid_wakes"], report.get("wakes", 0), report["mode"]) == (1, 0, "idle")
 
 
 def test_a_lost_microphone_is_left_to_its_driver():

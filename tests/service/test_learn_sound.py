@@ -37,10 +37,11 @@ def fan(seed, seconds=4.0, bearing=0.0, gain=1.0):
 def save(path, pcm, rate=RATE, channels=1):
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
+        frames = (pcm * 32767).clip(-32768, 32767).astype("<i2")
+        frames = frames if pcm.ndim == 2 else np.repeat(frames[:, None], channels, axis=1)
+        file.setnchannels(frames.shape[1])
         file.setsampwidth(2)
         file.setframerate(rate)
-        frames = np.repeat((pcm * 32767).clip(-32768, 32767).astype("<i2")[:, None], channels, axis=1)
         file.writeframes(frames.tobytes())
 
 
@@ -149,14 +150,38 @@ def test_a_span_that_stood_out_in_a_long_recording_is_told_in_time(model):
     ("pcm", "says"),
     [
         (np.zeros(RATE * 4, np.int16), "digital silence"),
-        (np.full(RATE * 4, 77, np.int16), "digital silence"),
-        (np.empty(0, np.int16), "digital silence"),
+        (np.full(RATE * 4, 77, np.int16), "one value, 77"),
+        (np.empty(0, np.int16), "no sound at all"),
+        (np.random.default_rng(1).integers(-1, 2, RATE * 4).astype(np.int16), "last bit"),
+        (np.tile(fan(1, 0.03), 134), "the same 30 ms again and again"),
+        (np.clip(fan(1, gain=100.0), -1, 1), "clipped"),
+        (np.concatenate([fan(1, 6.0), np.zeros(RATE * 3, np.float32), fan(2, 6.0)]), "digital silence.*from 6 to 9 s"),
         (fan(1, 1.0), "1.0 s of sound, at least 1"),
     ],
 )
 def test_sound_that_says_nothing_is_no_normal_sound(model, pcm, says):
     with pytest.raises(ModelError, match=says):
         model(pcm, RATE)
+
+
+def test_a_recording_that_says_nothing_has_no_verdict_in_predict(learnt, tmp_path):
+    store, report, _ = learnt
+    rng = np.random.default_rng(1)
+    good, dead = fan(1, 8.0), np.zeros(RATE * 8, np.float32)
+    save(tmp_path / "zeros.wav", dead)
+    save(tmp_path / "dither.wav", (1.1 * rng.integers(-1, 2, RATE * 8) / 32767).astype(np.float32))
+    save(tmp_path / "overdriven.wav", np.clip(good * 100, -1, 1))
+    save(tmp_path / "left-dead.wav", np.stack([dead, good], axis=1))
+    save(tmp_path / "both.wav", np.stack([good, fan(2, 8.0)], axis=1))
+    save(tmp_path / "none.wav", np.stack([dead, dead], axis=1))
+    files = [tmp_path / f"{name}.wav" for name in ("zeros", "dither", "overdriven", "none", "left-dead", "both")]
+    result = run(predict, store, *files, "--model", report.model, "--json")
+    *nothing, left_dead, both = json.loads(result.stdout)
+    assert result.exit_code == 1
+    for entry in nothing:
+        assert (entry["verdict"], entry["score"]) == (None, None)
+        assert entry["error"].startswith("invalid_sound: ")
+    assert left_dead["score"] == pytest.approx(both["score"], abs=0.01) and left_dead["verdict"]
 
 
 def test_predict_judges_recordings_with_every_promised_key(learnt, shift):
@@ -191,7 +216,9 @@ def test_the_command_learns_from_a_flat_folder_and_leaves_abnormal_names_out(tmp
         ({}, "fan", "no recordings"),
         ({"a.wav": fan(1, 12.0)}, "fan", "at least 6 are needed; record more"),
         ({"a.wav": np.zeros(RATE, np.float32)}, "fan", "none of 1 recordings.*digital silence"),
-        ({"a.wav": fan(1, 3.0, gain=100.0)}, "fan", "clipped; turn the microphone's gain down"),
+        ({"a.wav": fan(1, 3.0, gain=100.0)}, "fan", "invalid_sound: clipped .* turn the microphone down"),
+        ({"a.wav": np.tile(fan(1, 0.03), 400)}, "fan", "invalid_sound: the same 30 ms again and again"),
+        ({"a.wav": fan(1, 9.0) * (np.arange(RATE * 9) < RATE * 5)}, "fan", "digital silence.*from 5 to 9 s"),
         ({"a.wav": fan(1)}, "Fan 1", "no name for a model"),
     ],
 )

@@ -1,8 +1,10 @@
 """Who runs last: a command that computes beside a running line takes only what the line leaves.
 
 SCHED_IDLE gets a core when nobody else wants it, and its I/O falls into the idle class with it (sched(7),
-ioprio_set(2)). One core and one thread of each library, because what shares the memory bus slows the line's model down,
-whatever its priority. When memory runs out, this process ends and not the line. Children and threads inherit all of it.
+ioprio_set(2)). One thread of each library, because what shares the memory bus slows the line's model down, whatever its
+priority. When memory runs out, this process ends and not the line. Children and threads inherit all of it.
+
+Not bound to a core: on the one that it was bound to it starved while the other had time.
 
 A session whose tasks the kernel groups (`sched_autogroup_enabled`) has a share of its own, which the policy inside does
 not touch: where the line runs in another session, the share of this one is lowered too, until this process ends.
@@ -34,11 +36,9 @@ def step_back(line_pid: int = 0) -> None:
     line_pid: process of the line; 0 where it is not known. Call it before numpy and OpenCV are imported.
     """
     os.environ.update(dict.fromkeys(POOLS, "1"))
-    core = {max(os.sched_getaffinity(0))}  # interrupts are served by the first one
     for thread in map(int, os.listdir(PROC / "self" / "task")):  # noqa: PTH208 - names, not paths
         with contextlib.suppress(OSError):
             os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
-            os.sched_setaffinity(thread, core)
     with contextlib.suppress(OSError):
         (PROC / "self" / "oom_score_adj").write_text(str(OOM_SCORE_ADJ))
     _lower_session(line_pid, SESSION_NICE)

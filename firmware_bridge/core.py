@@ -12,17 +12,18 @@ import threading
 from ctypes import POINTER, Structure, c_char_p, c_uint32, c_void_p
 from pathlib import Path
 
-from firmware_bridge.mcu.build import HERE, BuildError, build_host, library_name
+from firmware_bridge.mcu.build import HERE, BuildError, ToolMissing, build_host, library_name
 from firmware_bridge.messages import PROTOCOL_VERSION
 
 ENV = "EDGE_REJECT_CORE"
+FIX = "apt-get install gcc libc6-dev"
 
 _lock = threading.Lock()
 _loaded: dict[Path, ctypes.CDLL] = {}
 
 
 class CoreError(Exception):
-    """The core is not there, or is another one. The text names the fix."""
+    """The core is not there, or is another one. The text is one sentence, and names the fix."""
 
 
 def _row(*names: str) -> list[tuple[str, type[c_uint32]]]:
@@ -86,19 +87,32 @@ def _find() -> Path:
     name = library_name()
     if (HERE / name).exists():
         return HERE / name
+    cached = _cache_folder() / name
     try:
-        cached = _cache_folder() / name
         return cached if cached.exists() else build_host(cached)
-    except (BuildError, OSError, RuntimeError) as err:  # RuntimeError: a user without a home
+    except ToolMissing as err:
+        raise CoreError(f"the controller's core is not compiled here, and there is no C compiler: {FIX}") from err
+    except BuildError as err:
+        raise CoreError(f"the controller's core cannot be compiled: {FIX}; the compiler says: {_gist(err)}") from err
+    except OSError as err:
         raise CoreError(
-            f"no {name} in {HERE}, and it cannot be built into the cache folder: {err}\n"
-            "apt-get install gcc libc6-dev, or install the wheel for this machine"
+            f"the compiled core of the controller cannot be put into {cached.parent}: {err.strerror or err}; "
+            "set XDG_CACHE_HOME to a folder that can be written"
         ) from err
 
 
+def _gist(err: BuildError) -> str:
+    """The line of a compiler's page that names the fault."""
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return next((line for line in lines if "error:" in line), lines[-1] if lines else "nothing")
+
+
 def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "edge-runtime"
+    try:
+        root = os.environ.get("XDG_CACHE_HOME")
+        return (Path(root) if root else Path.home() / ".cache") / "edge-runtime"
+    except RuntimeError as err:
+        raise CoreError("this user has no home to keep the controller's compiled core in: set XDG_CACHE_HOME") from err
 
 
 def _open(path: Path) -> ctypes.CDLL:

@@ -20,7 +20,7 @@ import click
 
 from edge_runtime import __version__
 from edge_runtime.cli.console import speak_plainly
-from edge_runtime.core.errors import ConfigError, EdgeError, UsageError
+from edge_runtime.core.errors import ConfigError, EdgeError, InstallError, UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.core.config import EdgeConfig
@@ -109,7 +109,7 @@ def cli(ctx: click.Context, config_option: str | None, settings: tuple[str, ...]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 good, 1 found a problem or refused, 2 wrong usage or configuration."""
+    """Run a command and exit: 0 good, 1 found a problem or refused, 2 wrong usage, configuration or installation."""
     speak_plainly()
     args = _globals_first(list(sys.argv[1:] if argv is None else argv))
     try:
@@ -126,10 +126,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "--json" in args:
             click.echo(json.dumps({"error": err.format_message()}))
         code = err.exit_code
-    except (ConfigError, UsageError) as err:
+    except (ConfigError, UsageError, InstallError) as err:
         code = _fail(str(err), 2, args)
     except EdgeError as err:
         code = _fail(str(err), 1, args)
+    except ModuleNotFoundError as err:  # what may be absent is asked for where it is used, with a sentence of its own
+        code = _fail(f"not all is installed: {err}; run tools/install again (tools/setup in a checkout)", 2, args)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

@@ -15,6 +15,10 @@ class UsageError(EdgeError):
     """The command was given something it cannot work with: call it differently. Exit code 2."""
 
 
+class InstallError(EdgeError):
+    """Something that belongs to the installation is not there: install it, no restart mends it. Exit code 2."""
+
+
 class DeviceError(EdgeError):
     """A device is missing, busy or gone: check the cable, then reconnect."""
 

@@ -35,6 +35,7 @@ from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.service.bench_models import open_model
+from edge_runtime.service.sim_line import require_core
 from edge_runtime.service.wiring import policy
 
 if TYPE_CHECKING:
@@ -218,6 +219,7 @@ class BenchLine:
 
     def start(self) -> None:
         """Everything runs, the belt stands still."""
+        require_core()
         self._controller.start()
         self.journal.start()
         self.evidence.start()

@@ -15,6 +15,7 @@ from edge_runtime.core.config import ControllerConfig, EdgeConfig
 from edge_runtime.core.config_file import Loaded
 from edge_runtime.service.far_side import open_watch, other_user, running_box
 from edge_runtime.service.finding import Finding
+from firmware_bridge import core
 from firmware_bridge.adapters import SLOW_MS, latency_ms
 from firmware_bridge.link import WHAT_BLOCKS
 from firmware_bridge.port import PortError
@@ -26,6 +27,8 @@ ANSWER_WITHIN_S = 2.5  # a board that its opened port resets answers after one s
 def controller_findings(loaded: Loaded) -> Iterator[Finding]:
     """All there is to say; see the module."""
     cfg = loaded.config
+    if "sim" in (cfg.camera.driver, cfg.controller.driver) and not cfg.world.attach:
+        yield from _core()
     if cfg.controller.driver == "sim":
         yield Finding("controller", "ok", "simulated")
         return
@@ -43,6 +46,14 @@ def controller_findings(loaded: Loaded) -> Iterator[Finding]:
         yield Finding("controller.port", "fail", f"{cfg.controller.port} is in use by process {holder}", fix)
         return
     yield from _far_side(cfg)
+
+
+def _core() -> Iterator[Finding]:
+    """The simulated line's controller is the firmware's own core, which must be compiled; a real one brings its own."""
+    try:
+        core.load()
+    except core.CoreError as err:
+        yield Finding("controller.core", "fail", f"no simulated controller: {err}", f"{core.FIX}, then tools/install")
 
 
 def _port(cfg: ControllerConfig) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.capture.sim_child import SimChild, remove
 from edge_runtime.capture.sim_renderer import Renderer
 from edge_runtime.capture.world import Belt, BeltSwitch, World
-from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.errors import DeviceError, InstallError
 
 if TYPE_CHECKING:
     from edge_runtime.core.config import BadDays, ControllerConfig, WorldConfig
@@ -68,7 +68,11 @@ class SimLine:
         return self.belt.is_clear(time.monotonic_ns(), self._gate_counts)
 
     def start(self) -> None:
-        """Return when both can be opened. The camera still draws its first part; its greeting waits for it."""
+        """Return when both can be opened. The camera still draws its first part; its greeting waits for it.
+
+        Raises InstallError, DeviceError.
+        """
+        require_core()
         folder = self._folder = self._folder or Path(tempfile.mkdtemp(prefix="edge-line-"))
         try:
             socket_path = folder / "camera.sock"
@@ -140,6 +144,16 @@ class SimLine:
             "late_trigger_ms": bad.late_trigger_ms,
             "stuck_gate": bad.stuck_gate,
         }
+
+
+def require_core() -> None:
+    """The simulated controller is the firmware's own core, compiled. Raises InstallError when it cannot be had."""
+    from firmware_bridge import core
+
+    try:
+        core.load()
+    except core.CoreError as err:
+        raise InstallError(f"no simulated controller: {err}") from err
 
 
 def _count(rows: list[dict[str, Any]]) -> dict[str, int]:

@@ -113,6 +113,39 @@ def test_without_a_compiler_the_error_names_the_package(tmp_path, monkeypatch):
         core.load()
 
 
+BROKEN = {
+    "a compiler without headers": ("echo 'x.c:1:10: fatal error: stdint.h: No such file' >&2; exit 1", "No such file"),
+    "a compiler that says nothing": ("exit 1", "gcc libc6-dev"),
+    "a compiler that is none": (None, "gcc libc6-dev"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_whatever_is_wrong_with_the_compiler_it_is_one_sentence_with_the_fix(tmp_path, monkeypatch, how):
+    script, told = BROKEN[how]
+    compiler = tmp_path / "cc"
+    if script is not None:
+        compiler.write_text(f"#!/bin/sh\n{script}\n")
+        compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(core.ENV, raising=False)
+    monkeypatch.setattr(core, "HERE", tmp_path)
+    with pytest.raises(CoreError, match=told) as err:
+        core.load()
+    assert core.FIX in str(err.value) and "\n" not in str(err.value)
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_not_the_compiler(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    monkeypatch.delenv(core.ENV, raising=False)
+    monkeypatch.setattr(core, "HERE", tmp_path)
+    with pytest.raises(CoreError, match=f"{file}/edge-runtime: Not a directory; set XDG_CACHE_HOME"):
+        core.load()
+
+
 def test_a_library_that_is_none_is_refused(tmp_path):
     library = tmp_path / build.LIBRARY
     library.write_bytes(b"not one")

@@ -76,6 +76,19 @@ def test_a_simulated_controller_needs_nothing() -> None:
     assert (finding.state, finding.detail) == ("ok", "simulated")
 
 
+@pytest.mark.parametrize("settings", [[], ["controller.driver=serial", "controller.port=/dev/null"]])
+def test_a_simulated_line_without_its_compiled_core_is_a_failure_with_its_fix(settings, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("EDGE_REJECT_CORE", str(tmp_path / "none.so"))
+    found = {finding.name: finding for finding in controller_findings(load(None, settings))}
+    assert found["controller.core"].state == "fail"
+    assert "apt-get install gcc libc6-dev" in found["controller.core"].fix
+
+
+def test_a_real_line_needs_no_compiled_core(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("EDGE_REJECT_CORE", str(tmp_path / "none.so"))
+    assert "controller.core" not in findings(tmp_path, "/dev/null", "camera.driver=folder", f"camera.path={tmp_path}")
+
+
 def test_a_port_that_is_not_there_names_the_cable(tmp_path: Path) -> None:
     found = findings(tmp_path, str(tmp_path / "none"))
     assert found["controller"].state == "fail" and "check the cable" in found["controller"].fix

@@ -264,3 +264,15 @@ def test_line_on_its_own_survives_its_host_and_tells_the_truth(tmp_path: Path, e
     assert {"index", "part_id", "boot_id", "defect", "kind", "fired"} <= report["parts"][0].keys()
     assert end == "SIGTERM" or len(report["parts"]) == 45
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_compiled_core_the_daemon_says_so_once_and_no_restart_is_asked_for(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "edge_runtime", "--config", "embedded", "--set", f"recording.state_dir={tmp_path}"]
+    env = {**os.environ, "EDGE_REJECT_CORE": "", "CC": str(tmp_path / "cc"), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*words, "run", "--parts", "1"], capture_output=True, text=True, timeout=60, env=env, check=False
+    )
+    errors = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert done.returncode == 2
+    assert len(errors) == 1 and "apt-get install gcc libc6-dev" in errors[0]
+    assert "Traceback" not in done.stderr

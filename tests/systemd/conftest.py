@@ -73,17 +73,14 @@ class Container:
     source, python = f"{UNDER_TEST}/source", f"{UNDER_TEST}/python3"
     model = f"{UNDER_TEST}/models/tiny/1"
 
-    def __init__(self, folder: Path, extra: Path, binds: Sequence[tuple[Path, str]]) -> None:
-        words = ["--boot", "--quiet", "--register=no", "--keep-unit", "--console=pipe", "--private-network"]
-        words += ["--resolv-conf=off", "--timezone=off", "--link-journal=no", f"--machine=edge-test-{os.getpid()}"]
-        words += [f"--bind-ro={source}:{target}" for source, target in binds]
-        self._log = folder / "nspawn.log"
-        empty = folder / "mnt"
-        empty.mkdir()
+    def __init__(self, log: Path, command: Sequence[str | Path], before: Sequence[str] = ()) -> None:
+        """command: becomes systemd-nspawn; before: words in front of every command inside."""
+        self._log = log
+        self._before = before
         # --pdeathsig TERM: should the tests be killed, the container powers off by itself
         alone = ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private"]
         self._nspawn = subprocess.Popen(
-            [*alone, "sh", "-c", START, "sh", str(empty), str(extra), *words, "systemd.unit=multi-user.target"],
+            [*alone, *map(str, command), "--console=pipe", "systemd.unit=multi-user.target"],
             stdin=subprocess.DEVNULL,
             stdout=self._log.open("w"),
             stderr=subprocess.STDOUT,
@@ -104,7 +101,7 @@ class Container:
     def run(self, *command: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
         """A command inside, as root. Its exit code is the caller's to look at."""
         return subprocess.run(
-            ["nsenter", "--target", str(self._leader), "--all", "--", *command],
+            ["nsenter", "--target", str(self._leader), "--all", "--", *self._before, *command],
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -185,6 +182,11 @@ class Container:
 
 
 @pytest.fixture(scope="session")
+def container_class() -> type[Container]:
+    return Container
+
+
+@pytest.fixture(scope="session")
 def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     """A booted machine with the program under test in it, and nothing installed."""
     if os.geteuid() != 0:
@@ -210,7 +212,12 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
         (ROOT, f"{UNDER_TEST}/source"),
         (models, f"{UNDER_TEST}/models"),
     ]
-    box = Container(folder, extra, binds)
+    empty = folder / "mnt"
+    empty.mkdir()
+    words = ["--boot", "--quiet", "--register=no", "--keep-unit", "--private-network", "--resolv-conf=off"]
+    words += ["--timezone=off", "--link-journal=no", f"--machine=edge-test-{os.getpid()}"]
+    words += [f"--bind-ro={source}:{target}" for source, target in binds]
+    box = Container(folder / "nspawn.log", ["sh", "-c", START, "sh", empty, extra, *words])
     try:
         try:
             box.wait_booted()

@@ -75,7 +75,6 @@ class Retention:
                 self.steps += 1
                 self._steps.append(step)
                 self._saved_ns = now_ns - SAVE_EVERY_NS  # a restart now must know of it
-                log.warning("clock.stepped %s", step.words())
             return not self._watch.trouble
 
     @property
@@ -137,6 +136,7 @@ class Retention:
         with self._lock:
             if self._steps and (is_last or now_ns - self._told_step_ns >= TELL_EVERY_NS):
                 largest = max(self._steps, key=lambda step: abs(step.to_utc_ns - step.from_utc_ns))
+                log.warning("clock.stepped %s; steps=%d", largest.words(), len(self._steps))
                 events.append(Event("clock.stepped", largest.at_ns, {**largest.detail(), "steps": len(self._steps)}))
                 self._steps, self._told_step_ns = [], now_ns
             if self._untold and (is_last or now_ns - self._told_ns >= TELL_EVERY_NS):

@@ -37,7 +37,7 @@ TakeOver = Callable[[Bundle, Callable[[], None]], None]  # puts a bundle to work
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asks for. wanted: the version and digest they mean; None: whatever is previous (rollback only)."""
+    """What somebody asks for. wanted: the version and digest they mean; None: what stands in the slot."""
 
     verb: Literal["promote", "rollback"]
     name: str

@@ -40,17 +40,15 @@ def box_requests(box: Box) -> Mapping[str, Handler]:
 
 
 def _model(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
-    """`promote` names the very bundle it means: what is candidate may be another by the time it is heard."""
+    """`version` and `digest` are the bundle that is meant: what stands in the slot may be another by the time this is
+    heard, and is refused then. Who names none takes what stands there when it is heard."""
     verb = _word(words, "verb")
-    name = _word(words, "name", box.bundle.manifest.name)
-    by, why = _word(words, "by", "cli"), _word(words, "why", "")
-    if verb == "promote":
-        request = Request("promote", name, Held(_word(words, "version"), _word(words, "digest")), by, why)
-    elif verb == "rollback":
-        version = _word(words, "version", "")
-        request = Request("rollback", name, Held(version, _word(words, "digest")) if version else None, by, why)
-    else:
+    if verb not in ("promote", "rollback"):
         raise UsageError(f"verb {verb!r} is none of promote, rollback")
+    name, version = _word(words, "name", box.bundle.manifest.name), _word(words, "version", "")
+    by, why = _word(words, "by", "cli"), _word(words, "why", "")
+    wanted = Held(version, _word(words, "digest", "")) if version else None
+    request = Request("promote" if verb == "promote" else "rollback", name, wanted, by, why)
     before = box.model_label
     now = box.switch_model(request)
     log.warning("model.%s before=%s now=%s by=%s why=%s", verb, before, now, by, why)

@@ -227,6 +227,8 @@ def test_automation_from_afar_goes_downwards_only(box):
     assert ask(box.socket, "resume") == {"resumed": False}
     with pytest.raises(DeviceError, match="needs 'verb'"):
         ask(box.socket, "model")
-    with pytest.raises(DeviceError, match="needs 'version'"):  # which one is meant must be said
+    with pytest.raises(DeviceError, match="has no candidate"):
         ask(box.socket, "model", verb="promote")
+    with pytest.raises(DeviceError, match=r"by\s+model.name in the station file and a restart"):
+        ask(box.socket, "model", verb="promote", name="plate", version="1", digest="0" * 64)
     assert box.end()["unaccounted"] == 0

@@ -22,7 +22,7 @@ from edge_runtime.lines.sound_model import open_sound_model
 from edge_runtime.lines.voice_line import LATCHED
 from edge_runtime.service.far_side import running_box
 from edge_runtime.service.finding import Finding, Level
-from edge_runtime.service.model_choice import station_bundle
+from edge_runtime.service.model_choice import would_listen
 from edge_runtime.service.predict import native_noise_hidden
 from edge_runtime.service.voice_wiring import cutting, open_wake
 from edge_runtime.service.wiring import open_store
@@ -74,7 +74,7 @@ def sound_findings(loaded: Loaded) -> Iterator[Finding]:
         yield Finding("sound", "ok", "off")
     else:
         try:
-            bundle = station_bundle(model, open_store(cfg))
+            bundle = would_listen(model, open_store(cfg))
             with native_noise_hidden():
                 open_sound_model(bundle, cfg.model)
         except ModelError as err:
@@ -110,7 +110,7 @@ def _running(box: dict[str, Any]) -> Finding:
 
 def _words(cfg: EdgeConfig) -> Finding:
     try:
-        bundle = station_bundle(cfg.voice.model, open_store(cfg))
+        bundle = would_listen(cfg.voice.model, open_store(cfg))
     except ModelError as err:
         return Finding("voice.words", "fail", str(err), "set voice.model to a bundle of `edge-runtime models list`")
     try:

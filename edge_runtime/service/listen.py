@@ -31,7 +31,7 @@ from edge_runtime.flow.components import State
 from edge_runtime.lines.keyword_model import KeywordModel, open_keyword_model
 from edge_runtime.lines.recognise import KeywordRecogniser
 from edge_runtime.lines.voice_line import SILENT_DBFS, Found, Transcript
-from edge_runtime.service.model_choice import station_bundle
+from edge_runtime.service.model_choice import would_listen
 from edge_runtime.service.predict import native_noise_hidden
 from edge_runtime.service.voice_wiring import Searcher, cutting, open_wake
 from edge_runtime.service.wiring import open_store
@@ -148,7 +148,7 @@ class Listener:
 
     def _open_model(self, cfg: EdgeConfig) -> KeywordModel | None:
         try:
-            model = open_keyword_model(station_bundle(cfg.voice.model, open_store(cfg)), cfg.model)
+            model = open_keyword_model(would_listen(cfg.voice.model, open_store(cfg)), cfg.model)
             cutting(cfg.microphone, model.spec)
         except ModelError as err:
             self.missing.append(f"no words: {err}")

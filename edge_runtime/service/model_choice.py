@@ -228,9 +228,9 @@ class Chooser:
 
 
 def would_run(reference: str, store: ModelStore) -> Stored:
-    """The bundle that a station's `model.name`, `sound.model` or `voice.model` means now. Nothing is written.
+    """The bundle that a station's `model.name` means now. Nothing is written.
 
-    For who looks and for ears: where nobody has chosen, what the product brings, else the newest. Raises EdgeError.
+    For who looks: where nobody has chosen, what the product brings, else the newest. Raises EdgeError.
     """
     name, _, version = reference.partition("@")
     active = None if version else Slots(store).of(name).active
@@ -242,28 +242,41 @@ def would_run(reference: str, store: ModelStore) -> Stored:
 
 def station_bundle(reference: str, store: ModelStore) -> Bundle:
     """The same, opened and its digests compared."""
-    bundle = load_bundle(would_run(reference, store).folder)
-    if bundle.manifest.name != reference.partition("@")[0]:
-        raise ModelError(f"{bundle.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
-    return bundle
+    return _opened(would_run(reference, store))
+
+
+def would_listen(reference: str, store: ModelStore) -> Bundle:
+    """The bundle that `voice.model` or `sound.model` means now, opened. Nothing is written. Raises EdgeError.
+
+    Where none was chosen: of the version that the product brings, where the box's own wins; else the newest.
+    """
+    name, _, version = reference.partition("@")
+    active = None if version else Slots(store).of(name).active
+    if active:
+        return _opened(store.find_exactly(name, active.version, active.digest))
+    shipped = None if version else store.newest_shipped(name)
+    return _opened(store.find(shipped.label if shipped else reference))
 
 
 def ear_bundle(reference: str, store: ModelStore) -> Bundle:
-    """The bundle of an ear, whose first one runs at once because the station file names it; a later version of the
-    name does when the station file names that, NAME@VERSION. Raises EdgeError."""
-    name, _, version = reference.partition("@")
-    slots = Slots(store)
-    active = slots.of(name).active
-    if active is None or version not in ("", active.version):
-        held = _held(store.find(reference) if version else store.newest_shipped(name) or store.find(name))
+    """The same for who listens: it is noted, so that a later version of the name waits until the station names it."""
+    bundle = would_listen(reference, store)
+    name, held, slots = bundle.manifest.name, held_of(bundle), Slots(store)
+    if not held.is_same(slots.of(name).active):
         try:
             slots.change(
                 name, "set", lambda slot: put_to_work(slot, held, slot.active), "station", f"it is {reference}"
             )
         except StorageError as err:
             log.error("model.slots %s", err)
-        active = held
-    return store.open_exactly(name, active.version, active.digest)
+    return bundle
+
+
+def _opened(stored: Stored) -> Bundle:
+    bundle = load_bundle(stored.folder)
+    if bundle.label != stored.label:
+        raise ModelError(f"{stored.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+    return bundle
 
 
 def proof_of(bundle: Bundle, cfg: ModelConfig) -> str:

@@ -182,6 +182,7 @@ class Feeder:
         identity = self._tail.identity
         if before != identity:
             self._begin(before, identity)
+            self._places.given = {}
         self._load()
         self._journal, self._has_more = identity, True
         self._check_place()
@@ -226,7 +227,7 @@ class Feeder:
             known = {table: self._places.common(table) for table in TABLES}
         log.info("feeder.journal journal=%s before=%s from_part=%d", identity, before or "none", known.get("part", 0))
         with outbox.transaction():
-            self._places.go_to(self._outbox.db, {table: known.get(table, 0) for table in TABLES})
+            self._places.go_to(db, {table: known.get(table, 0) for table in TABLES})
             db.execute("UPDATE meta SET journal = ?", (identity,))
             if before:
                 outbox.add([own_event("sync.journal_replaced", {"before": before, "now": identity}, self._wall)])
@@ -245,16 +246,19 @@ class Feeder:
 
     def _check_place(self) -> None:
         """Is what was read still there? Where it is not, go back to what is."""
+        given = self._places.given
         back = self._places.gone_back()
         if not back:
             return
         before = {table: self._places.rows[table] for table in back}
+        lost = undelivered(None, {table: given.get(table, 0) for table in back}, before, 0)
         log.error("feeder.went_back journal=%s from=%s to=%s", self._journal, before, back)
         with self._outbox.transaction():
             self._places.go_to(self._outbox.db, back)
             self._outbox.db.execute("UPDATE meta SET journal_again = journal_again + 1")
             detail = {"journal": self._journal, "from": before, "to": back}
             self._outbox.add([own_event("sync.journal_went_back", detail, self._wall)])
+            self._outbox.add([drop_record(self._wall, what, "journal_lost", count) for what, count in lost.items()])
         self._load()
         self._has_more = True
 

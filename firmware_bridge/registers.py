@@ -86,6 +86,7 @@ class Reason(IntEnum):
     OVERLOAD = 6  # parts came faster than they are judged; the safe action
     ENGINE_FAULT = 7  # the model failed; the safe action
     LINK_FAULT = 8  # the box was away when the part passed; the safe action
+    INVALID_IMAGE = 9  # the picture is dark, unsharp, blank or an old one; the safe action
 
 
 class MapError(ValueError):

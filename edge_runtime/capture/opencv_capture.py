@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.camera import CameraLost
+from edge_runtime.capture.settling import Settling
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.config import CameraConfig
 from edge_runtime.core.errors import DeviceError
@@ -27,7 +28,7 @@ from edge_runtime.flow.components import Health, State
 log = logging.getLogger(__name__)
 
 QUEUED = 4
-FIRST_PICTURE_WITHIN_S = 5.0  # USB cameras take a second or two to settle
+FIRST_PICTURE_WITHIN_S = 8.0  # USB cameras take a second or two for the first grab, and up to three to settle
 END_WITHIN_S = 1.0
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it prints is said here, as a sentence
@@ -40,6 +41,10 @@ class Picture(NamedTuple):
 
 class PictureSource(Protocol):
     """A blocking device. Every method is called by one thread at a time."""
+
+    @property
+    def settles(self) -> bool:
+        """Whether its first pictures are dark or badly exposed, and belong to no part."""
 
     def open(self) -> str:
         """Open it and say what it is. Raises DeviceError, with nothing left open."""
@@ -75,7 +80,7 @@ class GrabbingCamera:
         self._lost = ""
         self._seq = -1
         self._last_ns = 0
-        self._delivered = self._overrun = 0
+        self._delivered = self._overrun = self._unsettled = 0
         self._progress_ns: int | None = None
 
     def start(self) -> None:
@@ -118,7 +123,13 @@ class GrabbingCamera:
         return Health(State.OK, self._what, self._progress_ns)
 
     def report(self) -> Mapping[str, Any]:
-        return {"driver": self._driver, "frames": self._delivered, "overrun": self._overrun, "device": self._what}
+        return {
+            "driver": self._driver,
+            "frames": self._delivered,
+            "overrun": self._overrun,
+            "device": self._what,
+            "unsettled": self._unsettled,
+        }
 
     def trigger(self, trigger: Trigger) -> None:
         """It runs freely: nothing to do."""
@@ -141,12 +152,17 @@ class GrabbingCamera:
 
     def _grab(self, source: PictureSource, stop: threading.Event) -> None:
         """Outermost loop of the camera's thread."""
-        why = ""
+        why, settling = "", Settling() if source.settles else None
         try:
             while not stop.is_set():
                 picture = source.take(stop)
-                if picture is not None:
+                if picture is None:
+                    continue
+                if settling is None or settling.is_done(picture.image, self._clock()):
+                    settling = None
                     self._queue(stop, picture)
+                else:
+                    self._unsettled += 1
         except CameraLost as err:
             why = str(err)
         except Exception as err:

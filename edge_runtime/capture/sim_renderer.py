@@ -91,6 +91,7 @@ class _FrameServer:
         self._next = 0
         self._ready: tuple[int, U8] | None = None
         self._truths: dict[int, Truth] = {}
+        self._last_image: U8 | None = None  # what a frozen camera goes on showing
         self._skipped = 0
         self._draw_ns = 5_000_000  # decaying maximum of the time one part takes
         self._allowed_late_ns = max(LATE_MIN_NS, int(1e9 / world.belt.parts_per_s))
@@ -209,7 +210,9 @@ class _FrameServer:
         self._truths[index] = (scene.truth.defect, scene.truth.kind, scene.truth.severity)
         took_ns = time.monotonic_ns() - began_ns
         self._draw_ns = max(took_ns, self._draw_ns - (self._draw_ns - took_ns) // 8)
-        return scene.image
+        if self._last_image is None or not self._world.is_frozen(index):
+            self._last_image = scene.image
+        return self._last_image
 
     def _scene(self, index: int) -> SceneConfig:
         from edge_runtime.capture.phone_scene import SceneConfig

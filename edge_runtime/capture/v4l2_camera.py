@@ -46,6 +46,8 @@ def open_capture(path: str) -> Any:
 class V4l2Device:
     """One video device. Without `camera.path` it takes the first that takes pictures."""
 
+    settles = True
+
     def __init__(self, cfg: CameraConfig, clock: Clock, open_device: OpenCapture = open_capture) -> None:
         self._cfg, self._clock, self._open_device = cfg, clock, open_device
         self._path = cfg.path

@@ -24,6 +24,8 @@ def open_video(cfg: CameraConfig, world: WorldConfig, clock: Clock) -> GrabbingC
 class VideoFile:
     """Frames of a file, each at its time. A file whose header tells no rate plays at `camera.fps`."""
 
+    settles = False  # it was recorded when it was
+
     def __init__(self, cfg: CameraConfig, clock: Clock, loops: bool = True) -> None:
         self._path, self._name, self._fps_wanted = cfg.path, cfg.name, cfg.fps
         self._clock, self._loops = clock, loops

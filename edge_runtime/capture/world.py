@@ -86,7 +86,7 @@ def draw(seed: int, index: int, salt: int) -> float:
     return ((x ^ (x >> 31)) >> 11) / 2**53
 
 
-SPACING, DROPPED = 1, 2  # salts of `draw`
+SPACING, DROPPED, FLICKER = 1, 2, 3  # salts of `draw`
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,15 @@ class World:
     focus_drift_px: float = 0.0  # per 1000 parts
     camera_stops_at: int = 0  # counted from 1, as part ids are; 0 never
     camera_stops_for: int = 0
+    lamp_fails_at: int = 0
+    lamp_fails_for: int = 0
+    lamp_flicker: float = 0.0
+    lamp_left: float = 0.01
+    camera_freezes_at: int = 0
+    camera_freezes_for: int = 0
+    blurred_at: int = 0
+    blurred_for: int = 0
+    blurred_px: float = 0.0
 
     @classmethod
     def from_config(cls, cfg: WorldConfig, parts: int | None = None, switch: BeltSwitch | None = None) -> World:
@@ -190,6 +199,15 @@ class World:
             focus_drift_px=bad.focus_drift_px,
             camera_stops_at=bad.camera_stops_at,
             camera_stops_for=bad.camera_stops_for,
+            lamp_fails_at=bad.lamp_fails_at,
+            lamp_fails_for=bad.lamp_fails_for,
+            lamp_flicker=bad.lamp_flicker,
+            lamp_left=bad.lamp_left,
+            camera_freezes_at=bad.camera_freezes_at,
+            camera_freezes_for=bad.camera_freezes_for,
+            blurred_at=bad.blurred_at,
+            blurred_for=bad.blurred_for,
+            blurred_px=bad.blurred_px,
         )
 
     def is_dropped(self, index: int) -> bool:
@@ -198,16 +216,27 @@ class World:
 
     def is_silent(self, index: int) -> bool:
         """Whether the camera has stopped sending while part `index` passes."""
-        first = self.camera_stops_at - 1
-        return self.camera_stops_at > 0 and first <= index < first + self.camera_stops_for
+        return _is_within(index, self.camera_stops_at, self.camera_stops_for)
+
+    def is_frozen(self, index: int) -> bool:
+        """Whether part `index` gets the picture that was taken before."""
+        return _is_within(index, self.camera_freezes_at, self.camera_freezes_for)
 
     def has_frame(self, index: int) -> bool:
         return not (self.is_dropped(index) or self.is_silent(index))
 
     def light_at(self, index: int) -> float:
-        """Gain of the lamp for part `index`; never below a hundredth."""
-        return max(0.01, self.light * (1.0 + self.light_drift * index / 1000.0))
+        """Gain of the lamp for part `index`, 0 is darkness."""
+        light = max(0.0, self.light * (1.0 + self.light_drift * index / 1000.0))
+        fails = _is_within(index, self.lamp_fails_at, self.lamp_fails_for)
+        return light * self.lamp_left if fails or draw(self.belt.seed, index, FLICKER) < self.lamp_flicker else light
 
     def focus_px_at(self, index: int) -> float:
         """Blur of the lens for part `index`, as a Gaussian's sigma in pixels."""
-        return self.focus_drift_px * index / 1000.0
+        blurred = self.blurred_px if _is_within(index, self.blurred_at, self.blurred_for) else 0.0
+        return max(self.focus_drift_px * index / 1000.0, blurred)
+
+
+def _is_within(index: int, first: int, parts: int) -> bool:
+    """first: counted from 1, as part ids are; 0 never."""
+    return first > 0 and first - 1 <= index < first - 1 + parts

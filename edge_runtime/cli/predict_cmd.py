@@ -53,4 +53,5 @@ def text_line(entry: dict[str, Any]) -> str:
         return speech_line(entry)
     verdict = click.style(f"{entry['verdict']:<7}", fg=_COLOURS[entry["verdict"]], bold=True)
     total_ms = sum(entry["timings_ms"].values())
-    return f"{verdict} {entry['score']:.3f}  {entry['file']}  ({entry['reason']}; {total_ms:.1f} ms)"
+    score = "    -" if entry["score"] is None else f"{entry['score']:.3f}"
+    return f"{verdict} {score}  {entry['file']}  ({entry['reason']}; {total_ms:.1f} ms)"

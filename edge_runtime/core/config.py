@@ -59,6 +59,14 @@ class Automation(StrEnum):
     HUMAN_ONLY = "human_only"  # a person; what the model says is recorded beside it
 
 
+class CheckPictures(StrEnum):
+    """What is asked of a part's picture before the model is."""
+
+    ALL = "all"  # whether it shows anything, and whether it is another one than the part's before
+    CONTENT = "content"  # whether it shows anything; the same picture may come again
+    OFF = "off"
+
+
 class StationConfig(Section):
     name: Name = Field("demo-box", description="name of this box in records and telemetry")
     site: Name = Field("demo-site", description="site (ISA-95) the box stands on")
@@ -86,6 +94,11 @@ class CameraConfig(Section):
     lost_after_s: float = Field(
         2.0, gt=0, le=600, description="silence with parts passing after which the camera is reopened"
     )
+    check_pictures: CheckPictures = Field(
+        CheckPictures.ALL,
+        description="before the model: all asks whether a picture shows anything and is a new one, content only the "
+        "first (a folder of one picture), off nothing",
+    )
 
 
 class BadDays(Section):
@@ -99,6 +112,19 @@ class BadDays(Section):
     focus_drift_px: float = Field(0.0, ge=0, le=20, description="growth of focus blur per 1000 parts, in pixels")
     camera_stops_at: int = Field(0, ge=0, description="part at which the camera goes silent; 0 never")
     camera_stops_for: int = Field(0, ge=0, description="number of parts for which it stays silent")
+    lamp_fails_at: int = Field(0, ge=0, description="part at which the lamp fails; 0 never")
+    lamp_fails_for: int = Field(0, ge=0, description="number of parts for which it does")
+    lamp_flicker: Share = Field(0.0, description="share of parts at which the lamp fails, here and there")
+    lamp_left: float = Field(
+        0.01, ge=0, le=4, description="light that a failing lamp gives; 1 is the usual, 3 too much"
+    )
+    camera_freezes_at: int = Field(
+        0, ge=0, description="part from which the camera repeats the picture before; 0 never"
+    )
+    camera_freezes_for: int = Field(0, ge=0, description="number of parts for which it does")
+    blurred_at: int = Field(0, ge=0, description="part at which the lens is fogged or out of focus; 0 never")
+    blurred_for: int = Field(0, ge=0, description="number of parts for which it is")
+    blurred_px: float = Field(8.0, ge=0, le=60, description="that blur, as a Gaussian's sigma in pixels")
     engine: Literal["", "hang", "raise", "garbage", "slow"] = Field("", description="fault of the inference engine")
     engine_fault_every: int = Field(20, ge=1, description="the engine fault strikes each so many parts")
     engine_slow_ms: float = Field(200.0, ge=0, le=60_000, description="extra time of a slow inference")
@@ -114,7 +140,7 @@ class WorldConfig(Section):
     defect_share: Share = Field(0.15, description="share of parts with a scratch")
     oil_share: Share = Field(0.05, description="share of parts with an oil drop (no defect)")
     stain_share: Share = Field(0.05, description="share of parts with a stain (no defect)")
-    light: float = Field(1.0, gt=0, le=4, description="gain of the lamp; 1 is the light the model was made for")
+    light: float = Field(1.0, ge=0, le=4, description="gain of the lamp; 1 is the light the model was made for")
     attach: Text = Field("", description="socket of a simulated line that already runs; empty starts one with the box")
     bad_days: BadDays = Field(BadDays(), description="faults to live through")
 

@@ -125,12 +125,34 @@ class Thresholds(Part):
         return self
 
 
+Level = Annotated[float, Field(ge=0.0, le=255.0)]
+Positive = Annotated[float, Field(gt=0.0, le=1000.0)]
+
+
+class PictureReference(Part):
+    """What pictures of clean parts look like to the model, as `features.picture_validity` measures it.
+
+    A picture unlike them is not judged. Whoever makes a bundle fills this in with `picture_reference`, never by hand.
+    """
+
+    pictures: int = Field(ge=1, description="how many were measured")
+    width: int = Field(ge=1, description="pixels across, as measured, of the narrowest")
+    levels: tuple[Level, Level, Level, Level, Level]  # medians of the 5, 25, 50, 75 and 95 % levels
+    light: tuple[Positive, Positive]  # least and most light of one picture; 1 is that of `levels`
+    contrast: Level  # the least
+    sharpness: float = Field(ge=0.0, le=255.0)  # the least
+    crispness: float = Field(ge=0.0, le=255.0)  # the least
+    blank: Unit  # the largest share of rows or columns with nothing on them
+
+
 class Reference(Part):
-    """Statistics of the clean data a model was made with, for drift: a histogram over equal bins of 0..1."""
+    """Statistics of the clean data a model was made with: a histogram over equal bins of 0..1 for drift; how bright
+    its pictures are and what they look like, for the question whether a picture shows anything at all."""
 
     score_histogram: tuple[float, ...] = ()
     brightness_mean: float | None = None
     brightness_std: float | None = None
+    picture: PictureReference | None = None
 
 
 class Manifest(Part):

@@ -36,6 +36,7 @@ class Cause(StrEnum):
     OVERLOAD = "overload"
     ENGINE_FAULT = "engine_fault"
     LINK_FAULT = "link_fault"
+    INVALID_IMAGE = "invalid_image"  # the picture shows nothing that could be judged
 
 
 class Outcome(StrEnum):

@@ -2,7 +2,7 @@
 
     photo-eye --trigger--> ledger row opened           (bridge thread)
     camera ----frame-----> paired with its trigger     (camera thread)
-    queue ---------------> model -> policy -> decision (worker thread, replaced when it hangs)
+    queue ---------------> picture shows something? -> model -> policy -> decision (worker thread, replaced when hung)
     deadline ------------> unsure decision             (keeper thread)
     person --------------> verdict, where the station lets one decide (decision.automation)
     decision ------------> verdict on the wire, taps   (whichever thread decided first)
@@ -44,6 +44,7 @@ from edge_runtime.flow.handoff import Bounded
 from edge_runtime.flow.priority import run_promptly, share_interpreter
 from edge_runtime.flow.stage_runner import StageRunner
 from edge_runtime.flow.timing import Latency
+from edge_runtime.lines.picture_watch import Gate, PictureWatch
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ READ_TIMEOUT_S = 0.2  # how long the camera thread waits before it shows that it
 OUTCOME_WAIT_NS = 5 * SECOND  # after the deadline; a stopped belt is reported by the controller, not waited out
 REOPEN_WAIT_S = (0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts to bring a camera back
 SILENT_PARTS = 2  # parts without a frame before silence is called a lost camera: one may just be a dropped frame
+SHOWS_LIFE_NS = 2 * SECOND  # a camera thread without a turn for so long hangs, which is worse than what it shows
 RECENT = 24  # decisions kept for the live screen
 ESTIMATE_GAIN = 0.2  # weight of the newest part in the running mean of model time
 
@@ -92,12 +94,22 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What was found out about one part's picture: what the model said, or why it was not asked."""
+
+    prediction: Prediction | None
+    policy: Policy
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
-    """One part that waits for a person, with what the model said."""
+    """One part that waits for a person, with what the model said; nothing where its picture is not valid."""
 
     job: Job
-    prediction: Prediction
+    prediction: Prediction | None
     reason: str
+    cause: Cause = Cause.MODEL
 
 
 class VisionLine:
@@ -118,8 +130,12 @@ class VisionLine:
         taps: Sequence[Tap],
         clock: Clock,
         rule: Callable[[], str] = lambda: "",
+        gate: Gate | None = None,
     ) -> None:
-        """rule: a reason to reject whatever the model says, such as a machine that sounds broken; empty: none."""
+        """rule: a reason to reject whatever the model says, such as a machine that sounds broken; empty: none.
+
+        gate: what is wrong with a picture, asked before the model; None asks nothing (benches, rigs).
+        """
         self.camera = camera
         self.model_label = model_label
         self._automation = decision_cfg.automation
@@ -136,12 +152,13 @@ class VisionLine:
         self._lost_after_ns = round(camera_cfg.lost_after_s * SECOND)
         pairs_by = camera.pairs_by if camera_cfg.pair_by == "auto" else camera_cfg.pair_by
         self._pairing = Pairing(pairs_by, camera_cfg, clock)
+        self.pictures = PictureWatch(camera.name, camera_cfg.check_pictures, clock, self.on_event)
         self.ledger = Ledger(self._deadline_ns, OUTCOME_WAIT_NS)
         self._queue: Bounded[Job] = Bounded(decision_cfg.queue_parts)
-        self.runner: StageRunner[Job, tuple[Prediction, Policy] | None] = StageRunner(
+        self.runner: StageRunner[Job, Judged | None] = StageRunner(
             "model",
             self._queue,
-            lambda: self._inspector(open_model(), policy),
+            lambda: self._inspector(open_model(), policy, gate),
             self._judge,
             self._blame_engine,
             self._budget_ns,
@@ -297,7 +314,12 @@ class VisionLine:
     # -- model and policy: the frame becomes a verdict (worker thread) ---------------------------------------------
 
     def swap_model(
-        self, open_model: Callable[[], Model], policy: Policy, label: str, commit: Callable[[], None] = lambda: None
+        self,
+        open_model: Callable[[], Model],
+        policy: Policy,
+        label: str,
+        gate: Gate | None = None,
+        commit: Callable[[], None] = lambda: None,
     ) -> None:
         """Load another model beside the running one, then switch between two parts. Raises EdgeError: nothing changed.
 
@@ -305,15 +327,15 @@ class VisionLine:
         Takes as long as loading and warming up; call it from a thread that may wait.
         """
         before = self.model_label
-        self.runner.swap(lambda: self._inspector(open_model(), policy), commit)
+        self.runner.swap(lambda: self._inspector(open_model(), policy, gate), commit)
         self.model_label = label
         self._model_ns = 0.0
         self.on_event(Event("model.swapped", self._clock(), {"before": before, "now": label}))
 
-    def _inspector(self, model: Model, policy: Policy) -> Callable[[Job], tuple[Prediction, Policy] | None]:
-        """The model and the thresholds that belong to it: a part is never judged by the one and the other's."""
+    def _inspector(self, model: Model, policy: Policy, gate: Gate | None) -> Callable[[Job], Judged | None]:
+        """The model with the thresholds and the picture gate that belong to it: none is ever used with another's."""
 
-        def inspect(job: Job) -> tuple[Prediction, Policy] | None:
+        def inspect(job: Job) -> Judged | None:
             now = self._clock()
             if now + self._model_ns > job.trigger.at_ns + self._deadline_ns:
                 self._overload(job, "no time left for the model")  # late work would make the next part late too
@@ -321,41 +343,47 @@ class VisionLine:
                 return None
             if not self.ledger.advance(job.trigger.key, Cause.DEADLINE):
                 return None
+            fault = self.pictures.look(job.frame.image, gate)
+            if fault:
+                return Judged(None, policy, fault)
             prediction = model(job.frame.image)
             if not 0.0 <= prediction.score <= 1.0:
                 raise ModelError(f"score {prediction.score} is not between 0 and 1")
             took_ns = min(self._clock() - now, self._budget_ns)  # more is a stall or a hung call, not the model's pace
             self._model_ns += ESTIMATE_GAIN * (took_ns - self._model_ns)
-            return prediction, policy
+            return Judged(prediction, policy)
 
         return inspect
 
-    def _judge(self, job: Job, answer: tuple[Prediction, Policy] | None) -> None:
-        if answer is None:
+    def _judge(self, job: Job, found: Judged | None) -> None:
+        if found is None:
             return
-        prediction, policy = answer
-        self.invoke.add(prediction.timings_ms.get("invoke", 0.0))
+        prediction = found.prediction
+        if prediction is None:
+            verdict, cause, reason = Verdict.UNSURE, Cause.INVALID_IMAGE, f"{Cause.INVALID_IMAGE}: {found.fault}"
+        else:
+            self.invoke.add(prediction.timings_ms.get("invoke", 0.0))
+            cause = Cause.MODEL
+            verdict, reason = found.policy.judge(prediction)
         against = self._rule()
         if against:
             self._decide(job, prediction, Verdict.REJECT, Cause.RULE, against)
-            return
-        verdict, reason = policy.judge(prediction)
-        if self._asks_person(verdict):
-            self._hold(Held(job, prediction, reason))
+        elif self._asks_person(verdict):
+            self._hold(Held(job, prediction, reason, cause))
         else:
-            self._decide(job, prediction, verdict, Cause.MODEL, reason)
+            self._decide(job, prediction, verdict, cause, reason)
 
-    def _decide(self, job: Job, prediction: Prediction, verdict: Verdict, cause: Cause, reason: str) -> bool:
+    def _decide(self, job: Job, prediction: Prediction | None, verdict: Verdict, cause: Cause, reason: str) -> bool:
         decision = Decision(
             key=job.trigger.key,
             verdict=verdict,
             cause=cause,
             reason=reason,
-            score=prediction.score,
+            score=prediction.score if prediction else None,
             trigger_ns=job.trigger.at_ns,
             captured_ns=job.frame.captured_ns,
             decided_ns=self._clock(),
-            model=prediction.model,
+            model=prediction.model if prediction else self.model_label,
         )
         return self._settle(decision, job.frame, prediction)
 
@@ -438,7 +466,7 @@ class VisionLine:
         self._pairing.forget(row.trigger.key)
         held = self._held.get(row.trigger.key)
         if held is not None:
-            self._decide(held.job, held.prediction, Verdict.UNSURE, Cause.MODEL, f"{held.reason}; no person decided")
+            self._decide(held.job, held.prediction, Verdict.UNSURE, held.cause, f"{held.reason}; no person decided")
         else:
             self._unsure(row.trigger, None, cause, why, row.captured_ns)
 
@@ -503,6 +531,8 @@ class VisionLine:
     def healths(self) -> Mapping[str, Health]:
         """Every required component by name. A failed camera is not a hung one: the line goes on rejecting."""
         camera = self.camera.health() if self._camera_state.state is State.OK else self._camera_state
+        if camera.state is State.OK and self._clock() - self._camera_progress_ns < SHOWS_LIFE_NS:
+            camera = self.pictures.health() or camera
         return {
             "line": self.health(),
             "camera": Health(camera.state, camera.detail, self._camera_progress_ns),
@@ -515,6 +545,7 @@ class VisionLine:
             "model": self.runner.report(),
             "camera": self.camera.report(),
             "controller": self.rejecter.report(),
+            "pictures": self.pictures.report(),
             "queue": len(self._queue),
             "on_belt": self.ledger.open_parts,
             "waiting_for_person": len(self._held),

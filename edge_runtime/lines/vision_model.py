@@ -18,6 +18,7 @@ from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import InputSpec, Kind, OutputSpec
 from edge_runtime.core.messages import Prediction, Region
 from edge_runtime.features.image import Geometry, Prepare
+from edge_runtime.features.picture_validity import PictureGate
 from edge_runtime.inference.decoders import WHOLE, Box, Decoder, Finding, Outputs, as_score, make_decoder
 from edge_runtime.inference.double_activation import refuse_double_activation, refuse_shares
 from edge_runtime.inference.engine import Engine
@@ -46,6 +47,11 @@ def open_vision_model(bundle: Bundle, cfg: ModelConfig | None = None) -> VisionM
         raise ModelError(f"{bundle.label}: {err}") from err
     engine.warm_up(cfg.warm_up)
     return model
+
+
+def picture_gate(bundle: Bundle) -> PictureGate:
+    """What asks, before this bundle's model, whether a picture shows anything that it could judge."""
+    return PictureGate(bundle.manifest.input, bundle.manifest.reference)
 
 
 def open_engine(bundle: Bundle, cfg: ModelConfig | None = None) -> Engine:
@@ -125,6 +131,10 @@ class VisionModel:
             draw.integers(0, 256, shape, np.uint8),
             np.ascontiguousarray(coarse[rows][:, columns]),
         ]
+
+    def refuse_tiny(self, image: NDArray[np.uint8]) -> None:
+        """Raises ModelError for a picture that is too small for this model, as a call would."""
+        _refuse_tiny(image, self.prepare.spec)
 
     def _heat_on_frame(self, heat: NDArray[np.float32] | None, geometry: Geometry) -> NDArray[np.float32] | None:
         if heat is None:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edge_runtime.core.config import EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, UsageError
 from edge_runtime.core.manifest import Kind
-from edge_runtime.core.messages import Prediction, Region
+from edge_runtime.core.messages import Cause, Prediction, Region, Verdict
 from edge_runtime.core.picture import PictureError, decode_picture
 from edge_runtime.core.sound_file import SoundError
 from edge_runtime.decision.policy import Policy
 from edge_runtime.inference.probe import probe
-from edge_runtime.lines.vision_model import open_vision_model
+from edge_runtime.lines.vision_model import open_vision_model, picture_gate
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.store import open_bundle
 from edge_runtime.service.model_choice import station_bundle
@@ -70,6 +70,8 @@ class Predictor:
         assert self._read is not None
         try:
             prediction, regions, read_ms = self._read(Path(path))
+        except InvalidPicture as err:
+            return entry | _invalid(str(err), err.read_ms)
         except (PictureError, SoundError, ModelError) as err:
             nothing: dict[str, Any] = {"verdict": None, "score": None, "scores": {}, "regions": [], "timings_ms": {}}
             return entry | nothing | {"error": str(err).removeprefix(f"{Path(path)}: ")}
@@ -87,10 +89,29 @@ class Predictor:
         }
 
 
+class InvalidPicture(Exception):
+    """A picture that shows nothing that could be judged; the text says why. No error: the part is unsure."""
+
+    def __init__(self, why: str, read_ms: float) -> None:
+        super().__init__(why)
+        self.read_ms = read_ms
+
+
+def _invalid(why: str, read_ms: float) -> dict[str, Any]:
+    return {
+        "verdict": str(Verdict.UNSURE),
+        "score": None,
+        "scores": {},
+        "regions": [],
+        "timings_ms": _rounded({"read": read_ms}),
+        "reason": f"{Cause.INVALID_IMAGE}: {why}",
+    }
+
+
 class Reader(Protocol):
     def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
-        """The prediction, its regions as JSON, and how long reading took in ms. Raises PictureError, SoundError or
-        ModelError."""
+        """The prediction, its regions as JSON, and how long reading took in ms. Raises PictureError, SoundError,
+        ModelError, or InvalidPicture."""
 
 
 class PictureReader:
@@ -98,11 +119,16 @@ class PictureReader:
 
     def __init__(self, bundle: Bundle, cfg: ModelConfig) -> None:
         self._model = open_vision_model(bundle, cfg)
+        self._gate = picture_gate(bundle)
 
     def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
         started = time.perf_counter()
         image = decode_picture(_read(path))
         read_ms = (time.perf_counter() - started) * 1e3
+        self._model.refuse_tiny(image)
+        fault = self._gate(image)
+        if fault:
+            raise InvalidPicture(fault, read_ms)
         prediction = self._model(image)
         regions = [
             {key: round(getattr(region, key), 5) for key in ("x", "y", "w", "h", "score")} | {"label": region.label}

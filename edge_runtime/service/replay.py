@@ -1,8 +1,9 @@
 """A recorded run through the same code once more: does each part get the decision that it got then?
 
-Only decisions of a model on a frame kept without loss can be compared; pictures kept as JPEG are judged as well, but
-what differs there may be the picture. Deadlines, lost frames and the like are accidents of that day and not replayed.
-Settings are those of the recorded run, so that a changed threshold does not look like a changed model.
+Only decisions on a frame kept without loss can be compared, the model's and those on invalid pictures; pictures kept as
+JPEG are judged as well, but what differs there may be the picture. Deadlines, lost frames and the like are accidents of
+that day and not replayed. Settings are those of the recorded run, so that a changed threshold does not look like a
+changed model.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.core.config import EdgeConfig
+from edge_runtime.core.config import CheckPictures, EdgeConfig
 from edge_runtime.core.errors import StorageError
-from edge_runtime.core.messages import Cause, Prediction
+from edge_runtime.core.messages import Cause, Prediction, Verdict
 from edge_runtime.decision.policy import Policy
+from edge_runtime.lines.picture_watch import STILL
 from edge_runtime.recording.evidence import load_picture
 from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Model = Callable[["NDArray[np.uint8]"], Prediction]
+Gate = Callable[["NDArray[np.uint8]"], str]
 Told = Callable[[int, int], None]  # so many parts done, of so many
 
 
@@ -82,9 +85,17 @@ class Replay:
 
 
 def replay_run(
-    reader: JournalReader, state: Path, run: int, model: Model, policy: Policy, label: str, told: Told = lambda *_: None
+    reader: JournalReader,
+    state: Path,
+    run: int,
+    model: Model,
+    policy: Policy,
+    label: str,
+    told: Told = lambda *_: None,
+    gate: Gate = lambda _: "",
 ) -> Replay:
-    """Judge every kept frame of a run again. state: the folder that evidence files are relative to."""
+    """Judge every kept frame of a run again. state: the folder that evidence files are relative to; gate: what is
+    wrong with a picture, asked before the model as on the line."""
     found, which = Replay(run, label), PartFilter(run=run)
     total = reader.counts(which)["parts"]
     for row in reader.parts(which):
@@ -99,21 +110,30 @@ def replay_run(
         except OSError:
             found.not_compared["picture is gone"] += 1
             continue
-        _compare(found, row, image, model, policy)
+        _compare(found, row, image, model, policy, gate)
     return found
 
 
 def _why_not(row: PartRow) -> str:
-    if row.cause != Cause.MODEL:
+    if row.cause == Cause.INVALID_IMAGE and STILL in (row.reason or ""):
+        return "the camera stood still, which one picture does not show"
+    if row.cause not in (Cause.MODEL, Cause.INVALID_IMAGE):
         return f"decided by {row.cause}" if row.cause else "not decided yet"
     return "" if row.evidence else "no picture kept"
 
 
-def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model, policy: Policy) -> None:
+def _judge(image: NDArray[np.uint8], model: Model, policy: Policy, gate: Gate) -> Judged:
+    fault = gate(image)
+    if fault:
+        return Judged(Verdict.UNSURE.value, None, f"{Cause.INVALID_IMAGE}: {fault}")
     prediction = model(image)
     verdict, reason = policy.judge(prediction)
+    return Judged(verdict.value, prediction.score, reason)
+
+
+def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model, policy: Policy, gate: Gate) -> None:
     recorded = Judged(str(row.verdict), row.score, row.reason or "")
-    replayed = Judged(verdict.value, prediction.score, reason)
+    replayed = _judge(image, model, policy, gate)
     is_lossless = str(row.evidence).endswith(".png")
     if is_lossless:
         is_same = recorded == replayed
@@ -123,8 +143,8 @@ def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model
         is_same = recorded.verdict == replayed.verdict
         found.lossy_compared += 1
         found.lossy_same_verdict += is_same
-        if row.score is not None:
-            found.lossy_score_change = max(found.lossy_score_change, abs(prediction.score - row.score))
+        if row.score is not None and replayed.score is not None:
+            found.lossy_score_change = max(found.lossy_score_change, abs(replayed.score - row.score))
     if not is_same:
         found.differences.append(Difference(row.id, row.part, recorded, replayed, is_lossless))
 
@@ -135,7 +155,7 @@ def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, tol
 
     Raises StorageError without such a run, ModelError when the model is not here any more.
     """
-    from edge_runtime.lines.vision_model import open_vision_model
+    from edge_runtime.lines.vision_model import open_vision_model, picture_gate
     from edge_runtime.service.predict import native_noise_hidden
     from edge_runtime.service.wiring import open_store, policy
 
@@ -151,7 +171,9 @@ def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, tol
         chosen = policy(settings.decision, bundle.manifest.thresholds)
         with native_noise_hidden():
             judge = open_vision_model(bundle, settings.model)
-        found = replay_run(reader, state, recorded["id"], judge, chosen, bundle.label, told)
+        checks = settings.camera.check_pictures is not CheckPictures.OFF
+        gate: Gate = picture_gate(bundle) if checks else lambda _: ""
+        found = replay_run(reader, state, recorded["id"], judge, chosen, bundle.label, told, gate)
     if found.lossy_compared:
         notes.append("JPEG pictures are compared by verdict; recording.format = png makes replays exact")
     if not found.compared and not found.lossy_compared:

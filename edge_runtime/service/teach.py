@@ -87,10 +87,10 @@ def teach(
     cfg = cfg or EdgeConfig()
     version = next_version(name, store, Kind.ANOMALY)
     backbone = _backbone(store)
-    pictures = load_pictures(folder)
+    pictures = load_pictures(folder).without_odd(backbone.manifest.input)
     if len(pictures.images) < FEWEST_PARTS:
         raise UsageError(
-            f"{folder}: {len(pictures.images)} readable pictures of good parts, at least {FEWEST_PARTS} are needed"
+            f"{folder}: {len(pictures.images)} usable pictures of good parts, at least {FEWEST_PARTS} are needed"
             f"{first_of(pictures.skipped)}"
         )
     with native_noise_hidden():

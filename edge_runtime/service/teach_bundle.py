@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_runtime.core.manifest import Kind
 from edge_runtime.features.image import brightness, shrink
+from edge_runtime.features.picture_validity import picture_reference
 from edge_runtime.inference.anomaly import AnomalyModel
 from edge_runtime.lines.golden import add_golden
 from edge_runtime.modelstore.bundle import CARD, MEMORY, MODEL, Bundle, seal_bundle
@@ -69,6 +70,7 @@ def write_bundle(
             "score_histogram": tuple(round(float(count) / len(model.held_back), 5) for count in counts),
             "brightness_mean": round(statistics.fmean(levels), 2),
             "brightness_std": round(statistics.stdev(levels), 2),
+            "picture": picture_reference(pictures.images, backbone.manifest.input).model_dump(),
         },
         "metrics": {
             "taught.pictures": float(len(pictures.images)),

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.core.errors import UsageError
+from edge_runtime.core.manifest import InputSpec
 from edge_runtime.core.picture import SUFFIXES, PictureError, decode_picture, pictures_in
+from edge_runtime.features.picture_validity import odd_pictures
 
 MOST_PICTURES = 150  # more teach nothing new; evenly spaced ones of a larger folder are taken
 MAX_FILE_BYTES = 64 << 20
@@ -35,6 +37,15 @@ class Pictures:
     images: list[Picture] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     digest: str = ""  # SHA-256 over the digests of the files that were read, in order of their names
+    names: list[str] = field(default_factory=list)  # of the images
+
+    def without_odd(self, spec: InputSpec | None) -> Pictures:
+        """Without those that show nothing, or are nothing like the others under `spec`; each is told as skipped."""
+        odd = odd_pictures(self.images, spec)
+        kept = [number for number in range(len(self.images)) if number not in odd]
+        told = [f"{self.names[number]}: {fault}" for number, fault in sorted(odd.items())]
+        images, names = [self.images[number] for number in kept], [self.names[number] for number in kept]
+        return Pictures(images, self.skipped + told, self.digest, names)
 
 
 def load_pictures(folder: Path) -> Pictures:
@@ -48,11 +59,12 @@ def load_pictures(folder: Path) -> Pictures:
     taken = (
         [files[i * len(files) // MOST_PICTURES] for i in range(MOST_PICTURES)] if len(files) > MOST_PICTURES else files
     )
-    images, skipped, digest = [], [], hashlib.sha256()
+    images, names, skipped, digest = [], [], [], hashlib.sha256()
     for path in taken:
         try:
             content = _read(path)
             images.append(decode_picture(content))
+            names.append(path.name)
             digest.update(hashlib.sha256(content).digest())
         except (OSError, PictureError) as err:
             skipped.append(f"{path.name}: {err}")
@@ -60,7 +72,7 @@ def load_pictures(folder: Path) -> Pictures:
         skipped.append(
             f"{len(files) - len(taken)} of {len(files)} pictures, {MOST_PICTURES} evenly spaced ones are enough"
         )
-    return Pictures(images, skipped, digest.hexdigest())
+    return Pictures(images, skipped, digest.hexdigest(), names)
 
 
 def variants(picture: Picture, mirrored: Sequence[str], jittered: int, rng: np.random.Generator) -> Iterator[Picture]:

@@ -27,7 +27,7 @@ from edge_runtime.inference.bad_days import BadDay
 from edge_runtime.inference.engine import pick_runtime
 from edge_runtime.lines.sound_line import SoundLine
 from edge_runtime.lines.vision_line import VisionLine
-from edge_runtime.lines.vision_model import VisionModel, open_vision_model
+from edge_runtime.lines.vision_model import VisionModel, open_vision_model, picture_gate
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.slots import Slots
 from edge_runtime.modelstore.slots_file import Change
@@ -106,7 +106,9 @@ class Box:
         cfg = self.cfg
         self.journal.learn_model(bundle.label, bundle.digest)
         thresholds = policy(cfg.decision, bundle.manifest.thresholds)
-        self.line.swap_model(lambda: open_model(bundle, cfg), thresholds, bundle.label, commit)
+        self.line.swap_model(
+            lambda: open_model(bundle, cfg), thresholds, bundle.label, picture_gate(bundle), commit
+        )
         self.bundle, self.chosen = bundle, Chosen(bundle)
 
     def _tell_if_apart(self) -> None:
@@ -262,6 +264,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         taps=[journal, *([evidence] if evidence else [])],
         clock=clock,
         rule=sound_rule(cfg, sound),
+        gate=picture_gate(bundle),
     )
     desk = OperatorDesk(line, line.rejecter.hold, clock)
     voice = no_microphone or open_voice(

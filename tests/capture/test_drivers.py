@@ -249,6 +249,8 @@ def test_file_that_is_no_video_is_told_in_a_sentence(tmp_path: Path) -> None:
 class HeldSource:
     """Gives what the test lets it; blocks like a driver otherwise, deaf to `stop`."""
 
+    settles = False
+
     def __init__(self) -> None:
         self.let = threading.Semaphore(1)
         self.given = 0
@@ -373,7 +375,7 @@ def test_what_hangs_on_usb_is_a_camera_whatever_it_is_called(tmp_path, name) -> 
 
 
 class FakeCapture:
-    """cv2.VideoCapture of a camera whose cable is pulled after three pictures."""
+    """cv2.VideoCapture of a camera whose cable is pulled after three pictures of an exposure that stands."""
 
     def __init__(self, path: str, stamp_ms: Callable[[], float]) -> None:
         self.left, self.settings, self.released, self._stamp_ms = 3, {}, False, stamp_ms  # type: ignore[var-annotated]
@@ -393,7 +395,7 @@ class FakeCapture:
         return self.left >= 0
 
     def retrieve(self) -> tuple[bool, np.ndarray[Any, Any] | None]:
-        return True, np.full((4, 6, 3), (1, 2, 3), np.uint8)
+        return True, np.full((4, 6, 3), (101, 102, 103), np.uint8)
 
     def release(self) -> None:
         self.released = True
@@ -417,7 +419,7 @@ def test_v4l2_pictures_carry_the_kernels_stamp_where_it_makes_sense(tmp_path: Pa
     frame = camera.read(LONG_S)
     assert frame is not None
     assert frame.captured_ns == (stamp_ns if kernel_stamps else clock_ns - 4 * MS)
-    assert frame.image[0, 0].tolist() == [3, 2, 1]
+    assert frame.image[0, 0].tolist() == [103, 102, 101]
     assert made[0].settings[cv2.CAP_PROP_EXPOSURE] == 40
     wait_until(lambda: made[0].released)
     with pytest.raises(CameraLost, match="check the cable"):

@@ -24,12 +24,15 @@ from edge_runtime.capture import phone_body, phone_defects, phone_ink, phone_sce
 from edge_runtime.capture.phone_scene import SceneConfig, render_phone
 from edge_runtime.core.manifest import Kind
 from edge_runtime.features.image import brightness
+from edge_runtime.features.picture_validity import picture_reference
 from edge_runtime.lines.golden import add_golden
 from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
 
 LABEL = "scratch"
 HISTOGRAM_BINS = 20
+BRIGHTNESS_PARTS = 60
+PICTURE_PARTS = 120  # each of a station of its own, for what a valid picture looks like
 GOLDEN_TOLERANCE = 0.1  # another runtime moved the image score of such a network by up to 0.105 and flipped no decision
 GOLDEN_PARTS = {  # file stem -> what to draw; small pictures, for a bundle that stays under a megabyte
     "good": SceneConfig(320, 180, scratch_share=0.0, oil_share=0.0, stain_share=0.0),
@@ -134,12 +137,28 @@ def recipe_digest(plan: Any) -> str:
 
 def _reference(good_scores: Floats) -> dict[str, Any]:
     counts, _ = np.histogram(good_scores, HISTOGRAM_BINS, (0.0, 1.0))
-    parts = SceneConfig(scratch_share=0.0)
-    levels = [brightness(render_phone(HELD_BACK_STATIONS + i, 0, parts).image) for i in range(60)]
     return {
         "score_histogram": tuple(round(float(c) / len(good_scores), 5) for c in counts),
+        **picture_statistics(),
+    }
+
+
+def renew_statistics(folder: Path) -> Bundle:
+    """Measure again what valid pictures look like, and seal the bundle with it; model, thresholds and scores stay."""
+    bundle = load_bundle(folder)
+    reference = bundle.manifest.model_dump()["reference"] | picture_statistics()
+    return seal_bundle(folder, bundle.manifest.model_dump(exclude_none=True) | {"reference": reference})
+
+
+def picture_statistics() -> dict[str, Any]:
+    """What pictures of good parts of held-back stations look like: the part of `[reference]` that needs no model."""
+    parts = SceneConfig(scratch_share=0.0)
+    pictures = [render_phone(HELD_BACK_STATIONS + i, 0, parts).image for i in range(PICTURE_PARTS)]
+    levels = [brightness(picture) for picture in pictures[:BRIGHTNESS_PARTS]]
+    return {
         "brightness_mean": round(statistics.fmean(levels), 2),
         "brightness_std": round(statistics.stdev(levels), 2),
+        "picture": picture_reference(pictures, INPUT_SPEC).model_dump(),
     }
 
 

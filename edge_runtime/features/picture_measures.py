@@ -1,0 +1,133 @@
+"""What can be said about a picture without knowing what is on it: light, contrast, sharpness, blank lines.
+
+Measured on the model's region at about the model's own size, because what the model cannot see there it cannot judge,
+and because figures of cameras with other resolutions are then alike. Everything is taken from histograms of 8-bit
+pictures by cv2, which lets the interpreter go: 0.6 ms for 1280x720 on one x86-64 core, half of it shrinking.
+
+Why these measures: percentiles and not the mean, since a dark phone on a dark belt and a white one have means of 33 and
+90 under the same lamp. Sharpness is the differences of neighbours over the differences eight pixels apart, both as
+power means so high that the strongest edges decide: near 0.65 in focus whatever the contrast, 0.125 on a ramp, where
+the variance of a Laplacian goes with contrast and noise. Percentiles instead of power means overlap: of 72 pictures
+blurred by 3 pixels the one tells 99 %, the other 61 % from those of 120 lines in focus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.core.manifest import InputSpec
+from edge_runtime.features.image import plan_input, shrink
+
+LEVELS_AT = (5.0, 25.0, 50.0, 75.0, 95.0)  # percentiles
+WHOLE = InputSpec(width=640, height=360)  # where no model says how it looks at pictures
+MOST_SIDE = 640  # pixels of the longer side that is measured
+NEAR_PX, FAR_PX = 1, 8
+POWER = 8  # of the means: 4 tells a blur of 2 pixels half as often
+STRONGEST = 99.9  # percentile of differences that counts as the strongest: 230 of the 230 000 looked at
+CELL_PX = 8  # cells whose mean is free of noise
+BLANK_RANGE = 2  # a line of pixels this alike never came from a sensor
+BLANK_DARK = 8  # nor one where nothing is brighter
+EVERY = 4  # rows and columns of lines that may be blank: the range of 160 pixels shows noise as that of 640 does
+
+_POWERS = np.arange(256.0) ** POWER
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Grey levels are 0..255, shares 0..1."""
+
+    width: int  # of the picture that was measured
+    mean: float
+    levels: tuple[float, ...]  # at LEVELS_AT
+    darkest: float  # 0.1st percentile
+    brightest: float  # 99.9th percentile
+    contrast: float  # between the 0.5th and the 99.5th percentile
+    structure: float  # the same between cells, which have no noise
+    noise: float  # median difference of neighbours
+    edge: float  # strongest difference of neighbours
+    step: float  # strongest difference FAR_PX apart
+    sharpness: float  # about 0.65 in focus, 0.125 on a ramp; 0 where nothing differs
+    blank: float  # share of rows or of columns, whichever is more, on which there is nothing
+
+    @property
+    def crispness(self) -> float:
+        """The strongest edge as a share of the contrast: falls with blur even where noise passes for sharpness."""
+        return self.edge / max(1.0, self.contrast)
+
+
+def measure(image: NDArray[np.uint8], spec: InputSpec | None = None) -> Measures:
+    """image: uint8 RGB (height, width, 3) or grey (height, width), any size from 1x1. Not changed."""
+    grey = _look(image, spec or WHOLE)
+    histogram = _histogram(grey[::2])
+    levels = _percentiles(histogram, (0.1, 0.5, *LEVELS_AT, 99.5, 99.9))
+    cells = _percentiles(_histogram(_cells(grey)), (0.1, 99.9))
+    near, far = _differences(grey, NEAR_PX), _differences(grey, FAR_PX)
+    noise, edge = _percentiles(near, (50.0, STRONGEST))
+    return Measures(
+        width=grey.shape[1],
+        mean=float(histogram @ np.arange(256) / histogram.sum()),
+        levels=tuple(levels[2:-2]),
+        darkest=levels[0],
+        brightest=levels[-1],
+        contrast=levels[-2] - levels[1],
+        structure=cells[1] - cells[0],
+        noise=noise,
+        edge=edge,
+        step=_percentiles(far, (STRONGEST,))[0],
+        sharpness=_power_mean(near) / max(1.0, _power_mean(far)),
+        blank=_blank(grey),
+    )
+
+
+def _look(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Region of interest in grey, its longer side as the model's or MOST_SIDE; in its own shape, never enlarged."""
+    plan = plan_input(spec, image.shape[1], image.shape[0])
+    seen = image[plan.crop]
+    rows, columns = seen.shape[:2]
+    factor = min(1.0, min(MOST_SIDE, max(plan.size)) / max(rows, columns))
+    small = shrink(seen, max(1, round(columns * factor)), max(1, round(rows * factor)))
+    return small if small.ndim == 2 else np.asarray(cv2.cvtColor(np.ascontiguousarray(small), cv2.COLOR_RGB2GRAY))
+
+
+def _cells(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows, columns = grey.shape
+    size = (max(1, columns // CELL_PX), max(1, rows // CELL_PX))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
+
+
+def _differences(grey: NDArray[np.uint8], apart: int) -> NDArray[np.float64]:
+    """Histogram of differences of pixels so far apart, along rows and along columns, on every second row."""
+    rows, columns = grey.shape
+    total = np.zeros(256)
+    if columns > apart:
+        total += _histogram(cv2.absdiff(grey[::2, apart:], grey[::2, :-apart]))
+    if rows > apart:
+        total += _histogram(cv2.absdiff(grey[apart::2], grey[:-apart:2]))
+    return total
+
+
+def _power_mean(differences: NDArray[np.float64]) -> float:
+    summed = float(differences @ _POWERS)
+    return float((summed / max(1.0, float(differences.sum()))) ** (1.0 / POWER))
+
+
+def _blank(grey: NDArray[np.uint8]) -> float:
+    grid, shares = grey[::EVERY, ::EVERY], []
+    for axis in (0, 1):
+        most, least = grid.max(axis=axis), grid.min(axis=axis)
+        shares.append(float(((most - least <= BLANK_RANGE) | (most <= BLANK_DARK)).mean()))
+    return max(shares)
+
+
+def _histogram(grey: NDArray[np.uint8] | cv2.typing.MatLike) -> NDArray[np.float64]:
+    return np.asarray(cv2.calcHist([np.asarray(grey)], [0], None, [256], [0, 256]).ravel(), np.float64)
+
+
+def _percentiles(histogram: NDArray[np.float64], at: tuple[float, ...]) -> list[float]:
+    """Levels at or under which so many per cent of the counted pixels are; 0 where none was counted."""
+    summed = np.cumsum(histogram)
+    return [float(level) for level in np.searchsorted(summed, np.asarray(at) / 100.0 * summed[-1] * (1 - 1e-12))]

@@ -27,7 +27,6 @@ WHOLE = InputSpec(width=640, height=360)  # where no model says how it looks at 
 MOST_SIDE = 640  # pixels of the longer side that is measured
 NEAR_PX, FAR_PX = 1, 8
 POWER = 8  # of the means: 4 tells a blur of 2 pixels half as often
-STRONGEST = 99.9  # percentile of differences that counts as the strongest: 230 of the 230 000 looked at
 CELL_PX = 8  # cells whose mean is free of noise
 BLANK_RANGE = 2  # a line of pixels this alike never came from a sensor
 BLANK_DARK = 8  # nor one where nothing is brighter
@@ -48,14 +47,18 @@ class Measures:
     contrast: float  # between the 0.5th and the 99.5th percentile
     structure: float  # the same between cells, which have no noise
     noise: float  # median difference of neighbours
-    edge: float  # strongest difference of neighbours
-    step: float  # strongest difference FAR_PX apart
-    sharpness: float  # about 0.65 in focus, 0.125 on a ramp; 0 where nothing differs
+    edge: float  # difference of neighbours, power mean
+    step: float  # difference FAR_PX apart, power mean
     blank: float  # share of rows or of columns, whichever is more, on which there is nothing
 
     @property
+    def sharpness(self) -> float:
+        """About 0.65 in focus, 0.125 on a ramp; 0 where nothing differs."""
+        return self.edge / max(1.0, self.step)
+
+    @property
     def crispness(self) -> float:
-        """The strongest edge as a share of the contrast: falls with blur even where noise passes for sharpness."""
+        """The strongest edges as a share of the contrast: falls with blur even where noise passes for sharpness."""
         return self.edge / max(1.0, self.contrast)
 
 
@@ -66,7 +69,6 @@ def measure(image: NDArray[np.uint8], spec: InputSpec | None = None) -> Measures
     levels = _percentiles(histogram, (0.1, 0.5, *LEVELS_AT, 99.5, 99.9))
     cells = _percentiles(_histogram(_cells(grey)), (0.1, 99.9))
     near, far = _differences(grey, NEAR_PX), _differences(grey, FAR_PX)
-    noise, edge = _percentiles(near, (50.0, STRONGEST))
     return Measures(
         width=grey.shape[1],
         mean=float(histogram @ np.arange(256) / histogram.sum()),
@@ -75,10 +77,9 @@ def measure(image: NDArray[np.uint8], spec: InputSpec | None = None) -> Measures
         brightest=levels[-1],
         contrast=levels[-2] - levels[1],
         structure=cells[1] - cells[0],
-        noise=noise,
-        edge=edge,
-        step=_percentiles(far, (STRONGEST,))[0],
-        sharpness=_power_mean(near) / max(1.0, _power_mean(far)),
+        noise=_percentiles(near, (50.0,))[0],
+        edge=_power_mean(near),
+        step=_power_mean(far),
         blank=_blank(grey),
     )
 

@@ -114,6 +114,8 @@ class Bench:
         self.in_model = threading.Semaphore(0)
         self.score = 0.1
         self.against = ""
+        self.faults: dict[int, str] = {}  # by the level of a picture's first pixel
+        self.level = 0
         self.line = VisionLine(
             camera=self.camera,
             camera_cfg=CameraConfig(lost_after_s=0.05),
@@ -125,6 +127,7 @@ class Bench:
             taps=[self.listener],
             clock=monotonic_ns,
             rule=lambda: self.against,
+            gate=lambda image: self.faults.get(int(image[0, 0, 0]), ""),
         )
         self.gate = self.line.rejecter
         self.line.start()
@@ -139,8 +142,10 @@ class Bench:
         self.line.on_trigger(Trigger(key, part, monotonic_ns() - round(age_ms * MS), **more))
         return key
 
-    def frame(self, key: PartKey):
-        self.camera.frames.put(Frame("cam0", key.part_id, monotonic_ns(), 0, IMAGE, part=key))
+    def frame(self, key: PartKey, level: int | None = None):
+        self.level = (self.level + 40) % 200
+        image = np.full_like(IMAGE, self.level if level is None else level)  # each part another picture
+        self.camera.frames.put(Frame("cam0", key.part_id, monotonic_ns(), 0, image, part=key))
 
 
 @pytest.fixture
@@ -388,3 +393,89 @@ def test_a_rule_rejects_what_the_model_would_accept(bench):
     line.frame(line.trigger(1))
     decision = line.listener.decision()
     assert (decision.verdict, decision.cause, decision.reason) == (Verdict.REJECT, Cause.RULE, line.against)
+
+
+# -- pictures that show nothing ----------------------------------------------------------------------------------------
+
+
+def judged(b: Bench, part: int, level: int | None = None):
+    b.frame(b.trigger(part), level)
+    return b.listener.decision()
+
+
+def asked(b: Bench) -> int:
+    """How often the model was asked since the last time."""
+    count = 0
+    while b.in_model.acquire(blocking=False):
+        count += 1
+    return count
+
+
+def test_invalid_picture_is_unsure_and_the_model_is_not_asked(bench):
+    b = bench()
+    b.faults = {7: "too dark, mean 7 of 45"}
+    decision = judged(b, 1, 7)
+    assert (decision.verdict, decision.cause, decision.score) == (Verdict.UNSURE, Cause.INVALID_IMAGE, None)
+    assert decision.reason == "invalid_image: too dark, mean 7 of 45"
+    assert asked(b) == 0
+    assert judged(b, 2).cause is Cause.MODEL
+    assert b.line.ledger.counts().causes["invalid_image"] == 1
+
+
+def test_camera_is_blind_after_three_and_sees_after_three(bench):
+    b = bench()
+    b.faults = {7: "too dark", 8: "too dark"}
+    for part in (1, 2):
+        judged(b, part, 6 + part)
+    assert b.line.healths()["camera"].state is State.OK
+    for part in range(3, 9):
+        judged(b, part, 7 + part % 2)
+    health = b.line.healths()["camera"]
+    assert health.state is State.FAILED and "too dark" in health.detail and "check lamp" in health.detail
+    for part in (10, 11):
+        judged(b, part)
+    assert b.line.healths()["camera"].state is State.FAILED
+    judged(b, 12)
+    assert b.line.healths()["camera"].state is State.OK
+    told = [b.listener.events.get(timeout=WAIT_S) for _ in range(b.listener.events.qsize())]
+    assert [kind for kind in told if kind.startswith(("camera.", "picture."))] == [
+        "picture.invalid",
+        "camera.blind",
+        "camera.sees",
+    ]
+
+
+def test_camera_that_stands_still_is_told_from_the_second_picture(bench):
+    b = bench()
+    causes = [judged(b, part, 90).cause for part in range(1, 6)]
+    assert causes == [Cause.MODEL, *[Cause.INVALID_IMAGE] * 4]
+    assert "stands still" in b.line.healths()["camera"].detail
+    assert judged(b, 6, 30).cause is Cause.MODEL
+
+
+def test_machine_that_sounds_broken_rejects_a_part_that_nobody_could_see(bench):
+    b = bench()
+    b.faults, b.against = {7: "too dark"}, "the motor sounds broken"
+    decision = judged(b, 1, 7)
+    assert (decision.verdict, decision.cause) == (Verdict.REJECT, Cause.RULE)
+
+
+@pytest.mark.parametrize("degree", ["partial", "human_only"])
+def test_person_may_decide_a_part_whose_picture_shows_nothing(bench, degree):
+    b = bench(automation=degree)
+    b.faults = {7: "too dark"}
+    b.frame(b.trigger(1), 7)
+    (held,) = waiting(b, 1)
+    assert held.prediction is None and held.reason == "invalid_image: too dark"
+    assert b.line.decide_by_person(Verdict.REJECT, "page")
+    decision = b.listener.decision()
+    assert (decision.verdict, decision.cause, decision.score) == (Verdict.REJECT, Cause.HUMAN, None)
+
+
+def test_part_that_nobody_saw_and_no_person_decided_stays_an_invalid_image(bench):
+    b = bench(automation="partial", deadline_ms=300)
+    b.faults = {7: "too dark"}
+    b.frame(b.trigger(1), 7)
+    decision = b.listener.decision()
+    assert (decision.verdict, decision.cause) == (Verdict.UNSURE, Cause.INVALID_IMAGE)
+    assert decision.reason.endswith("no person decided")

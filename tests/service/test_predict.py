@@ -39,7 +39,10 @@ def pictures(tmp_path, bright_corner):
     folder = tmp_path / "pictures"
     folder.mkdir()
     cv2.imwrite(str(folder / "bright.png"), bright_corner)
-    cv2.imwrite(str(folder / "dark.jpg"), np.zeros((50, 70, 3), np.uint8))
+    dark = np.zeros((50, 70, 3), np.uint8)
+    dark[40:, 60:] = 60
+    cv2.imwrite(str(folder / "dark.jpg"), dark)
+    cv2.imwrite(str(folder / "black.png"), np.zeros((50, 70, 3), np.uint8))
     cv2.imwrite(str(folder / "dot.png"), np.zeros((1, 1, 3), np.uint8))
     (folder / "cut.jpg").write_bytes((folder / "dark.jpg").read_bytes()[:300])
     (folder / "text.jpg").write_text("not a picture")
@@ -65,6 +68,15 @@ def test_good_files_give_entries_with_every_promised_key(session, pictures):
     assert dark["verdict"] == "accept"
     assert bright["regions"] == [{"x": 0, "y": 0, "w": 0.5, "h": 0.5, "score": 1.0, "label": "bright"}]
     assert set(bright["timings_ms"]) == {"read", "prepare", "invoke", "decode"}
+
+
+def test_picture_that_shows_nothing_is_unsure_with_the_reason(session, pictures):
+    result = run(predict, session, pictures / "black.png", pictures / "bright.png", "--json")
+    assert result.exit_code == 0
+    black, bright = json.loads(result.stdout)
+    assert (black["verdict"], black["score"], bright["verdict"]) == ("unsure", None, "reject")
+    assert black["reason"] == "invalid_image: too dark, mean 0"
+    assert "unsure" in run(predict, session, pictures / "black.png").stdout
 
 
 def test_bad_files_get_an_error_and_the_others_are_still_judged(session, pictures, tmp_path):

@@ -465,8 +465,8 @@ def test_person_may_decide_a_part_whose_picture_shows_nothing(bench, degree):
     b = bench(automation=degree)
     b.faults = {7: "too dark"}
     b.frame(b.trigger(1), 7)
-    (held,) = waiting(b, 1)
-    assert held.prediction is None and held.reason == "invalid_image: too dark"
+    (one,) = held(b, 1)
+    assert one.prediction is None and one.reason == "invalid_image: too dark"
     assert b.line.decide_by_person(Verdict.REJECT, "page")
     decision = b.listener.decision()
     assert (decision.verdict, decision.cause, decision.score) == (Verdict.REJECT, Cause.HUMAN, None)

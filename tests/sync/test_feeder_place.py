@@ -216,7 +216,8 @@ def test_parts_that_run_wrote_into_a_deleted_journal_are_delivered(lives: Lives,
         lives.clock.advance_ms(FORMER_NS / MS)
     assert told(sync) == numbers
     outcomes = {record["data"]["part_id"]: record["data"]["outcome"] for record in sync.said("outcome")}
-    assert set(outcomes) == numbers and [n for n in outcomes if outcomes[n] == "unknown"] == [22]
+    is_replaced = "sync.journal_replaced" in events(sync)  # else its writer put the same rows into a new file
+    assert set(outcomes) == numbers - {22} | ({22} if is_replaced else set()) and outcomes.get(22) in ("unknown", None)
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------

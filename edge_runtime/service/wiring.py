@@ -106,9 +106,7 @@ class Box:
         cfg = self.cfg
         self.journal.learn_model(bundle.label, bundle.digest)
         thresholds = policy(cfg.decision, bundle.manifest.thresholds)
-        self.line.swap_model(
-            lambda: open_model(bundle, cfg), thresholds, bundle.label, picture_gate(bundle), commit
-        )
+        self.line.swap_model(lambda: open_model(bundle, cfg), thresholds, bundle.label, picture_gate(bundle), commit)
         self.bundle, self.chosen = bundle, Chosen(bundle)
 
     def _tell_if_apart(self) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import StorageError
+from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.schema import open_for_reading
-from edge_runtime.sync.feeder_journal import journal_name
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def find_former(journal: Path, name: str) -> Path | None:
     for path in sorted(beside, key=lambda path: path.stat().st_mtime_ns, reverse=True)[:MOST_FILES]:
         try:
             with closing(open_for_reading(path)) as db:
-                if journal_name(db.execute) == name:
+                if journal_identity(db) == name:
                     return path
         except sqlite3.Error as err:
             log.warning("feeder.former file=%s cannot be read: %s", path.name, err)

@@ -6,16 +6,16 @@ Standard library and SQL only. Raises StorageError when there is nothing that ca
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import StorageError
+from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.schema import VERSION, open_for_reading
 from edge_runtime.sync.feeder_place import COLUMNS, print_of
 
@@ -62,7 +62,7 @@ class JournalTail:
             (version,) = self._query("PRAGMA data_version").fetchone()
             before, self._version = self._version, int(version)
             if before != self._version:
-                self.identity = journal_name(self._query) or self.identity
+                self.identity = self._name() or self.identity
         return before != self._version
 
     def _look_at_file(self) -> None:
@@ -83,7 +83,7 @@ class JournalTail:
         with suppress(sqlite3.Error, StorageError):
             db = open_for_reading(self.path)
             try:
-                return journal_name(db.execute)
+                return journal_identity(db)
             finally:
                 db.close()
         return ""
@@ -99,7 +99,7 @@ class JournalTail:
         self.close()
         with self._told():
             self._db = open_for_reading(path)
-            self.identity = journal_name(self._query)
+            self.identity = self._name()
         self.is_former, self._is_aside, self._version = True, True, -1
         self._looked_ns = self._clock()
 
@@ -122,7 +122,7 @@ class JournalTail:
                 f"journal {self.path} has schema version {version}, this program reads {VERSION}: "
                 "run the same version of edge-runtime for run and sync"
             )
-        self.identity = journal_name(self._query)
+        self.identity = self._name()
         self._companions = self._companion_files()
         if not self.identity:
             self.close()
@@ -204,6 +204,12 @@ class JournalTail:
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def _name(self) -> str:
+        if self._db is None:
+            self._open()
+        assert self._db is not None
+        return journal_identity(self._db)
+
     def _query(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         if self._db is None:
             self._open()
@@ -218,18 +224,6 @@ class JournalTail:
             if not self.is_former:  # of that, other rows may still be readable
                 self.close()
             raise StorageError(f"cannot read the journal {self.path}: {err}") from err
-
-
-def journal_name(query: Callable[[str], sqlite3.Cursor]) -> str:
-    """Names a journal by its first run, and by what is drawn anew each time it went back; empty before its first run.
-
-    As `recording` names it.
-    """
-    row = query("SELECT id, started_ns, started_utc_ns, machine_boot FROM run ORDER BY id LIMIT 1").fetchone()
-    if row is None:
-        return ""
-    (drawn,) = query("PRAGMA application_id").fetchone()
-    return hashlib.sha256((repr(tuple(row)) + (f"/{drawn}" if drawn else "")).encode()).hexdigest()[:12]
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

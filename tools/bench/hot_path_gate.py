@@ -1,4 +1,4 @@
-"""What the question whether a picture shows anything costs: the same model with and without it, in turns, in one run."""
+"""What it costs to ask whether a picture shows anything: the same model with and without, in turns, in one run."""
 
 from __future__ import annotations
 

@@ -304,6 +304,13 @@ class SyncConfig(Section):
         60.0, gt=0, le=86_400, description="with ack consumer: wait for its acknowledgement before records go again"
     )
     reconnect_max_s: float = Field(60.0, gt=0, le=3600, description="longest wait between attempts to connect")
+    read_back: bool = Field(
+        True,
+        description="prove at each connection that the broker keeps records: read one's own; false: take its word",
+    )
+    max_packet_bytes: int = Field(
+        0, ge=0, le=268_435_455, description="largest MQTT packet that is sent; 0: what an MQTT 5 broker says it takes"
+    )
     quota_mb: int = Field(1000, ge=5, description="space for records that wait; past it they stay in the journal")
     metrics_every_s: float = Field(60.0, ge=0, le=86_400, description="between health and metrics records; 0: none")
     evidence: Literal["off", "mqtt", "http"] = Field("off", description="how pictures of parts are uploaded")

@@ -24,6 +24,7 @@ from edge_runtime.sync.command_desk import Answer, CommandDesk
 from edge_runtime.sync.commands import Commands, Proof
 from edge_runtime.sync.mqtt_link import MqttLink
 from edge_runtime.sync.mqtt_link_settings import LinkSettings, Message
+from edge_runtime.sync.mqtt_reasons import in_words
 from edge_runtime.sync.records_topics import Topics
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class CommandChannel:
             on_up=self._link_up,
             on_down=self._link_down,
             on_acked=lambda token: self._sent.pop(token, None),
+            on_refused=self._refused,
             on_message=self._on_message,
             clock=clock,
             rng=rng,
@@ -145,6 +147,12 @@ class CommandChannel:
         again = [_Reply(reply.payload, reply.tries + 1) for reply in self._sent.values()]
         self._sent.clear()
         self._replies.extendleft(reply for reply in reversed(again) if reply.tries < MOST_TRIES)
+
+    def _refused(self, token: int | None, code: int) -> None:
+        """The broker takes no answers; the audit has them."""
+        if token is not None:
+            self._sent.pop(token, None)
+        log.warning("command.reply_refused topic=%s %s", self._topics.reply, in_words(code))
 
     def _on_message(self, message: Message) -> None:
         if message.topic == self._topics.command:

@@ -29,6 +29,7 @@ class LinkSettings:
     window: int = 100
     ack_timeout_s: float = 20.0
     reconnect_max_s: float = 60.0
+    max_packet_bytes: int = 0  # larger packets are not sent; 0: what the broker takes
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 `MqttLink` would connect again by itself, with the same will; a Sparkplug session needs a new bdSeq and perhaps another
 server, so the node decides when and where. MQTT 3.1.1 is spoken: for 5 the DISCONNECT has to carry a reason code.
+What is kept over the sessions is whether another client has our name: then the node's attempts fail here for a while,
+before anything is sent.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edge_runtime.core.clock import Clock, monotonic_ns
+from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.sync.mqtt_link import LinkSettings, Message, MqttLink
+from edge_runtime.sync.mqtt_link_rival import Rival
 from edge_runtime.sync.sparkplug_actions import Connect, Publish
 from edge_runtime.sync.sparkplug_runner import Connected, Heard, Lost, Received
 
@@ -27,6 +30,9 @@ class SparkplugLink:
     def __init__(self, servers: Sequence[LinkSettings], *, clock: Clock = monotonic_ns) -> None:
         self._servers = [replace(settings, protocol=PROTOCOL) for settings in servers]
         self._clock = clock
+        self._rivals = [Rival(settings.client_id) for settings in servers]
+        self._not_before_ns = [0] * len(self._servers)
+        self._server = 0
         self._link: MqttLink | None = None
         self._before = ""  # the link's word for "not tried yet"
         self._heard: deque[Heard] = deque()
@@ -34,6 +40,10 @@ class SparkplugLink:
 
     def open(self, connect: Connect) -> None:
         self.close()
+        self._server = connect.server
+        rival = self._rivals[connect.server]
+        if self._clock() < self._not_before_ns[connect.server]:
+            raise DeviceError(rival.trouble())
         will = Message(connect.will_topic, connect.will_payload, connect.will_qos, connect.will_retain)
         link = MqttLink(
             self._servers[connect.server],
@@ -43,6 +53,7 @@ class SparkplugLink:
             on_down=lambda why: self._heard.append(Lost(why)),
             on_message=lambda m: self._heard.append(Received(m.topic, m.payload, m.retain)),
             clock=self._clock,
+            rival=rival,
         )
         self._before = link.trouble
         link.turn(0.0)
@@ -84,4 +95,6 @@ class SparkplugLink:
         link, self._link = self._link, None
         self._heard.clear()
         if link:
+            wait_ns = round(link.rival.wait_s() * SECOND)
+            self._not_before_ns[self._server] = self._clock() + wait_ns if wait_ns else 0
             link.close(timeout_s=timeout_s)

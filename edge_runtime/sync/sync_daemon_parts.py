@@ -30,6 +30,7 @@ def link_settings(cfg: SyncConfig, box: str, env: Mapping[str, str], suffix: str
         window=cfg.window,
         ack_timeout_s=cfg.ack_timeout_s,
         reconnect_max_s=cfg.reconnect_max_s,
+        max_packet_bytes=cfg.max_packet_bytes,
     )
 
 

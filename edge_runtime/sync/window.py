@@ -46,6 +46,10 @@ class Window:
         sent = self._sent.pop(packet_id, None)
         return sent is not None, sent.token if sent else None
 
+    def tokens(self) -> int:
+        """How many of those under way have a token."""
+        return sum(sent.token is not None for sent in self._sent.values())
+
     def oldest_ns(self) -> int | None:
         """When the publish was sent that waits the longest; None when nothing is under way."""
         return next(iter(self._sent.values())).at_ns if self._sent else None

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.cli.status_cmd import duration
 from edge_runtime.cli.sync_cmd import CREDENTIALS, INSTALL
@@ -23,7 +23,9 @@ from edge_runtime.cli.sync_paths import ask_sync
 from edge_runtime.core.errors import DeviceError, StorageError
 from edge_runtime.core.paths import state_dir
 from edge_runtime.service.finding import Finding, Level
-from edge_runtime.sync.outbox_status import OUTBOX, spool_status
+from edge_runtime.sync.outbox_status import OUTBOX, some_record, spool_status
+from edge_runtime.sync.read_back import unproven_words
+from edge_runtime.sync.records_topics import topics
 
 if TYPE_CHECKING:
     from edge_runtime.core.config import EdgeConfig
@@ -35,6 +37,7 @@ REACH_S = 2.0
 VERDICT_S = 0.5  # for a broker to say that it does not accept our certificate
 OLD = timedelta(days=1)  # a night without a network is ordinary
 NEARLY_FULL = 0.9
+NOT_SHOWN = "no record was there to show whether the broker keeps them"
 
 
 def uplink_findings(loaded: Loaded, env: Mapping[str, str] = os.environ) -> Iterator[Finding]:
@@ -49,7 +52,11 @@ def uplink_findings(loaded: Loaded, env: Mapping[str, str] = os.environ) -> Iter
         yield Finding("uplink", "fail", f"{what} ({', '.join(missing)} is missing)", fix)
     else:
         yield from _way(cfg, _with_credentials(env))
-    yield from _running(cfg)
+    shot = _ask(cfg)
+    yield from _running(shot)
+    if not missing:
+        yield _proof(cfg, _with_credentials(env), shot)
+    yield from _aside(cfg)
     yield _waiting(cfg)
 
 
@@ -147,12 +154,17 @@ def _greet(settings: LinkSettings, context: ssl.SSLContext | None) -> Finding:
         return Finding("uplink.broker", level, what or fix, fix if what else "check sync.host and sync.port")
 
 
-def _running(cfg: EdgeConfig) -> Iterator[Finding]:
+def _ask(cfg: EdgeConfig) -> dict[str, Any] | str:
+    """What the running sync says of itself, or why it says nothing."""
     try:
-        shot = ask_sync(cfg, "status", timeout_s=2.0)
+        return dict(ask_sync(cfg, "status", timeout_s=2.0))
     except DeviceError as err:
-        fix = "systemctl start edge-runtime-sync, or: edge-runtime sync"
-        yield Finding("uplink.sync", "warn", str(err).partition("; ")[0], fix)
+        return str(err).partition("; ")[0]
+
+
+def _running(shot: dict[str, Any] | str) -> Iterator[Finding]:
+    if isinstance(shot, str):
+        yield Finding("uplink.sync", "warn", shot, "systemctl start edge-runtime-sync, or: edge-runtime sync")
         return
     records = shot["records"]
     detail = f"process {shot['pid']}, {records['delivered']} delivered, {records['waiting']} wait"
@@ -161,6 +173,57 @@ def _running(cfg: EdgeConfig) -> Iterator[Finding]:
         if health["state"] not in ("ok", "starting"):
             level: Level = "fail" if health["state"] == "failed" else "warn"
             yield Finding(f"uplink.{name}", level, health["detail"] or health["state"], "edge-runtime sync status")
+
+
+def _proof(cfg: EdgeConfig, env: Mapping[str, str], shot: dict[str, Any] | str) -> Finding:
+    """Whether the broker keeps what it acknowledges: as the running sync found it, or tried now."""
+    if cfg.sync.ack == "consumer":
+        return Finding("uplink.proof", "ok", "the consumer acknowledges (sync.ack)")
+    if not cfg.sync.read_back:
+        return Finding("uplink.proof", "ok", "not asked for: the broker's acknowledgement is believed (sync.read_back)")
+    verdict, protocol, why = _verdict(cfg, env, shot)
+    if verdict == "proven":
+        return Finding("uplink.proof", "ok", f"MQTT {protocol}: this box's records come back from the broker")
+    if verdict == "unproven":
+        topic = topics(cfg.station).records
+        what, _, fix = unproven_words(protocol, topic, why).partition(". ")
+        return Finding("uplink.proof", "warn", what, fix)
+    return Finding("uplink.proof", "ok", why)
+
+
+def _verdict(cfg: EdgeConfig, env: Mapping[str, str], shot: dict[str, Any] | str) -> tuple[str, str, str]:
+    """Verdict, protocol, and why."""
+    from edge_runtime.sync.read_back_once import read_back_once
+    from edge_runtime.sync.sync_daemon_parts import link_settings
+
+    if not isinstance(shot, str):
+        records = shot["records"]
+        found = records.get("sender", {}).get("proof", {})
+        return found.get("verdict", "open"), records.get("link", {}).get("protocol", ""), found.get("why") or NOT_SHOWN
+    try:
+        payload = some_record(state_dir(cfg))
+    except StorageError:  # what waits says it
+        payload = None
+    if payload is None:
+        return "open", "", NOT_SHOWN
+    proof = read_back_once(link_settings(cfg.sync, cfg.station.name, env), topics(cfg.station).records, payload)
+    if proof.is_proven is None:
+        return "open", proof.protocol, f"not tried: {proof.why}"
+    return ("proven" if proof.is_proven else "unproven"), proof.protocol, proof.why
+
+
+def _aside(cfg: EdgeConfig) -> Iterator[Finding]:
+    try:
+        aside = spool_status(state_dir(cfg))["aside"]
+    except StorageError:
+        return
+    if aside["refused"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in aside["reasons"].items())
+        fix = "raise the broker's limit, or mend its access list, then: edge-runtime spool retry"
+        yield Finding("uplink.aside", "warn", f"the broker refuses {aside['refused']} records: {reasons}", fix)
+    if aside["unproven"]:
+        what = f"{aside['unproven']} records were taken by a broker that nothing proves to keep them; they lie here"
+        yield Finding("uplink.unproven", "warn", what, "let this box read its own records back, see uplink.proof")
 
 
 def _waiting(cfg: EdgeConfig) -> Finding:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def spool() -> None:
-    """What waits for the cloud: status, flush."""
+    """What waits for the cloud: status, flush, retry."""
 
 
 @spool.command(cls=LooksAtLine)
@@ -46,12 +46,25 @@ def _lines(shot: dict[str, Any]) -> list[str]:
         f"oldest    {_age(shot['oldest'])}",
         f"numbers   epoch {shot['epoch']}, last {shot['last_seq']}",
         f"room      {shot['bytes'] / 1e6:.1f} MB",
+        *_aside_lines(shot["aside"]),
     ]
     uplink = shot["uplink"]
     if uplink is None:
         return [*lines, "uplink    " + ("runs" if shot["sync_runs"] else "not running: edge-runtime sync")]
     dropped = "  ".join(f"{name} {count}" for name, count in uplink["dropped"].items())
     return [*lines, f"given up  {dropped or 'nothing'}", f"uplink    {uplink['state']}: {uplink['detail']}"]
+
+
+def _aside_lines(aside: dict[str, Any]) -> list[str]:
+    """What lies beside the queue, or nothing."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in aside["reasons"].items())
+    gone = ", ".join(f"{count} {why}" for why, count in aside["gone"].items())
+    named = {
+        f"aside     {aside['refused']} refused by the broker ({reasons}): edge-runtime spool retry": aside["refused"],
+        f"unproven  {aside['unproven']} taken by a broker that nothing proves to keep them": aside["unproven"],
+        f"given up  {gone} of what lay aside, for want of room": gone,
+    }
+    return [line for line, is_so in named.items() if is_so]
 
 
 def _age(oldest: str | None) -> str:
@@ -82,16 +95,36 @@ def flush(session: Session, timeout_s: float, as_json: bool) -> None:
     shot["uplink"] = _uplink(session)
     if as_json:
         click.echo(json.dumps(shot, indent=2))
-    elif shot["delivered"]:
+    elif shot["delivered"] and not _lies_aside(shot):
         click.echo("all delivered")
+    elif shot["delivered"]:
+        click.echo("\n".join(["all sent, not all delivered", *_aside_lines(shot["aside"])]), err=True)
     else:
         why = f": {shot['uplink']['detail']}" if shot["uplink"] else ""
         click.echo(f"{_waiting(shot)} still wait{why}", err=True)
-    raise SystemExit(0 if shot["delivered"] else 1)
+    raise SystemExit(0 if shot["delivered"] and not _lies_aside(shot) else 1)
+
+
+@spool.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def retry(session: Session, as_json: bool) -> None:
+    """Send again what the broker refused, for instance after its limits were raised. Needs the running `sync`."""
+    from edge_runtime.cli.sync_paths import ask_sync
+
+    count = ask_sync(session.config, "retry")
+    if as_json:
+        click.echo(json.dumps({"records": count}))
+    else:
+        click.echo(f"{count} records go again: edge-runtime spool flush waits for them" if count else "none lie aside")
 
 
 def _waiting(shot: dict[str, Any]) -> int:
     return int(shot["records"] + shot["unread"])
+
+
+def _lies_aside(shot: dict[str, Any]) -> int:
+    return int(shot["aside"]["refused"] + shot["aside"]["unproven"])
 
 
 def _state(session: Session) -> Path:

@@ -122,12 +122,15 @@ def _drain(session: Session, timeout_s: float) -> int:
     uplink.records.start()
     try:
         is_done = uplink.records.flush(timeout_s)
-        health = uplink.records.health()
+        health, aside = uplink.records.health(), uplink.records.report()["aside"]
     finally:
         uplink.records.stop()
-    if is_done:
+    if is_done and not (aside["refused"] or aside["unproven"]):
         click.echo("all delivered")
         return 0
+    if is_done:
+        click.echo(f"all sent, not all delivered: {health.detail}", err=True)
+        return 1
     why = f"{health.detail} (gave up after {timeout_s:g} s, --timeout)"
     try:
         unread = f", {spool_status(state_dir(session.config))['unread']} parts of the journal are not read yet"

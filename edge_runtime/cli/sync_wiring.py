@@ -64,7 +64,11 @@ class Uplink:
         self._unsigned = self._make_unsigned()
         self.control = ControlServer(
             sync_socket(cfg),
-            {"status": lambda _: self.status(), "flush": lambda words: self.records.flush(_seconds(words))},
+            {
+                "status": lambda _: self.status(),
+                "flush": lambda words: self.records.flush(_seconds(words)),
+                "retry": lambda _: self.records.retry(),
+            },
         )
 
     # -- starting and stopping ----------------------------------------------------------------------------------------

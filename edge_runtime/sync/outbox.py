@@ -354,7 +354,15 @@ class Outbox:
         self.waiting -= gone
         self.settled += gone
 
+    def withdraw(self, first: int, last: int) -> None:
+        """These wait no more, and are not delivered: somebody keeps them. Inside a transaction."""
+        self.waiting -= self.db.execute("DELETE FROM record WHERE seq BETWEEN ? AND ?", (first, last)).rowcount
+
     # -- reading ------------------------------------------------------------------------------------------------------
+
+    def record(self, seq: int) -> Waiting | None:
+        """That one; None where it does not wait any more."""
+        return next(iter(self._read("WHERE seq = ?", (seq,))), None)
 
     def live(self, after: int, limit: int) -> list[Waiting]:
         """The next records after `after` that came as they happened."""
@@ -411,10 +419,11 @@ class Outbox:
 
     def _first_undelivered(self) -> dict[str, int]:
         tables: dict[str, int] = {}
-        query = "SELECT kind, min(source) FROM (SELECT kind, source FROM record ORDER BY seq LIMIT ?)"
-        for kind, source in self.db.execute(f"{query} WHERE source IS NOT NULL GROUP BY kind", (MARK_ROWS,)):
-            table = Kind(kind).table
-            tables[table] = min(source, tables.get(table, source))
+        for place in ("record", "aside"):
+            query = f"SELECT kind, min(source) FROM (SELECT kind, source FROM {place} ORDER BY seq LIMIT ?)"
+            for kind, source in self.db.execute(f"{query} WHERE source IS NOT NULL GROUP BY kind", (MARK_ROWS,)):
+                table = Kind(kind).table
+                tables[table] = min(source, tables.get(table, source))
         return tables
 
 

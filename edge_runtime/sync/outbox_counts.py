@@ -1,4 +1,4 @@
-"""How many records wait, by kind, kept along with each transaction: what is told when the file is lost."""
+"""How many records wait or lie aside, by kind, kept with each transaction: what is told when the file is lost."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ class Counts:
     @staticmethod
     def of(db: sqlite3.Connection, made: Mapping[str, int], last: Last | None, waiting: int, last_seq: int) -> Counts:
         """Of the file that was opened; read from it where `last` is not about its newest commit."""
-        if last and last.seq == last_seq and sum(last.own.values()) + sum(last.rows.values()) == waiting:
+        (aside,) = db.execute("SELECT count(*) FROM aside").fetchone()
+        if last and last.seq == last_seq and sum(last.own.values()) + sum(last.rows.values()) == waiting + aside:
             return Counts(Counter(last.own), Counter(last.rows), Counter(made))
         counts = Counts(made=Counter(made))
-        for kind, is_own, number in db.execute("SELECT kind, source IS NULL, count(*) FROM record GROUP BY 1, 2"):
-            (counts.own if is_own else counts.rows)[kind] += number
+        for table in ("record", "aside"):
+            for kind, is_own, number in db.execute(f"SELECT kind, source IS NULL, count(*) FROM {table} GROUP BY 1, 2"):
+                (counts.own if is_own else counts.rows)[kind] += number
         return counts
 
 

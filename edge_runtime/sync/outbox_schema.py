@@ -79,6 +79,25 @@ class DamagedRecord(sqlite3.DatabaseError):
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
+# Not a new version: a release that does not know these tables may work on the file and leaves them alone.
+ASIDE = """
+    CREATE TABLE IF NOT EXISTS aside (        -- records that are neither delivered nor waiting
+        seq INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        source INTEGER,
+        crc INTEGER NOT NULL,
+        payload BLOB NOT NULL,                -- all as in `record`
+        why TEXT NOT NULL,                    -- refused | unproven
+        reason TEXT NOT NULL,                 -- in words
+        at_utc_ns INTEGER NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS aside_why ON aside (why, seq);
+    CREATE TABLE IF NOT EXISTS aside_gone (   -- how many of them were given up for want of room
+        why TEXT PRIMARY KEY,
+        count INTEGER NOT NULL
+    );
+"""
+
 
 class NewerOutbox(Exception):
     """The file was written by a newer version of the product; this one must not touch it."""
@@ -111,6 +130,7 @@ def _prepare(connection: sqlite3.Connection, epoch: str) -> None:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+    connection.executescript(ASIDE)
 
 
 def _refuse_newer(version: int) -> None:

@@ -20,6 +20,7 @@ from edge_runtime.sync.outbox_schema import NewerOutbox, open_for_reading
 
 OUTBOX, JOURNAL = "outbox.db", "journal.db"
 LOOK_EVERY_S = 0.2
+LOOK_AT = 50  # records among which a small one is chosen
 
 
 def spool_status(state: Path) -> dict[str, Any]:
@@ -69,7 +70,44 @@ def _read(db: sqlite3.Connection) -> dict[str, Any]:
         "used_bytes": (pages - free) * size,
         "behind": db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM behind").fetchone()[0],
         "read_to_part": position[0] if position else 0,
+        "aside": _aside(db),
     }
+
+
+def some_record(state: Path) -> bytes | None:
+    """A small one of the records that are not delivered, to show to a broker; None where there is none.
+
+    Raises StorageError.
+    """
+    path = state / OUTBOX
+    try:
+        db = open_for_reading(path) if path.is_file() else None
+        if db is None:
+            return None
+        try:
+            for table in ("record", "aside"):
+                if db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone():
+                    first = f"SELECT payload FROM {table} ORDER BY seq LIMIT {LOOK_AT}"
+                    if row := db.execute(f"SELECT payload FROM ({first}) ORDER BY length(payload)").fetchone():
+                        return bytes(row[0])
+            return None
+        finally:
+            db.close()
+    except (sqlite3.Error, NewerOutbox) as err:
+        raise StorageError(f"cannot read the outbox {path}: {err}") from err
+
+
+def _aside(db: sqlite3.Connection) -> dict[str, Any]:
+    """What is neither delivered nor waiting: how many and why, and how many were given up for want of room."""
+    found: dict[str, Any] = {"refused": 0, "unproven": 0, "reasons": {}, "gone": {}}
+    if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'aside'").fetchone():
+        return found  # an outbox of an older release that no sync has opened since
+    for why, reason, count in db.execute("SELECT why, reason, count(*) FROM aside GROUP BY why, reason"):
+        found[why] += count
+        if why == "refused":
+            found["reasons"][reason] = count
+    found["gone"] = dict(db.execute("SELECT why, count FROM aside_gone").fetchall())
+    return found
 
 
 def _unread(journal: Path, position: int) -> tuple[int, int]:

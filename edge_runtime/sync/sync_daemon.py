@@ -32,7 +32,9 @@ from edge_runtime.sync.feeder import BEHIND_BELOW, Feeder
 from edge_runtime.sync.feeder_journal import JournalTail
 from edge_runtime.sync.mqtt_link import MqttLink
 from edge_runtime.sync.mqtt_link_settings import Message
+from edge_runtime.sync.mqtt_reasons import in_words
 from edge_runtime.sync.outbox import OUTBOX, Outbox
+from edge_runtime.sync.outbox_aside import SHARE, Aside
 from edge_runtime.sync.outbox_guard import OutboxGuard
 from edge_runtime.sync.outbox_quota import Quota
 from edge_runtime.sync.outbox_sender import Sender
@@ -93,6 +95,8 @@ class SyncDaemon:
             on_up=self._link_up,
             on_down=self._link_down,
             on_acked=self._acked,
+            on_refused=self._refused,
+            on_listening=self._listening,
             on_message=self._on_message,
             clock=clock,
             rng=self._rng,
@@ -114,9 +118,12 @@ class SyncDaemon:
             self.link,
             self.topics.records,
             clock,
+            aside=Aside(self.outbox, round((cfg.quota_mb << 20) * SHARE), self._wall),
             event_topic=self.topics.events,
             waits_for_consumer=cfg.ack == "consumer",
             resend_after_s=cfg.resend_after_s,
+            reads_back=cfg.read_back,
+            tell=self.post,
         )
         self._quota = Quota(self.outbox, cfg.quota_mb << 20, self._wall)
         self._uploads: Uploads | None = None
@@ -132,6 +139,8 @@ class SyncDaemon:
         self._idle = threading.Event()  # nothing waits, as far as this process can see
         self._progress_ns = clock()
         self._error = ""
+        self._state_refused = ""  # why the broker does not take `state`
+        self._is_rival_told = False
 
     # -- component ----------------------------------------------------------------------------------------------------
 
@@ -175,13 +184,15 @@ class SyncDaemon:
             troubles.append(link.detail)
         if self._quota.is_full:
             troubles.append("the outbox is full: records stay in the journal")
+        troubles += [trouble for trouble in (self._sender.trouble(), self._state_refused) if trouble]
         if self._error:
             return Health(State.FAILED, self._error, self._progress_ns)
         if troubles:
             return Health(
                 State.DEGRADED, f"{'; '.join(troubles)}; {self.outbox.waiting} records wait", self._progress_ns
             )
-        return Health(State.OK, link.detail, self._progress_ns)
+        unheard = "; the broker knows nobody who subscribes to the records" if self.link.is_unheard else ""
+        return Health(State.OK, f"{link.detail}{unheard}", self._progress_ns)
 
     def report(self) -> Mapping[str, Any]:
         outbox, dropped = self.outbox, dict(self._quota.dropped + self._posts.dropped)
@@ -195,6 +206,7 @@ class SyncDaemon:
             "dropped": dropped,
             "set_aside": list(outbox.aside),
             "full": self._quota.is_full,
+            "aside": self._sender.aside.report(),
             "time_quality": self._wall.quality.value,
             "link": self.link.report(),
             "sender": self._sender.report(),
@@ -219,6 +231,10 @@ class SyncDaemon:
         Raises StorageError when there is none, or when it cannot be told in time.
         """
         return str(self._questions.ask(lambda: self._request_evidence(part), timeout_s))
+
+    def retry(self, timeout_s: float = 5.0) -> int:
+        """Send again what the broker refused; how many records that are. Raises StorageError."""
+        return int(self._questions.ask(self._sender.retry, timeout_s))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything that the journal holds now is delivered."""
@@ -253,7 +269,7 @@ class SyncDaemon:
                 self._next_chores_ns = now + CHORES_EVERY_NS
                 self._step("outbox", self._do_chores)
             self._step("send", self._send)
-            if self._uploads:
+            if self._uploads and not self._sender.is_careful:
                 self._step("upload", self._uploads.turn)
             self._questions.answer()
         self._sender.lanes.added(self.outbox.last_seq)
@@ -338,23 +354,48 @@ class SyncDaemon:
 
     def _link_up(self) -> None:
         self._wall.refresh()
+        self._state_refused = ""
         self.link.publish(self.topics.state, self._state("online", ""), retain=True)
         self._sender.link_up()
 
     def _link_down(self, why: str) -> None:
+        self._sender.link_down(self.link.end_code)
         if isinstance(self._carrier, MqttCarrier):
             self._carrier.link_down()
 
-    def _acked(self, token: int) -> None:
-        if token == MQTT_TOKEN:
+    def _acked(self, token: int) -> bool:
+        if token != MQTT_TOKEN:
+            return self._sender.acked(token)
+        if isinstance(self._carrier, MqttCarrier):
+            self._carrier.acked()
+        return True
+
+    def _listening(self, is_granted: bool) -> None:
+        self._sender.listening(is_granted)
+
+    def _refused(self, token: int | None, code: int) -> None:
+        if token is None:
+            self._state_refused = f"the broker refuses {self.topics.state}: {in_words(code)}; check its access list"
+            log.warning("link.state_refused %s", self._state_refused)
+        elif token == MQTT_TOKEN:
             if isinstance(self._carrier, MqttCarrier):
-                self._carrier.acked()
+                self._carrier.refused(code)
         else:
-            self._sender.acked(token)
+            self._sender.refused(token, code)
 
     def _on_message(self, message: Message) -> None:
         if message.topic == self.topics.ack:
             self._acks.append(message.payload)
+        elif message.topic == self.topics.records:
+            self._sender.heard(message.payload)
+
+    def _look_for_rival(self) -> None:
+        """Tell once that another client has our name, and once that it is over."""
+        is_known = self.link.rival.is_known
+        if is_known and not self._is_rival_told:
+            log.warning("link.rival %s", self.link.rival.trouble())
+            self.post("uplink.name_taken", {"client_id": self.settings.client_id, "host": self.settings.host})
+        self._is_rival_told = is_known
 
     def _state(self, state: str, why: str) -> bytes:
         message = {
@@ -372,6 +413,8 @@ class SyncDaemon:
 
     def _do_chores(self) -> None:
         now = self._clock()
+        self._look_for_rival()
+        self._sender.tell_aside()
         if self._guard.look():
             self._outbox_renewed()
         gone = self._quota.check(self._sender.lanes.taken)

@@ -255,6 +255,7 @@ def test_nothing_was_ever_to_be_delivered(found: Any) -> None:
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `spool status` finds, for the test to change."""
     shot: dict[str, Any] = {"records": 3, "unread": 0, "used_bytes": 1000, "age": DAY / 24}
+    shot["aside"] = {"refused": 0, "unproven": 0, "reasons": {}, "gone": {}}
     (tmp_path / OUTBOX).touch()
 
     def status(_: Path) -> dict[str, Any]:

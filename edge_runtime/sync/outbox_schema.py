@@ -79,6 +79,7 @@ class DamagedRecord(sqlite3.DatabaseError):
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
+
 # Not a new version: a release that does not know these tables may work on the file and leaves them alone.
 ASIDE = """
     CREATE TABLE IF NOT EXISTS aside (        -- records that are neither delivered nor waiting

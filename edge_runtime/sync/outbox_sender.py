@@ -246,7 +246,7 @@ class Sender:
             if record := self._outbox.record(doubt.seq):
                 return record
             self.doubts.forget(doubt.seq)  # the consumer has it
-        if self._sent and any(self.doubts.is_alone(seq) for seq in self._sent):
+        if self.doubts and self._sent and any(self.doubts.is_alone(seq) for seq in self._sent):
             return None
         return self.lanes.next(now) if self.doubts.may_take_more(now) else None
 

@@ -24,7 +24,7 @@ CHECKOUT = "/root/edge_runtime"
 INSTALL_S = 900  # apt-get and pip from a registry far away, on a busy machine
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bare(request, tmp_path_factory) -> Iterator:
     """A booted bare Debian after `tools/install`."""
     if os.geteuid() != 0:
@@ -66,7 +66,7 @@ def release(box) -> str:
     return box.good("readlink", "/opt/edge-runtime/bin").strip().removesuffix("/bin")
 
 
-def test_the_line_runs_and_answers(bare):
+def the_line_runs_and_answers(bare):
     assert "wrote an example station" in bare.told
     assert bare.show("ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
     bare.until(lambda: status(bare)["parts"] > 3, 60, "three parts")
@@ -74,18 +74,18 @@ def test_the_line_runs_and_answers(bare):
     bare.until(lambda: status(bare)["state"] in ("ok", "degraded"), 60, "line that is well")
 
 
-def test_the_doctor_finds_nothing_to_mend_in_the_installation(bare):
+def the_doctor_finds_nothing_to_mend_in_the_installation(bare):
     findings = json.loads(bare.good("edge-runtime", "doctor", "--json", timeout_s=60))
     assert [finding for finding in findings if finding["state"] == "fail"] == []
     assert {"daemon", "controller", "model"} <= {finding["name"] for finding in findings}
 
 
-def test_a_station_without_an_uplink_has_an_inactive_unit(bare):
+def a_station_without_an_uplink_has_an_inactive_unit(bare):
     told = bare.show("ActiveState", "Result", unit=bare.sync_unit)
     assert told == {"ActiveState": "inactive", "Result": "exec-condition"}
 
 
-def test_the_release_carries_the_compiled_core_and_reads_no_other(bare):
+def the_release_carries_the_compiled_core_and_reads_no_other(bare):
     (library,) = bare.good("find", release(bare), "-name", "libreject-*.so").split()
     pid = bare.show("MainPID")["MainPID"]
     loaded = bare.good("sh", "-c", f"grep -ho '[^ ]*libreject-.*' /proc/{pid}/maps | sort -u").split()
@@ -93,14 +93,14 @@ def test_the_release_carries_the_compiled_core_and_reads_no_other(bare):
     assert bare.run("test", "-e", "/var/lib/edge-runtime/.cache").returncode != 0
 
 
-def test_once_more_changes_nothing_and_leaves_the_line_running(bare):
+def once_more_changes_nothing_and_leaves_the_line_running(bare):
     before = bare.show("MainPID", "NRestarts"), release(bare)
     told = bare.run(f"{CHECKOUT}/tools/install", timeout_s=60)
     assert (told.returncode, "installing" in told.stderr) == (0, False), told.stderr
     assert (bare.show("MainPID", "NRestarts"), release(bare)) == before
 
 
-def test_a_system_whose_python_went_away_says_so_once(bare):
+def a_system_whose_python_went_away_says_so_once(bare):
     python = bare.good("readlink", "-f", f"{release(bare)}/bin/python3").strip()
     bare.good("mv", python, f"{python}.away")
     try:
@@ -115,7 +115,7 @@ def test_a_system_whose_python_went_away_says_so_once(bare):
         bare.restart()
 
 
-def test_a_core_that_was_lost_is_said_once_and_the_doctor_finds_it(bare):
+def a_core_that_was_lost_is_said_once_and_the_doctor_finds_it(bare):
     (library,) = bare.good("find", release(bare), "-name", "libreject-*.so").split()
     (compiler,) = {bare.good("readlink", "-f", "/usr/bin/cc").strip()}
     for path in (library, compiler):
@@ -135,7 +135,7 @@ def test_a_core_that_was_lost_is_said_once_and_the_doctor_finds_it(bare):
         bare.restart()
 
 
-def test_uninstall_takes_the_program_and_leaves_what_it_knows(bare):
+def uninstall_takes_the_program_and_leaves_what_it_knows(bare):
     assert "removed" in bare.good(f"{CHECKOUT}/tools/install", "--uninstall", timeout_s=60)
     for unit in (bare.unit, bare.sync_unit):
         assert bare.show("LoadState", "ActiveState", unit=unit) == {"LoadState": "not-found", "ActiveState": "inactive"}
@@ -143,3 +143,21 @@ def test_uninstall_takes_the_program_and_leaves_what_it_knows(bare):
         assert bare.run("test", "-e", path).returncode != 0
     bare.good("test", "-s", bare.station)
     bare.good("test", "-s", "/var/lib/edge-runtime/journal.db")
+
+
+# One test, so that workers beside each other do not install it once each.
+STEPS = (
+    the_line_runs_and_answers,
+    the_doctor_finds_nothing_to_mend_in_the_installation,
+    a_station_without_an_uplink_has_an_inactive_unit,
+    the_release_carries_the_compiled_core_and_reads_no_other,
+    once_more_changes_nothing_and_leaves_the_line_running,
+    a_system_whose_python_went_away_says_so_once,
+    a_core_that_was_lost_is_said_once_and_the_doctor_finds_it,
+    uninstall_takes_the_program_and_leaves_what_it_knows,
+)
+
+
+def test_from_the_first_install_to_the_uninstall_every_promise_holds(bare):
+    for step in STEPS:
+        step(bare)

@@ -226,8 +226,8 @@ class World:
         return not (self.is_dropped(index) or self.is_silent(index))
 
     def light_at(self, index: int) -> float:
-        """Gain of the lamp for part `index`, 0 is darkness."""
-        light = max(0.0, self.light * (1.0 + self.light_drift * index / 1000.0))
+        """Gain of the lamp for part `index`, 0 is darkness; drift alone never brings it below a hundredth."""
+        light = max(min(self.light, 0.01), self.light * (1.0 + self.light_drift * index / 1000.0))
         fails = _is_within(index, self.lamp_fails_at, self.lamp_fails_for)
         return light * self.lamp_left if fails or draw(self.belt.seed, index, FLICKER) < self.lamp_flicker else light
 

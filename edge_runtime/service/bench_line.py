@@ -30,6 +30,7 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Decision, Event, Frame, GateReport, HumanLabel, PartKey, Prediction, Trigger
 from edge_runtime.flow.components import Health, State
 from edge_runtime.lines.vision_line import VisionLine
+from edge_runtime.lines.vision_model import picture_gate
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
@@ -301,6 +302,7 @@ class BenchLine:
             ),
             taps=[self._stopwatch, self.journal, self.evidence],
             clock=monotonic_ns,
+            gate=picture_gate(bundle),
         )
 
     def _running(self) -> VisionLine:

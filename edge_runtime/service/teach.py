@@ -90,7 +90,7 @@ def teach(
     pictures = load_pictures(folder).without_odd(backbone.manifest.input)
     if len(pictures.images) < FEWEST_PARTS:
         raise UsageError(
-            f"{folder}: {len(pictures.images)} usable pictures of good parts, at least {FEWEST_PARTS} are needed"
+            f"{folder}: {len(pictures.images)} readable pictures of good parts, at least {FEWEST_PARTS} are needed"
             f"{first_of(pictures.skipped)}"
         )
     with native_noise_hidden():

@@ -156,3 +156,20 @@ def test_a_belt_that_never_moved_cannot_be_held():
     belt.switch.hold(5)
     belt.begin(10)
     assert belt.encoder_at(10 + SECOND_NS) == belt.first_count + belt.counts_per_s
+
+
+def test_lamp_lens_and_camera_fail_for_the_parts_that_are_told() -> None:
+    bad = {
+        "lamp_fails_at": 3, "lamp_fails_for": 2, "lamp_left": 0.1, "blurred_at": 5, "blurred_for": 1,
+        "camera_freezes_at": 2, "camera_freezes_for": 3,
+    }  # fmt: skip
+    world = World.from_config(WorldConfig.model_validate({"light": 0.5, "bad_days": bad}))
+    assert [world.light_at(index) for index in range(6)] == [0.5, 0.5, 0.05, 0.05, 0.5, 0.5]
+    assert [world.focus_px_at(index) for index in range(6)] == [0, 0, 0, 0, 8.0, 0]
+    assert [world.is_frozen(index) for index in range(6)] == [False, True, True, True, False, False]
+
+
+def test_lamp_flickers_on_the_share_of_parts_that_is_told() -> None:
+    world = World.from_config(WorldConfig.model_validate({"bad_days": {"lamp_flicker": 0.3, "lamp_left": 0.0}}))
+    dark = sum(world.light_at(index) == 0.0 for index in range(1000))
+    assert 240 < dark < 360

@@ -1,4 +1,4 @@
-"""What it costs to ask whether a picture shows anything: the same model with and without, in turns, in one run."""
+"""What asking whether a picture shows anything costs: the same model with and without it, in turns, in one run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ WARM_UP = 10
 
 
 def gate_cost(bundle: Bundle, cfg: EdgeConfig, frames: np.ndarray, rounds: int) -> dict[str, Any]:
-    """Milliseconds of one frame: `before` is the model alone, `after` with the gate first; `more` is the difference.
-
-    `halving` is what shrinking the frame to half costs on the same machine at the same time, for a scale.
-    """
+    """Milliseconds of one frame: `before` is the model alone, `after` with the gate first; `more` is the difference."""
     model, gate = open_model(bundle, cfg.model), picture_gate(bundle)
     watch = PictureWatch("bench", CheckPictures.ALL, monotonic_ns, lambda event: None)
 

@@ -30,6 +30,7 @@ from edge_runtime.core.messages import (
     Trigger,
     Verdict,
 )
+from edge_runtime.core.picture import decode_picture
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
@@ -151,9 +152,10 @@ def test_what_cannot_be_done_is_a_sentence(run: Any, args: list[str], code: int,
 
 @pytest.fixture(scope="module")
 def misjudged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose black pictures, kept as JPEG, were all rejected by a model that does not do so now."""
+    """A run whose pictures of a good part, kept as JPEG, were all rejected by a model that does not do so now."""
     state = tmp_path_factory.mktemp("misjudged")
     bundle = ModelStore(state / "models").resolve("scratch")
+    good = decode_picture((bundle.folder / "golden" / "good.png").read_bytes())
     config = EdgeConfig().model_dump(mode="json")
     journal = Journal(state / "journal.db", RunInfo(config, "c" * 64, bundle.label, bundle.digest))
     evidence = Evidence(state, RecordingConfig(), journal.kept, reserve_bytes=0)
@@ -164,7 +166,7 @@ def misjudged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decision = Decision(key, Verdict.REJECT, Cause.MODEL, "scratch 0.9", 0.9, at_ns, at_ns, at_ns, bundle.label)
         journal.decided(decision, None, None)
         evidence.start()
-        evidence.decided(decision, Frame("cam0", 1, at_ns, 0, np.zeros((72, 128, 3), np.uint8)), None)
+        evidence.decided(decision, Frame("cam0", 1, at_ns, 0, good), None)
         evidence.stop()
     journal.stop()
     return state

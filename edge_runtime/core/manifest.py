@@ -141,8 +141,10 @@ class PictureReference(Part):
     light: tuple[Positive, Positive]  # least and most light of one picture; 1 is that of `levels`
     contrast: Level  # the least
     sharpness: float = Field(ge=0.0, le=255.0)  # the least
+    one_way: float = Field(0.0, ge=0.0, le=255.0)  # the least of the less sharp direction; 0: not measured
     crispness: float = Field(ge=0.0, le=255.0)  # the least
     blank: Unit  # the largest share of rows or columns with nothing on them
+    colours: tuple[Level, Level, Level] = (0.0, 0.0, 0.0)  # the least range of red, green, blue; 0: not measured
 
 
 class Reference(Part):

@@ -10,6 +10,9 @@ Why these measures: percentiles and not the mean, since a dark phone on a dark b
 power means so high that the strongest edges decide: near 0.65 in focus whatever the contrast, 0.125 on a ramp, where
 the variance of a Laplacian goes with contrast and noise. Percentiles instead of power means overlap: of 72 pictures
 blurred by 3 pixels the one tells 99 %, the other 61 % from those of 120 lines in focus.
+
+What moves during the exposure is blurred one way and sharp the other, so the less sharp direction is measured by
+itself: 0.36 at least on 3000 parts in focus, 0.2 behind a motion of 15 pixels, where half of the scratches are missed.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ LEVELS_AT = (5.0, 25.0, 50.0, 75.0, 95.0)  # percentiles
 WHOLE = InputSpec(width=640, height=360)  # where no model says how it looks at pictures
 MOST_SIDE = 640  # pixels of the longer side that is measured
 NEAR_PX, FAR_PX = 1, 8
+LEAST_STEP = 8.0  # levels; smaller steps may be noise and say nothing about focus
 POWER = 8  # of the means: 4 tells a blur of 2 pixels half as often
 CELL_PX = 8  # cells whose mean is free of noise
 BLANK_RANGE = 2  # a line of pixels this alike never came from a sensor
@@ -50,7 +54,9 @@ class Measures:
     noise: float  # median difference of neighbours
     edge: float  # difference of neighbours, power mean
     step: float  # difference FAR_PX apart, power mean
+    one_way: float  # sharpness along rows or along columns, whichever is less; low where one direction has no edges
     blank: float  # share of rows or of columns, whichever is more, on which there is nothing
+    colours: tuple[tuple[int, int], ...]  # least and most of red, green and blue; empty for a grey picture
 
     @property
     def sharpness(self) -> float:
@@ -65,11 +71,13 @@ class Measures:
 
 def measure(image: NDArray[np.uint8], spec: InputSpec | None = None) -> Measures:
     """image: uint8 RGB (height, width, 3) or grey (height, width), any size from 1x1. Not changed."""
-    grey = _look(image, spec or WHOLE)
+    seen = _look(image, spec or WHOLE)
+    grey = seen if seen.ndim == 2 else np.asarray(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY))
     histogram = _histogram(grey[::EVERY])
     levels = _percentiles(histogram, (0.1, 0.5, *LEVELS_AT, 99.5, 99.9))
     cells = _percentiles(_histogram(_cells(grey)), (0.1, 99.9))
-    near, far = _differences(grey, NEAR_PX, 2), _differences(grey, FAR_PX, EVERY)
+    near_ways, far_ways = _differences(grey, NEAR_PX, 2), _differences(grey, FAR_PX, EVERY)
+    near, far = near_ways[0] + near_ways[1], far_ways[0] + far_ways[1]
     return Measures(
         width=grey.shape[1],
         mean=float(histogram @ np.arange(256) / histogram.sum()),
@@ -81,18 +89,22 @@ def measure(image: NDArray[np.uint8], spec: InputSpec | None = None) -> Measures
         noise=_percentiles(near, (50.0,))[0],
         edge=_power_mean(near),
         step=_power_mean(far),
+        one_way=min(
+            _power_mean(one) / max(LEAST_STEP, _power_mean(other))
+            for one, other in zip(near_ways, far_ways, strict=True)
+        ),
         blank=_blank(grey),
+        colours=_colours(seen),
     )
 
 
 def _look(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """Region of interest in grey, its longer side as the model's or MOST_SIDE; in its own shape, never enlarged."""
+    """Region of interest, its longer side as the model's or MOST_SIDE; in its own shape, never enlarged."""
     plan = plan_input(spec, image.shape[1], image.shape[0])
     seen = image[plan.crop]
     rows, columns = seen.shape[:2]
     factor = min(1.0, min(MOST_SIDE, max(plan.size)) / max(rows, columns))
-    small = shrink(seen, max(1, round(columns * factor)), max(1, round(rows * factor)))
-    return small if small.ndim == 2 else np.asarray(cv2.cvtColor(np.ascontiguousarray(small), cv2.COLOR_RGB2GRAY))
+    return np.ascontiguousarray(shrink(seen, max(1, round(columns * factor)), max(1, round(rows * factor))))
 
 
 def _cells(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -101,15 +113,15 @@ def _cells(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
 
 
-def _differences(grey: NDArray[np.uint8], apart: int, every: int) -> NDArray[np.float64]:
-    """Histogram of differences of pixels so far apart, along rows and along columns, on each so many-th row."""
+def _differences(grey: NDArray[np.uint8], apart: int, every: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Histograms of differences of pixels so far apart, along rows and along columns, on each so many-th row."""
     rows, columns = grey.shape
-    total = np.zeros(256)
+    along, across = np.zeros(256), np.zeros(256)
     if columns > apart:
-        total += _histogram(cv2.absdiff(grey[::every, apart:], grey[::every, :-apart]))
+        along = _histogram(cv2.absdiff(grey[::every, apart:], grey[::every, :-apart]))
     if rows > apart:
-        total += _histogram(cv2.absdiff(grey[apart::every], grey[:-apart:every]))
-    return total
+        across = _histogram(cv2.absdiff(grey[apart::every], grey[:-apart:every]))
+    return along, across
 
 
 def _power_mean(differences: NDArray[np.float64]) -> float:
@@ -123,6 +135,13 @@ def _blank(grey: NDArray[np.uint8]) -> float:
         most, least = grid.max(axis=axis), grid.min(axis=axis)
         shares.append(float(((most - least <= BLANK_RANGE) | (most <= BLANK_DARK)).mean()))
     return max(shares)
+
+
+def _colours(seen: NDArray[np.uint8]) -> tuple[tuple[int, int], ...]:
+    if seen.ndim == 2:
+        return ()
+    ranges = [cv2.minMaxLoc(colour)[:2] for colour in cv2.split(seen[:: 2 * EVERY])]
+    return tuple((int(least), int(most)) for least, most in ranges)
 
 
 def _histogram(grey: NDArray[np.uint8] | cv2.typing.MatLike) -> NDArray[np.float64]:

@@ -8,8 +8,10 @@ With a bundle's statistics (`reference.picture`) a picture is compared with thos
     too dark, too bright   light of the picture, the median over five percentiles of level / level of the reference,
                            so that a white phone or a wide reflection does not count as light
     low contrast           fog, an empty belt, a test card of one colour
-    unsharp                edges far wider than in focus, whatever their contrast
+    unsharp                edges far wider than in focus, whatever their contrast; in both directions, or in the one in
+                           which something moved during the exposure
     blank                  rows or columns on which there is nothing: half a picture arrived
+    stuck colour           red, green or blue is one value all over a picture on which the others show something
 
 The limits are the extremes of the reference, widened by the factors below. On the simulated line (10 seeds x 300 parts)
 and 12 photographs of phones none is over a limit, while all are at a fifth of the light or less, and behind a blur
@@ -18,7 +20,8 @@ from 3 pixels at 1280x720, where the model begins to miss scratches (5 of 45; 19
 A picture that is much smaller than those of the reference is a piece of a part (a cut-out given to `predict`): it has
 to have light like the others, but a piece of glass has neither edges nor contrast. Without statistics, as an engineer's
 own bundle may come, only what holds for every camera is asked: that something is brighter than black, darker than
-white, that there is structure beyond noise, and that the steps there are have an edge. A small bright part on a black
+white, that there is structure beyond noise, that the steps there are have an edge, and that no colour is stuck at a
+level (one of 0 may be that of a coloured lamp). A small bright part on a black
 ground passes, as it must; a lamp at a fifth does not stand out. An older bundle that only knows its `brightness_mean`
 is held to that as well. `models teach` and the training programs write the statistics.
 """
@@ -34,13 +37,14 @@ from numpy.typing import NDArray
 
 from edge_runtime.core.manifest import InputSpec, PictureReference, Reference
 from edge_runtime.features.image import brightness
-from edge_runtime.features.picture_measures import Measures, measure
+from edge_runtime.features.picture_measures import BLANK_DARK, BLANK_RANGE, LEAST_STEP, Measures, measure
 
 BLACK, WHITE = 12.0, 243.0  # levels; nothing but sensor noise is beyond them on a picture that shows something
 LEAST_STRUCTURE = 3.0  # levels between cells; the plainest piece of dark glass has 4
-STEP = 8.0  # levels; smaller steps may be noise and say nothing about focus
 LEAST_SHARPNESS = 0.2  # of any picture that has steps: a blur of 6 pixels at 1280x720; a straight ramp is at 0.125
 LEAST_CRISPNESS = 0.08  # of the same: a blur of 20 pixels under noise
+SHOWN = 32  # levels of range: a colour of which so much is seen, or was, is no dark or white one
+COLOURS = ("red", "green", "blue")
 DARKER, BRIGHTER = 0.65, 2.0  # than the darkest and the brightest picture of the reference
 LESS_CONTRAST, LESS_SHARP, LESS_CRISP = 0.5, 0.7, 0.5  # than the least of the reference
 ASIDE = 0.025  # of the reference's pictures at either end: one odd picture must not widen the limits for all
@@ -83,8 +87,10 @@ def picture_reference(pictures: Sequence[NDArray[np.uint8]], spec: InputSpec | N
         light=(round(light[aside], 4), round(light[-1 - aside], 4)),
         contrast=sorted(one.contrast for one in seen)[aside],
         sharpness=round(sorted(one.sharpness for one in seen)[aside], 4),
+        one_way=round(sorted(one.one_way for one in seen)[aside], 4),
         crispness=round(sorted(one.crispness for one in seen)[aside], 4),
         blank=round(sorted(one.blank for one in seen)[-1 - aside], 4),
+        colours=_least_colours(seen),
     )
 
 
@@ -124,7 +130,9 @@ def _without_anything(seen: Measures, mean: float | None) -> str:
     least = LEAST_STRUCTURE + seen.noise
     if seen.structure < least:
         return f"featureless, contrast {seen.structure:.0f}, at least {least:.0f} is needed"
-    if seen.step >= STEP:
+    if stuck := _stuck_colour(seen, (0.0, 0.0, 0.0)):
+        return stuck
+    if seen.step >= LEAST_STEP:
         if seen.sharpness < LEAST_SHARPNESS:
             return f"unsharp, sharpness {seen.sharpness:.2f}, at least {LEAST_SHARPNESS:.2f} is needed"
         if seen.crispness < LEAST_CRISPNESS:
@@ -139,6 +147,8 @@ def _unlike(seen: Measures, like: PictureReference, mean: float | None) -> str:
         return f"too dark, mean {seen.mean:.0f}{of}, light {light:.2f}, at least {DARKER * like.light[0]:.2f}"
     if light > BRIGHTER * like.light[1]:
         return f"too bright, mean {seen.mean:.0f}{of}, light {light:.1f}, at most {BRIGHTER * like.light[1]:.1f}"
+    if stuck := _stuck_colour(seen, like.colours):
+        return stuck
     if seen.width < PIECE * like.width:
         return ""
     if seen.blank > like.blank + MORE_BLANK:
@@ -147,9 +157,32 @@ def _unlike(seen: Measures, like: PictureReference, mean: float | None) -> str:
         return f"low contrast, {seen.contrast:.0f}, at least {LESS_CONTRAST * like.contrast:.0f} is needed"
     if seen.sharpness < LESS_SHARP * like.sharpness:
         return f"unsharp, sharpness {seen.sharpness:.2f}, at least {LESS_SHARP * like.sharpness:.2f} is needed"
+    if seen.one_way < LESS_SHARP * like.one_way:
+        least = LESS_SHARP * like.one_way
+        return (
+            f"unsharp one way, sharpness {seen.one_way:.2f}, at least {least:.2f} is needed: it moved in the exposure"
+        )
     if seen.crispness < LESS_CRISP * like.crispness:
         return f"unsharp, edges of {seen.edge:.0f} in a contrast of {seen.contrast:.0f}"
     return ""
+
+
+def _stuck_colour(seen: Measures, usual: tuple[float, float, float]) -> str:
+    """usual: range of each colour on clean parts, 0 where it is not known."""
+    if max((most - least for least, most in seen.colours), default=0) < SHOWN:
+        return ""
+    for name, (least, most), known in zip(COLOURS, seen.colours, usual, strict=False):
+        if most - least <= BLANK_RANGE and (most > BLANK_DARK or known >= SHOWN):
+            return f"{name} is {most} all over the picture: the camera or its cable has lost that colour"
+    return ""
+
+
+def _least_colours(seen: Sequence[Measures]) -> tuple[float, float, float]:
+    ranges = [[float(most - least) for least, most in one.colours] for one in seen]
+    if not all(ranges):  # grey pictures
+        return 0.0, 0.0, 0.0
+    red, green, blue = (min(colour) for colour in zip(*ranges, strict=True))
+    return red, green, blue
 
 
 def _unlike_mean(level: float, mean: float) -> str:

@@ -55,6 +55,41 @@ def test_blur_is_unsharp_whatever_its_size(sigma: float) -> None:
     assert all(SHIPPED(picture).startswith("unsharp") for picture in blurred)
 
 
+@pytest.mark.parametrize("pixels", [20, 30, 45])
+@pytest.mark.parametrize("is_along", [True, False], ids=["along", "across"])
+def test_part_that_moves_during_the_exposure_is_unsharp_one_way(pixels: int, is_along: bool) -> None:
+    size = (pixels, 1) if is_along else (1, pixels)
+    faults = [SHIPPED(cv2.blur(picture, size)) for picture in parts(3, width=1280, height=720)]
+    assert all(fault.startswith("unsharp") for fault in faults), faults
+
+
+@pytest.mark.parametrize("gate", [SHIPPED, BARE], ids=["with statistics", "without"])
+@pytest.mark.parametrize("colour", ["red", "green", "blue"])
+@pytest.mark.parametrize("level", [64, 128, 255])
+def test_colour_that_is_stuck_is_told(gate: PictureGate, colour: str, level: int) -> None:
+    for picture in parts(1):
+        picture[..., ("red", "green", "blue").index(colour)] = level
+        assert gate(picture).startswith((f"{colour} is {level} all over", "too bright")), gate(picture)
+
+
+@pytest.mark.parametrize("colour", [0, 1, 2])
+def test_colour_that_is_gone_is_told_where_clean_parts_show_it(colour: int) -> None:
+    """A lamp of one colour leaves the others dark, too: without statistics nobody can say."""
+    for picture in parts(1):
+        picture[..., colour] = 0
+        assert SHIPPED(picture).startswith((f"{('red', 'green', 'blue')[colour]} is 0 all over", "too dark"))
+        assert BARE(picture) == ""
+
+
+def test_station_with_a_lamp_of_one_colour_is_no_fault() -> None:
+    spec = InputSpec(width=320, height=180)
+    pictures = [render_phone(5, index, SceneConfig(**HALF_SIZE, scratch_share=0.0)).image for index in range(14)]
+    for picture in pictures:
+        picture[..., 1:] = 0
+    gate = PictureGate(spec, Reference(picture=picture_reference(pictures[:10], spec)))
+    assert {gate(picture) for picture in pictures[10:]} == {""}
+
+
 @pytest.mark.parametrize("gate", [SHIPPED, BARE], ids=["with statistics", "without"])
 @pytest.mark.parametrize(
     "picture",
@@ -138,6 +173,21 @@ def test_odd_pictures_among_good_ones_are_named() -> None:
     assert set(odd) == {3, 7, 9}
     assert odd[3].startswith("too dark") and odd[7].startswith("unsharp") and odd[9].startswith("featureless")
     assert len(odd_pictures([np.zeros((50, 50, 3), np.uint8)] * 3, None)) == 3
+
+
+def test_parts_with_edges_one_way_only_are_valid_where_the_clean_ones_are_like_them() -> None:
+    spec, draw = InputSpec(width=640, height=360), np.random.default_rng(8)
+
+    def rods() -> np.ndarray:
+        picture = np.full((360, 640, 3), 40.0)
+        for left in draw.integers(0, 600, 9):
+            picture[:, left : left + 30] = 190
+        shade = np.linspace(1.0, 0.7, 360)[:, None, None]
+        return np.clip(picture * shade + draw.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
+
+    gate = PictureGate(spec, Reference(picture=picture_reference([rods() for _ in range(12)], spec)))
+    assert {gate(rods()) for _ in range(30)} == {""}
+    assert gate(cv2.blur(rods(), (45, 1))).startswith("unsharp")
 
 
 def test_measures_are_those_of_the_picture() -> None:

@@ -68,7 +68,8 @@ def why_invalid(sound: Samples, rate_hz: int, bounds: Bounds = MACHINE) -> str:
 def flat_share(counts: NDArray[np.float32]) -> float:
     """Share of samples at a stop, 0..1: at full scale, or at a flat top of the sound itself (an amplifier's stop)."""
     at_end = float(np.mean(np.abs(counts) >= FULL_SCALE))
-    flat = _flat_top(counts) + _flat_top(-counts)
+    swing = counts - counts.mean()  # a converter's zero may be far from 0
+    flat = _flat_top(swing) + _flat_top(-swing)
     return at_end if flat <= at_end or _is_tone(counts, PURE) else flat
 
 

@@ -128,3 +128,18 @@ def test_a_recording_of_nothing_is_nothing_at_any_length(seconds):
     check(np.zeros(round(seconds * RATE), np.float32), RATE)
     assert check.why == check.why_all != ""
     assert SoundCheck().why_all == "no sound at all"
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 48000])
+@pytest.mark.parametrize("offset", [-12000, -3000, 1500, 8000])
+@pytest.mark.parametrize("spread", [1.5, 3.0, 40.0])
+def test_quiet_sound_on_an_offset_is_not_clipped(rate_hz: int, offset: int, spread: float) -> None:
+    """A cheap converter's zero is not at 0; the quiet noise on it is narrower than the band of a flat top."""
+    noise = np.random.default_rng(4).normal(offset, spread, rate_hz)
+    assert why_invalid(noise.round().astype(np.int16), rate_hz) == ""
+
+
+@pytest.mark.parametrize("offset", [0, 5000, -9000])
+def test_stop_of_an_amplifier_is_told_on_any_offset(offset: int) -> None:
+    loud = np.clip(np.random.default_rng(4).normal(0, 12000, 16000), -9000, 9000) + offset
+    assert why_invalid(loud.round().astype(np.int16), 16000).startswith("clipped")

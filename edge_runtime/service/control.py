@@ -239,7 +239,7 @@ def listener(path: Path) -> int | None:
             sock.settimeout(1.0)
             sock.connect(str(path))
             return _peer(sock)[0]
-    except (PermissionError, TimeoutError):
+    except (PermissionError, TimeoutError, BlockingIOError):
         return 0
     except OSError:
         return None

@@ -177,3 +177,12 @@ def test_a_listener_is_known_by_its_process_and_a_socket_left_behind_is_none(ser
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "dead.sock"))
     assert listener(tmp_path / "dead.sock") is None
+
+
+def test_a_box_whose_queue_is_full_is_there(tmp_path):
+    path = tmp_path / "busy.sock"
+    with socket.socket(socket.AF_UNIX) as box, socket.socket(socket.AF_UNIX) as waiting:
+        box.bind(str(path))
+        box.listen(0)
+        waiting.connect(str(path))
+        assert (listener(path), is_answering(path)) == (0, True)

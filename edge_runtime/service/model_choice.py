@@ -104,15 +104,18 @@ class Chooser:
             edit: Edit = lambda slot: replace(slot, active=held, is_default=is_default)  # noqa: E731
             return self._change(slot, "set", edit, "product" if is_default else "station", why)
         if slot.is_default and not self._is_there(slot.active):
-            return self._of_new_product(slot)
+            return self._of_new_product(slot, self._store.newest_shipped(self._name))
         return slot
 
     def _named(self, slot: Slot) -> Slot:
         """model.name names a version: it is the station's order, but one that could not run is not tried for ever."""
-        if slot.active and slot.active.version == self._version:
+        active = slot.active if slot.active and slot.active.version == self._version else None
+        if active and (slot.proven or self._is_there(active)):  # proven: not the product's own
             return slot
         stored = self._store.find(f"{self._name}@{self._version}")
         held = _held(stored)
+        if active:  # an update of the product may seal a version anew; what else lies in its place nobody has chosen
+            return self._of_new_product(slot, stored) if stored.is_shipped else slot
         if held.is_same(slot.failed):
             return slot
         edit: Edit = lambda slot: put_to_work(slot, held, slot.active)  # noqa: E731
@@ -133,9 +136,8 @@ class Chooser:
             f'edge-runtime models promote, or set model.name = "{newest.label}"'
         )
 
-    def _of_new_product(self, slot: Slot) -> Slot:
-        """Nobody chose what ran, and an update of the product brought another: that is the default now, and is told."""
-        shipped = self._store.newest_shipped(self._name)
+    def _of_new_product(self, slot: Slot, shipped: Stored | None) -> Slot:
+        """What ran was the product's, and an update brought another in its place: that one runs now, and is told."""
         if shipped is None:
             return slot
         held = _held(shipped)
@@ -206,10 +208,7 @@ class Chooser:
         return self._change(slot, "fell_back", edit, "box", why)
 
     def _is_there(self, held: Held) -> bool:
-        with suppress(ModelError):
-            self._store.find_exactly(self._name, held.version, held.digest)
-            return True
-        return False
+        return not _is_gone(self._store, self._name, held)
 
     def _change(self, slot: Slot, verb: Verb, edit: Edit, by: str, why: str) -> Slot:
         """Written down, or where that cannot be: the same for this start alone, with the reason in `fault`."""
@@ -248,12 +247,13 @@ def station_bundle(reference: str, store: ModelStore) -> Bundle:
 def would_listen(reference: str, store: ModelStore) -> Bundle:
     """The bundle that `voice.model` or `sound.model` means now, opened. Nothing is written. Raises EdgeError.
 
-    Where none was chosen: of the version that the product brings, where the box's own wins; else the newest.
+    Where none was chosen, or an update took away what the product brought: of the version that the product brings,
+    where the box's own wins; else the newest.
     """
     name, _, version = reference.partition("@")
-    active = None if version else Slots(store).of(name).active
-    if active:
-        return _opened(store.find_exactly(name, active.version, active.digest))
+    slot = Slot() if version else Slots(store).of(name)
+    if slot.active and not (slot.is_default and _is_gone(store, name, slot.active)):
+        return _opened(store.find_exactly(name, slot.active.version, slot.active.digest))
     shipped = None if version else store.newest_shipped(name)
     return _opened(store.find(shipped.label if shipped else reference))
 
@@ -262,14 +262,21 @@ def ear_bundle(reference: str, store: ModelStore) -> Bundle:
     """The same for who listens: it is noted, so that a later version of the name waits until the station names it."""
     bundle = would_listen(reference, store)
     name, held, slots = bundle.manifest.name, held_of(bundle), Slots(store)
+    is_default = store.is_shipped(bundle) and "@" not in reference
+    edit: Edit = lambda slot: replace(put_to_work(slot, held, slot.active), is_default=is_default)  # noqa: E731
     if not held.is_same(slots.of(name).active):
         try:
-            slots.change(
-                name, "set", lambda slot: put_to_work(slot, held, slot.active), "station", f"it is {reference}"
-            )
+            slots.change(name, "set", edit, "product" if is_default else "station", f"it is {reference}")
         except StorageError as err:
             log.error("model.slots %s", err)
     return bundle
+
+
+def _is_gone(store: ModelStore, name: str, held: Held) -> bool:
+    with suppress(ModelError):
+        store.find_exactly(name, held.version, held.digest)
+        return False
+    return True
 
 
 def _opened(stored: Stored) -> Bundle:

@@ -119,6 +119,35 @@ def test_where_an_update_takes_the_default_away_its_own_comes_and_is_told(place)
     assert (change.before, change.now, change.by) == ("m@1", "m@2", "product")
 
 
+def test_a_shipped_version_that_an_update_sealed_anew_runs_where_the_station_names_it(place):
+    place.ship("1")
+    place.start("m@1")
+    shutil.rmtree(place.shipped / "m" / "1")
+    place.ship("1", title="with more statistics")
+    assert place.start("m@1").bundle.manifest.title == "with more statistics"
+    assert place.slots.untold()[-1].by == "product"
+
+
+def test_another_bundle_in_place_of_the_named_one_is_no_order_of_the_station(place):
+    place.install("1")
+    place.start("m@1")
+    shutil.rmtree(place.store.own / "m" / "1")
+    place.install("1", title="another")
+    with pytest.raises(ModelError, match="another bundle than the one that was chosen"):
+        place.start("m@1")
+
+
+@pytest.mark.parametrize("now", ["1", "2"])
+def test_an_ear_goes_with_the_product_where_nobody_chose_another(place, now):
+    place.ship("1")
+    assert ear_bundle("m", place.store).label == "m@1"
+    shutil.rmtree(place.shipped / "m" / "1")
+    place.ship(now, title="anew")
+    assert ear_bundle("m", place.store).manifest.title == "anew"
+    change = place.slots.untold()[-1]
+    assert (change.before, change.now, change.by) == ("m@1", f"m@{now}", "product")
+
+
 def test_a_first_bundle_of_its_own_waits_to_be_put_to_work(place):
     place.install("1")
     with pytest.raises(ModelError, match=r'models promote, or set model\.name = "m@1"'):

@@ -13,7 +13,7 @@ fail() { # sentence
 program=$(readlink -f "$0")
 home=${program%/bin/*}
 python=$home/bin/python3
-[ -e "$home/pyvenv.cfg" ] || python=$(command -v python3) # installed without a venv
+[ -e "$home/pyvenv.cfg" ] || [ -x "$python" ] || python=$(command -v python3) # pip --user, or a system's own
 [ -x "$python" ] || fail "the Python of this installation is gone: $python" "$@"
 real=$(readlink -f "$python")
 version=${real##*/}

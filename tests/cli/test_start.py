@@ -70,6 +70,20 @@ def test_a_module_in_the_current_folder_is_not_taken_for_the_program(installed):
     assert installed.run("--version").returncode == 0
 
 
+def test_without_a_venv_the_python_beside_it_comes_before_that_of_the_path(installed, tmp_path):
+    """Conda, or a Python of one's own under /opt, called by its whole path as a unit does."""
+    (installed.home / "pyvenv.cfg").unlink()
+    other = tmp_path / "path"
+    other.mkdir()
+    (other / "python3").write_text("#!/bin/sh\nexit 99\n")
+    (other / "python3").chmod(0o755)
+    beside = installed.home / "bin" / "python3"
+    beside.unlink()
+    beside.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
+    beside.chmod(0o755)
+    assert installed.run("--version", PATH=f"{other}:{os.environ['PATH']}").returncode == 0
+
+
 OTHERS = {
     "another version": ("python3.99", "exit 99"),
     "an older one": ("python3.5", "exit 99"),

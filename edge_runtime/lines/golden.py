@@ -24,7 +24,7 @@ from edge_runtime.core.picture import PictureError, decode_picture
 from edge_runtime.core.strict_json import parse_json
 from edge_runtime.inference.sandbox import Child, Limits
 from edge_runtime.lines.sound_golden import ask_golden_sound
-from edge_runtime.lines.vision_model import PICTURE_KINDS, FeatureModel, open_engine, open_vision_model
+from edge_runtime.lines.vision_model import PICTURE_KINDS, FeatureModel, open_engine, open_vision_model, picture_gate
 from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
 
 FOLDER = "golden"
@@ -112,7 +112,8 @@ def check_golden(bundle: Bundle, cfg: ModelConfig | None = None, limits: Limits 
             f"(allowed {bundle.manifest.golden_tolerance:g}); rebuild the bundle or use that runtime"
         )
     accepted, rejected = _judged(bundle, said)
-    return GoldenReport(len(expected), worst, runtime, problem, accepted, rejected, _remark(bundle, accepted, rejected))
+    remark = "; ".join(filter(None, [_remark(bundle, accepted, rejected), _unlike_their_bundle(answer["invalid"])]))
+    return GoldenReport(len(expected), worst, runtime, problem, accepted, rejected, remark)
 
 
 def _judged(bundle: Bundle, said: Mapping[str, Numbers]) -> tuple[int, int]:
@@ -132,6 +133,14 @@ def _remark(bundle: Bundle, accepted: int, rejected: int) -> str:
     return f"none that it {' or '.join(missing)}: not proven that it tells good from bad"
 
 
+def _unlike_their_bundle(invalid: Mapping[str, str]) -> str:
+    """Statistics of other pictures than the model's would make each part unsure."""
+    if not invalid:
+        return ""
+    name, fault = next(iter(invalid.items()))
+    return f"by its own reference.picture {len(invalid)} of them would not be judged, {name}: {fault}; renew it"
+
+
 def _judges_parts(bundle: Bundle) -> bool:
     return bundle.manifest.kind in (*PICTURE_KINDS, Kind.SOUND_ANOMALY)
 
@@ -141,7 +150,15 @@ def answer_child(request: Mapping[str, object]) -> dict[str, object]:
     names = [str(name) for name in request["names"]]  # type: ignore[attr-defined]
     bundle = load_bundle(str(request["folder"]))
     said, runtime = ask_golden(bundle, names, ModelConfig.model_validate(request["cfg"]))
-    return {"said": said, "runtime": runtime}
+    return {"said": said, "runtime": runtime, "invalid": _invalid(bundle, names)}
+
+
+def _invalid(bundle: Bundle, names: list[str]) -> dict[str, str]:
+    """Which golden pictures the bundle's own statistics keep from the model, and why."""
+    if bundle.manifest.kind not in PICTURE_KINDS or bundle.manifest.reference.picture is None:
+        return {}
+    gate = picture_gate(bundle)
+    return {name: fault for name in names if (fault := gate(_picture(bundle, name)))}
 
 
 def _expected(bundle: Bundle) -> dict[str, Numbers]:

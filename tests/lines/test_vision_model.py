@@ -303,3 +303,13 @@ def test_a_tensor_goes_in_and_out_as_the_raw_interpreter_has_it(real_data, make_
     stored = raw.invoke((picture.astype(np.int16) - 128).astype(np.int8)[None])[0]
     expected = (stored.astype(np.float64) + 128) / 256
     assert list(open_vision_model(bundle)(picture).scores.values()) == expected.ravel().tolist()
+
+
+def test_verify_says_when_statistics_are_those_of_other_pictures(tmp_path):
+    shutil.copytree(shipped_models() / "scratch" / "1", tmp_path / "scratch")
+    bundle = load_bundle(tmp_path / "scratch")
+    table = bundle.manifest.model_dump(exclude_none=True)
+    table["reference"]["picture"]["levels"] = [200.0] * 5
+    report = check_golden(seal_bundle(bundle.folder, table))
+    assert report.problem == ""
+    assert "would not be judged" in report.remark and "too dark" in report.remark

@@ -55,7 +55,7 @@ class Measures:
     edge: float  # difference of neighbours, power mean
     step: float  # difference FAR_PX apart, power mean
     one_way: float  # sharpness along rows or along columns, whichever is less; low where one direction has no edges
-    blank: float  # share of rows or of columns, whichever is more, on which there is nothing
+    blank: float  # share of rows or of columns, whichever is more, on which there is nothing, or nothing new
     colours: tuple[tuple[int, int], ...]  # least and most of red, green and blue; empty for a grey picture
 
     @property
@@ -133,7 +133,9 @@ def _blank(grey: NDArray[np.uint8]) -> float:
     grid, shares = np.ascontiguousarray(grey[::EVERY, ::EVERY]), []
     for axis in (0, 1):
         most, least = grid.max(axis=axis), grid.min(axis=axis)
-        shares.append(float(((most - least <= BLANK_RANGE) | (most <= BLANK_DARK)).mean()))
+        nothing = (most - least <= BLANK_RANGE) | (most <= BLANK_DARK)
+        nothing[1:] |= (np.diff(grid, axis=1 - axis) == 0).all(axis=axis)  # the line before once more
+        shares.append(float(nothing.mean()))
     return max(shares)
 
 

@@ -10,7 +10,7 @@ With a bundle's statistics (`reference.picture`) a picture is compared with thos
     low contrast           fog, an empty belt, a test card of one colour
     unsharp                edges far wider than in focus, whatever their contrast; in both directions, or in the one in
                            which something moved during the exposure
-    blank                  rows or columns on which there is nothing: half a picture arrived
+    blank                  rows or columns on which there is nothing, or only the one before again: half a picture came
     stuck colour           red, green or blue is one value all over a picture on which the others show something
 
 The limits are the extremes of the reference, widened by the factors below. On the simulated line (10 seeds x 300 parts)

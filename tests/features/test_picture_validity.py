@@ -116,6 +116,15 @@ def test_half_a_picture_is_not_judged(side: str, level: int) -> None:
         assert SHIPPED(picture)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("is_rows", [True, False], ids=["rows", "columns"])
+def test_line_that_is_repeated_to_the_end_of_the_picture_is_blank(share: float, is_rows: bool) -> None:
+    for picture in parts(1, width=1280, height=720):
+        turned = picture if is_rows else picture.swapaxes(0, 1)
+        turned[round(len(turned) * (1 - share)) :] = turned[round(len(turned) * (1 - share)) - 1]
+        assert SHIPPED(picture).startswith(("blank", "too dark", "too bright", "low contrast"))
+
+
 def test_fog_test_card_and_negative_are_not_what_the_model_was_made_for() -> None:
     picture = parts(1)[0]
     bars = np.zeros_like(picture)

@@ -11,10 +11,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edge_runtime.core.config import EdgeConfig, ModelConfig
+from edge_runtime.core.config import CheckPictures, EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, UsageError
 from edge_runtime.core.manifest import Kind
 from edge_runtime.core.messages import Cause, Prediction, Region, Verdict
@@ -50,9 +51,8 @@ class Predictor:
                 _vouch(bundle, cfg.model)
             with native_noise_hidden():
                 self._speech = _open_speech(bundle, cfg)
-                self._read = (
-                    None if self._speech else READERS.get(bundle.manifest.kind, PictureReader)(bundle, cfg.model)
-                )
+                pictures = partial(PictureReader, checks=cfg.camera.check_pictures)
+                self._read = None if self._speech else READERS.get(bundle.manifest.kind, pictures)(bundle, cfg.model)
         except ModelError as err:
             raise UsageError(f"model {wanted!r} cannot be used: {err}") from err
         self.label = bundle.label
@@ -117,17 +117,16 @@ class Reader(Protocol):
 class PictureReader:
     """Regions are x, y, w, h as fractions of the picture."""
 
-    def __init__(self, bundle: Bundle, cfg: ModelConfig) -> None:
+    def __init__(self, bundle: Bundle, cfg: ModelConfig, checks: CheckPictures) -> None:
         self._model = open_vision_model(bundle, cfg)
-        self._gate = picture_gate(bundle)
+        self._gate = None if checks is CheckPictures.OFF else picture_gate(bundle)
 
     def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
         started = time.perf_counter()
         image = decode_picture(_read(path))
         read_ms = (time.perf_counter() - started) * 1e3
         self._model.refuse_tiny(image)
-        fault = self._gate(image)
-        if fault:
+        if self._gate and (fault := self._gate(image)):
             raise InvalidPicture(fault, read_ms)
         prediction = self._model(image)
         regions = [

@@ -79,6 +79,14 @@ def test_picture_that_shows_nothing_is_unsure_with_the_reason(session, pictures)
     assert "unsure" in run(predict, session, pictures / "black.png").stdout
 
 
+def test_picture_is_asked_nothing_where_the_station_asks_nothing(store, tmp_path):
+    black = tmp_path / "black.png"
+    cv2.imwrite(str(black), np.zeros((64, 64, 3), np.uint8))
+    for checks, verdict in (("off", "accept"), ("content", "unsure")):
+        table = {"model": {"name": "bright", "store": str(store)}, "camera": {"check_pictures": checks}}
+        assert Predictor(EdgeConfig.model_validate(table), "bright").file(black)["verdict"] == verdict
+
+
 def test_bad_files_get_an_error_and_the_others_are_still_judged(session, pictures, tmp_path):
     names = ["cut.jpg", "text.jpg", "empty.png", "absent.png", "bright.png", "dot.png"]
     result = run(predict, session, *(pictures / name for name in names), tmp_path, "--json")

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from edge_runtime.recording.on_time import OnTime
+from edge_runtime.recording.pruned import note_pruned
 from edge_runtime.recording.retention import Retention
 
 LOOK_ROWS = 200  # looked at in one pass, and so the most that go: 20 a second, what the fastest line makes
@@ -66,6 +67,7 @@ class RowRetention:
             with transaction():
                 for name, rows in gone.items():
                     db.execute(f"DELETE FROM {name} WHERE id IN ({','.join('?' * len(rows))})", rows)
+                    note_pruned(db, name, rows)
             for name, rows in gone.items():
                 self._retention.note_removed(name, len(rows))
         return {name: len(rows) for name, rows in gone.items()}

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from edge_runtime.recording.pruned import TABLE as PRUNED
+
 BUSY_WAIT_S = 2.0  # for another program's short write, such as a label; longer is told in health and retried
 WAL_LIMIT_BYTES = 16 * 1024 * 1024  # a reader that holds an old view makes the log grow; cut back to this
 
@@ -132,6 +134,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         migrate(connection)
+        connection.execute(PRUNED)
     except BaseException:
         connection.close()
         raise

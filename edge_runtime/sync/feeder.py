@@ -267,7 +267,8 @@ class Feeder:
     def _read_new(self, batch: Batch, table: str) -> None:
         position = self._places.rows[table]
         rows = self._tail.after(table, position, SLICE)
-        self._note_gap(batch, table, position, rows)
+        if rows and position:
+            self._note_gap(batch, table, position, rows[-1]["id"], len(rows))
         for row in rows:
             batch.drafts.append(event_record(row, LIVE) if table == "event" else loss_record(row, self._wall, LIVE))
         if rows:
@@ -299,7 +300,8 @@ class Feeder:
             return
         if newest - position > JUMP_FROM:
             first = max(position + 1, self._tail.oldest("part"))
-            self._note_gap(batch, "part", position, [{"id": first}])
+            if position:
+                self._note_gap(batch, "part", position, first - 1, 0)
             last = newest - SLICE
             batch.behind = [*self._behind, (first, last)]
             batch.positions["part"] = last
@@ -307,7 +309,8 @@ class Feeder:
             log.info("feeder.behind parts=%d are read when there is time", last - first + 1)
             return
         rows = self._tail.parts(position + 1, newest, SLICE)
-        self._note_gap(batch, "part", position, rows)
+        if rows and position:
+            self._note_gap(batch, "part", position, rows[-1]["id"], len(rows))
         for row in rows:
             self._tell(batch, row, Told(), LIVE, newest)
         if rows:
@@ -341,8 +344,9 @@ class Feeder:
             rest = [(end + 1, last)] if end < last else []
         else:
             rows = self._tail.parts(first, last, SLICE)
-            self._note_gap(batch, "part", first - 1, rows or [{"id": last + 1}])
-            rest = [(rows[-1]["id"] + 1, last)] if len(rows) == SLICE and rows[-1]["id"] < last else []
+            end = rows[-1]["id"] if len(rows) == SLICE else last
+            self._note_gap(batch, "part", first - 1, end, len(rows))
+            rest = [(end + 1, last)] if end < last else []
         for row in rows:
             self._tell(batch, row, Told(), LATER, newest)
         batch.behind = [*rest, *self._behind[1:]]
@@ -400,11 +404,17 @@ class Feeder:
         elif said != told or number not in self._open:
             batch.opened[number] = said
 
-    def _note_gap(self, batch: Batch, table: str, position: int, rows: list[Row]) -> None:
-        """Retention deleted rows before they were read: that is a loss, and is said."""
-        if not rows or position == 0 or rows[0]["id"] <= position + 1 or self._tail.oldest(table) <= position + 1:
+    def _note_gap(self, batch: Batch, table: str, position: int, last: int, found: int) -> None:
+        """Retention deleted rows before they were read: that is a loss, and is said. found: rows up to number `last`.
+
+        What is older than the oldest row may have gone before retention wrote down what it takes.
+        """
+        if last - position == found:
             return
-        count = rows[0]["id"] - position - 1
+        begin = min(max(position + 1, self._tail.oldest(table)), last + 1)
+        count = begin - position - 1 + self._tail.pruned(table, begin, last)
+        if not count:
+            return
         log.error("feeder.gap table=%s rows=%d were deleted by retention before they were delivered", table, count)
         batch.drafts.append(drop_record(self._wall, table, "journal_retention", count))
 

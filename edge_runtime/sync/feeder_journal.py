@@ -16,6 +16,7 @@ from typing import Any
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.going_back import journal_identity
+from edge_runtime.recording.pruned import count_pruned
 from edge_runtime.recording.schema import VERSION, open_for_reading
 from edge_runtime.sync.feeder_place import COLUMNS, print_of
 
@@ -146,6 +147,14 @@ class JournalTail:
     def parts(self, first: int, last: int, limit: int) -> list[Row]:
         """The next parts from row `first` to row `last`, with the names of view `ledger`."""
         return self._rows("SELECT * FROM ledger WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?", (first, last, limit))
+
+    def pruned(self, table: str, first: int, last: int) -> int:
+        """How many of these row numbers retention took."""
+        with self._told():
+            if self._db is None:
+                self._open()
+            assert self._db is not None
+            return count_pruned(self._db, table, first, last)
 
     # -- is it still what was read ------------------------------------------------------------------------------------
 

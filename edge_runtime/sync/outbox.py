@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.core.machine import Machine
+from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.trouble import is_damage, set_aside
 from edge_runtime.recording.wall_clock import WallClock, machine_boot
 from edge_runtime.sync.outbox_counts import Counts
@@ -425,17 +426,6 @@ class Outbox:
                 table = Kind(kind).table
                 tables[table] = min(source, tables.get(table, source))
         return tables
-
-
-def ranges(ordered: Iterable[int]) -> list[tuple[int, int]]:
-    """[1, 2, 3, 7, 8] -> [(1, 3), (7, 8)]"""
-    found: list[tuple[int, int]] = []
-    for number in ordered:
-        if found and number == found[-1][1] + 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
 
 
 def _beside(path: Path, suffix: str) -> Path:

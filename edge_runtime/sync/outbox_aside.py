@@ -13,8 +13,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox import Outbox, ranges
+from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.records import LATER, drop_record
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox import Outbox, ranges
+from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.records import Kind, drop_record
 
 log = logging.getLogger(__name__)

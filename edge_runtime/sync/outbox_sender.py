@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge_runtime.core.clock import MS, SECOND, Clock
+from edge_runtime.recording.pruned import ranges
 from edge_runtime.sync.mqtt_link import MqttLink
 from edge_runtime.sync.mqtt_reasons import (
     LOST_WITH_IT,
@@ -31,7 +32,7 @@ from edge_runtime.sync.mqtt_reasons import (
     about,
     in_words,
 )
-from edge_runtime.sync.outbox import Outbox, Waiting, ranges
+from edge_runtime.sync.outbox import Outbox, Waiting
 from edge_runtime.sync.outbox_aside import Aside, Why
 from edge_runtime.sync.outbox_doubts import Doubts
 from edge_runtime.sync.outbox_lanes import Lanes

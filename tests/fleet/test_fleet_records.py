@@ -101,7 +101,7 @@ def test_a_state_is_read_and_a_foreign_one_set_aside() -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sets(st.integers(1, 400)))
 def test_an_ack_says_to_the_box_exactly_what_is_safe(safe: set[int]) -> None:
-    from edge_runtime.sync.outbox import ranges
+    from edge_runtime.recording.pruned import ranges
 
     found = Ack(read_subject(SUBJECT)[0], EPOCH, ranges(sorted(safe))).payload()
     spans = parse_ack(found, EPOCH, 400)

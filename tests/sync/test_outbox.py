@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.errors import StorageError
+from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox import DamagedRecord, Outbox, Waiting, ranges
+from edge_runtime.sync.outbox import DamagedRecord, Outbox, Waiting
 from edge_runtime.sync.outbox_lanes import BACKLOG_ROWS, LIVE_FOR_NS, Lanes
 from edge_runtime.sync.outbox_mark import Mark, mark_file, read_mark
 from edge_runtime.sync.outbox_quota import Quota

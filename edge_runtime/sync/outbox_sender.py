@@ -390,10 +390,10 @@ class Sender:
         self.lanes.settled(seq for seq, _ in self._condemned)
         condemned, self._condemned = self._condemned, []
         self._done, self._unproven = [], []
-        self.aside.committed()
         self.set_aside += len(condemned)
         self._untold += condemned
         self.tell_aside()
+        self.aside.committed()  # the last, because it may need the disk again
 
     def tell_aside(self) -> None:
         """Let the cloud hear of what was set aside, once in a while."""

@@ -326,10 +326,10 @@ class SyncDaemon:
                     self._feeder.commit(batch)
                 self.outbox.add(posts)
                 self._sender.settle()
-            self._sender.settled()
             if batch:
                 self._feeder.committed(batch)
             self._posts.stored()
+            self._sender.settled()  # may need the disk again, and what is committed is committed
         if self._feeder.has_more and not self._quota.is_full:
             self._next_feed_ns = 0
         if reading:

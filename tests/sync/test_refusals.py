@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_broker import HANG_UP, SILENT, Rules, StubBroker
-from sync_rig import BASE, Broker, Consumer, Proxy, until
+from sync_rig import BASE, Broker, Consumer, Line, Proxy, config, until
 
 from edge_runtime.core.clock import MS, SECOND, monotonic_ns
 from edge_runtime.flow.components import State
@@ -35,7 +36,8 @@ MOMENTS = (0x89, 0x96, 0x97)
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.sync.outbox_doubts.FIRST_NS", 60 * MS)
+    monkeypatch.setattr("edge_runtime.sync.outbox_doubts.FIRST_NS", 30 * MS)
+    monkeypatch.setattr("edge_runtime.sync.read_back.SHOW_WAIT_NS", SECOND // 3)
 
 
 @pytest.fixture
@@ -76,7 +78,12 @@ def refusing(bad: set[int], code: int) -> Rules:
 
 @pytest.mark.parametrize("code", [*MESSAGE_CODES, *OTHER_CODES], ids=hex)
 def test_a_record_that_is_refused_by_whatever_code_is_set_aside_and_the_rest_flows(
-    stub: Callable[[Rules], StubBroker], fill: Callable[..., None], start_sync: START, state: Path, code: int
+    stub: Callable[[Rules], StubBroker],
+    fill: Callable[..., None],
+    start_sync: START,
+    line: Line,
+    state: Path,
+    code: int,
 ) -> None:
     fill()
     broker = stub(refusing({7}, code))
@@ -124,7 +131,7 @@ def test_wherever_bad_records_stand_the_rest_flows_without_a_storm(
 ) -> None:
     fill()
     broker = stub(refusing(bad, answer))
-    sync = start_sync(broker.port, protocol=protocol, reconnect_max_s=2.0)
+    sync = start_sync(broker.port, protocol=protocol)
     until(lambda: spool_status(state)["aside"]["refused"] == len(bad))
     until(lambda: broker.seqs() >= set(range(1, COUNT + 1)) - bad)
     assert not broker.seqs() & bad
@@ -219,12 +226,10 @@ def test_a_real_broker_with_a_limit_gets_all_that_fit(
     fill: Callable[..., None],
     start_sync: START,
     state: Path,
-    monkeypatch: pytest.MonkeyPatch,
     protocol: str,
     extra: str,
 ) -> None:
     """Told by PUBACK, by CONNACK, by hanging up, or not at all: four ways to refuse what is too large."""
-    monkeypatch.setattr("edge_runtime.sync.read_back.SHOW_WAIT_NS", SECOND // 2)
     fill(pads={5: 1500, 6: 3000, 20: 2400, 33: 1600})
     broker = make_broker(extra=extra)
     consumer = consume(broker.port)
@@ -351,3 +356,33 @@ def test_every_code_has_words_and_none_of_a_moment_is_a_strike() -> None:
             condemned = condemned or doubts.refused(7, code, turn * 100 * SECOND)
         assert condemned is (about(code) is not About.MOMENT), hex(code)
     assert about(0x97) is About.MOMENT and about(0x99) is About.MESSAGE and about(0x87) is About.WAY
+
+
+def test_what_lies_aside_cannot_be_given_up_and_nothing_is_said_twice(
+    state: Path, closing: ExitStack, fill: Callable[..., None]
+) -> None:
+    """A disk that refuses comes between the commit of what is new and the room for what was refused."""
+    fill(3, pads={3: 1_400_000})
+    line = Line(state)
+    closing.callback(line.stop)
+    line.parts(5)
+    sync = SyncDaemon(config(state, 1, quota_mb=5))
+    closing.callback(sync.link.close)
+    sync.outbox.open()
+    closing.callback(sync.outbox.close)
+    sync._outbox_renewed()
+    sync.outbox.db.execute("CREATE TRIGGER full BEFORE DELETE ON aside BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    while sync._sender.lanes.next(0):
+        pass
+    sync._sender._condemned.append((3, 0x99))
+    sync.post("go.on", {})
+    with pytest.raises(sqlite3.Error, match="no room"):
+        sync._feed()
+    sync.outbox.db.execute("DROP TRIGGER full")
+    for _ in range(3):
+        sync._feed()
+    found = [json.loads(record.payload) for record in sync.outbox.backlog(0, 2**62, 1000)]
+    decided = [record["data"]["part_id"] for record in found if record["kind"] == "decision"]
+    assert decided == [1, 2, 3, 4, 5]
+    assert [record["data"].get("event") for record in found].count("go.on") == 1
+    assert sync.report()["sender"]["set_aside"] == 1

@@ -186,6 +186,9 @@ class Feeder:
         self._load()
         self._journal, self._has_more = identity, True
         self._check_place()
+        if self._places.lacks_prints:
+            with outbox.transaction():
+                self._places.print_first(outbox.db)
 
     def _look_for_former(self, name: str) -> None:
         """A journal that was set aside is read to its end before the one in its place."""

@@ -134,6 +134,35 @@ def test_going_back_is_seen_by_a_sync_that_was_away(lives: Lives, clock: ManualC
     sync.close()
 
 
+def test_an_outbox_that_goes_on_from_the_mark_does_not_read_all_again_when_the_journal_goes_back(
+    lives: Lives, clock: ManualClock, state: Path
+) -> None:
+    """Its places come without prints, as those of the release before do."""
+    first = Sync(state, clock)
+    lives.parts(400)
+    kept = lives.kept()
+    lives.parts(10)
+    first.feed()
+    with first.outbox.transaction():
+        first.outbox.settle_span(1, first.outbox.last_seq)
+    first.outbox.mark()
+    first.close()
+    for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
+        (state / name).unlink(missing_ok=True)
+    second = Sync(state, clock)
+    second.feed()
+    assert not told(second)
+    lives.stop(kept)
+    lives.start()
+    new = lives.parts(5)
+    for _ in range(3):
+        second.feed()
+        clock.advance_ms(FORMER_NS / MS)
+    assert new <= told(second) and len(told(second)) <= len(new) + 20
+    assert len(second.said("run")) <= 4
+    second.close()
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_whatever_is_flipped_in_the_journals_log_new_parts_are_delivered(lives: Lives, sync: Sync, seed: int) -> None:
     rng = random.Random(seed)

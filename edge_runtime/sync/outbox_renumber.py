@@ -16,7 +16,7 @@ from edge_runtime.sync.outbox_schema import DamagedRecord
 from edge_runtime.sync.records import Kind
 
 ROWS = 500  # read and written at a time
-TABLES = ("record", "aside")  # where numbered records lie, if the file has them
+TABLES = ("record", "aside")  # where numbered records lie
 
 
 def renumber(db: sqlite3.Connection, before: str, epoch: str, room: int) -> int:
@@ -25,9 +25,8 @@ def renumber(db: sqlite3.Connection, before: str, epoch: str, room: int) -> int:
     before: the epoch that their numbers were of. Answers the highest number that is now taken. Raises DamagedRecord.
     """
     highest = room
-    for (table,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-        if table in TABLES:
-            highest = _renumber_table(db, table, before, epoch, highest)
+    for table in TABLES:
+        highest = _renumber_table(db, table, before, epoch, highest)
     db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'record'", (highest,))
     return highest
 

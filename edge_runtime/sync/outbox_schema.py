@@ -69,20 +69,7 @@ MIGRATIONS = (
         print TEXT NOT NULL,
         PRIMARY KEY (name, row)
     ) WITHOUT ROWID;
-    """,
-)
-VERSION = len(MIGRATIONS)
-
-
-class DamagedRecord(sqlite3.DatabaseError):
-    """A record is not what was written: the file cannot be trusted."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-
-
-# Not a new version: a release that does not know these tables may work on the file and leaves them alone.
-ASIDE = """
-    CREATE TABLE IF NOT EXISTS aside (        -- records that are neither delivered nor waiting
+    CREATE TABLE aside (                      -- records that are neither delivered nor waiting
         seq INTEGER PRIMARY KEY,
         kind TEXT NOT NULL,
         source INTEGER,
@@ -92,12 +79,20 @@ ASIDE = """
         reason TEXT NOT NULL,                 -- in words
         at_utc_ns INTEGER NOT NULL
     );
-    CREATE INDEX IF NOT EXISTS aside_why ON aside (why, seq);
-    CREATE TABLE IF NOT EXISTS aside_gone (   -- how many of them were given up for want of room
+    CREATE INDEX aside_why ON aside (why, seq);
+    CREATE TABLE aside_gone (                 -- how many of them were given up for want of room
         why TEXT PRIMARY KEY,
         count INTEGER NOT NULL
     );
-"""
+    """,
+)
+VERSION = len(MIGRATIONS)
+
+
+class DamagedRecord(sqlite3.DatabaseError):
+    """A record is not what was written: the file cannot be trusted."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class NewerOutbox(Exception):
@@ -131,7 +126,6 @@ def _prepare(connection: sqlite3.Connection, epoch: str) -> None:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-    connection.executescript(ASIDE)
 
 
 def _refuse_newer(version: int) -> None:

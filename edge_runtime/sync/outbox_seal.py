@@ -58,7 +58,7 @@ class Last:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """why: a new epoch must begin (`copied`, `went_back`), or empty. after: the number to go on after."""
+    """why: a new epoch must begin (`unsealed`, `copied`, `went_back`), or empty. after: the number to go on after."""
 
     why: str
     after: int
@@ -66,6 +66,8 @@ class Judgement:
 
 def judge(epoch: str, last_seq: int, known_stamp: int, seal: Seal | None, last: Last | None, boot: str) -> Judgement:
     """Whether the database with these is the one that was written here last. Pure."""
+    if seal is None and known_stamp == 0:
+        return Judgement("unsealed", last_seq)  # of the release before, which kept none: it may be a copy
     if seal is None or seal.epoch != epoch:
         return Judgement("copied", last_seq)
     is_not_learnt = known_stamp != 0 and is_same_stamp(

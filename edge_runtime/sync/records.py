@@ -245,8 +245,10 @@ def own_event(event: str, detail: Row, wall: WallClock) -> Draft:
 
 
 def epoch_record(wall: WallClock, previous: str | None, why: str, aside: Sequence[str], carried: int = 0) -> Draft:
-    """why: first | lost | damaged | newer | copied | machine | went_back | removed. aside: the name under which the old
-    file lies. carried: records that waited in it and come again under the new numbers that follow.
+    """why: first | lost | damaged | newer | unsealed | copied | machine | went_back | removed.
+
+    aside: the name under which the old file lies. carried: records that waited in it and come again under the new
+    numbers that follow.
     """
     data = {"previous": previous, "why": why, "aside": aside[0] if aside else None, "carried": carried}
     return own_record(Kind.EPOCH, data, wall)

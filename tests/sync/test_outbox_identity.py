@@ -24,6 +24,7 @@ from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.machine import Machine
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.outbox import Outbox
+from edge_runtime.sync.outbox_aside import Aside, Why
 from edge_runtime.sync.outbox_guard import READ_BACK_NS, OutboxGuard
 from edge_runtime.sync.outbox_mark import mark_file
 from edge_runtime.sync.outbox_schema import MIGRATIONS
@@ -73,6 +74,7 @@ class Box:
         self.made: set[int] = set()
         self.outbox = Outbox(folder / "outbox.db", RecordFormat("box-7"), WALL, lambda _: machine or {}, boot)
         self.guard = OutboxGuard(self.outbox, CLOCK)
+        self.aside = Aside(self.outbox, 10**9, WALL)
         self.outbox.open()
 
     def make(self, count: int) -> None:
@@ -85,10 +87,27 @@ class Box:
         self.mended(add)
         self.made |= set(some)
 
-    def send(self, share: float = 1.0, rng: random.Random | None = None) -> None:
-        """Everything that waits goes out; a share of it is acknowledged and deleted."""
+    def set_aside(self, share: float, rng: random.Random) -> None:
+        """The broker refuses a share of what waits."""
 
         def go() -> None:
+            seqs = [record.seq for record in self.outbox.backlog(0, 2**62, 10**6) if rng.random() < share]
+            for why in Why:
+                self.aside.begin()
+                with self.outbox.transaction():
+                    self.aside.put(seqs[why is Why.REFUSED :: 2], why, "no")
+                self.aside.committed()
+
+        self.mended(go)
+
+    def send(self, share: float = 1.0, rng: random.Random | None = None) -> None:
+        """Everything that waits or lies aside goes out; a share of it is acknowledged and deleted."""
+
+        def go() -> None:
+            self.aside.outbox_renewed()
+            for why in Why:
+                while self.aside.bring_back(why):
+                    pass
             waiting = self.outbox.backlog(0, 2**62, 10**6)
             for record in waiting:
                 self.cloud.take(record.payload)
@@ -229,7 +248,7 @@ def test_an_outbox_of_the_release_before_gets_a_new_epoch_and_keeps_what_waits(
     db.close()
     box = Box(tmp_path, cloud, numbers)
     box.send()
-    assert box.outbox.epoch != "0123456789abcdef" and cloud.made() == {0} and whys(cloud) == ["copied"]
+    assert box.outbox.epoch != "0123456789abcdef" and cloud.made() == {0} and whys(cloud) == ["unsealed"]
     box.outbox.close()
 
 
@@ -377,6 +396,7 @@ def test_whatever_happens_to_a_file_no_name_has_two_contents_and_what_is_lost_is
             box.make(rng.randrange(1, 80))
             box.send(0.6, rng)
         box.make(rng.randrange(0, 60))  # accepted, never sent
+        box.set_aside(0.3, rng)
         if rng.random() < 0.5:
             box.outbox.mark()
         accepted = set(box.made)
@@ -401,6 +421,7 @@ def test_files_deleted_under_the_open_outbox_are_made_again_and_nothing_is_lost(
     box.make(50)
     box.send(0.3)
     box.make(30)
+    box.set_aside(0.5, random.Random(1))
     epoch = box.outbox.epoch
     for path in list(box.folder.iterdir()) if name == "*" else [box.folder / name]:
         path.unlink()

@@ -4,7 +4,7 @@
 (`edge-runtime spool retry`) or the consumer names them. `unproven`: the broker acknowledged them, and nothing proves
 that it keeps them; they go again by themselves as soon as something does. Together they take at most a share of the
 quota. What has no room is given up and counted: unproven ones first, of which the broker has said at least that it has
-them, then refused ones, in a `drop` record that names them.
+them, in a `drop` record as soon as one would be kept; then refused ones, in a `drop` that names them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Aside:
         self._wall = wall
         self._bytes = 0
         self.counts: dict[Why, int] = dict.fromkeys(Why, 0)
-        self.gone: dict[Why, int] = dict.fromkeys(Why, 0)  # given up, ever
+        self.gone: dict[Why, int] = dict.fromkeys(Why, 0)  # given up; unproven ones: and not told yet
         self._pending: list[tuple[Why, int, int]] = []  # rows and bytes of a transaction that is not committed yet
 
     def outbox_renewed(self) -> None:
@@ -103,6 +103,14 @@ class Aside:
                 self._forget(why, first, last)
                 self._outbox.settled += count
                 self._pending.append((why, -count, -size))
+
+    def count_gone(self) -> None:
+        """What is said from now on is kept: say how many unproven ones had to be given up. They may have arrived."""
+        outbox, count = self._outbox, self.gone[Why.UNPROVEN]
+        with outbox.transaction():
+            outbox.db.execute("DELETE FROM aside_gone WHERE why = ?", (Why.UNPROVEN.value,))
+            outbox.add([drop_record(self._wall, "records", "unproven", count)])
+        self.gone[Why.UNPROVEN] = 0
 
     def report(self) -> Mapping[str, object]:
         return {

@@ -323,8 +323,12 @@ class Sender:
                 self.proof.thrown_away(size)
         if outcome.is_news:
             self._tell_proof()
-        if self.proof.verdict is Verdict.PROVEN and self.aside.counts[Why.UNPROVEN]:
+        if self.proof.verdict is not Verdict.PROVEN:
+            return
+        if self.aside.counts[Why.UNPROVEN]:
             self.retry(Why.UNPROVEN)
+        if self.aside.gone[Why.UNPROVEN]:
+            self.aside.count_gone()
 
     def _tell_proof(self) -> None:
         verdict = self.proof.verdict

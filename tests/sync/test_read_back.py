@@ -180,6 +180,14 @@ def test_the_room_for_what_is_not_proven_is_bounded_and_what_goes_is_counted(
 
     until(lambda: sync.outbox.last_seq > 3000 and kept_and_gone() == sync.outbox.last_seq)
     assert not sync.report()["full"]
+    broker.rules = Rules()
+    sync.link.renew("the list is mended")
+    until(lambda: sync.post("go.on", {}, wait_s=5) and sync.report()["sender"]["proof"]["verdict"] == "proven")
+    until(lambda: not aside(state)["unproven"] and not sync.outbox.waiting)
+    (drop,) = [record["data"] for record in broker.records() if record["kind"] == "drop"]
+    never_came = set(range(1, sync.outbox.last_seq + 1)) - broker.seqs()
+    assert (drop["what"], drop["why"], drop["count"]) == ("records", "unproven", len(never_came))
+    assert not aside(state)["gone"]
 
 
 # -- for doctor --------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ height = 180
 [world]
 parts_per_s = 4.0
 [model]
-name = "tiny"
+name = "tiny@1"
 store = "{UNDER_TEST}/models"
 """
 
@@ -215,6 +215,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     empty = folder / "mnt"
     empty.mkdir()
     words = ["--boot", "--quiet", "--register=no", "--keep-unit", "--private-network", "--resolv-conf=off"]
+    words.append("--system-call-filter=adjtimex clock_adjtime clock_adjtime64")  # as on a machine; nspawn forbids them
     words += ["--timezone=off", "--link-journal=no", f"--machine=edge-test-{os.getpid()}"]
     words += [f"--bind-ro={source}:{target}" for source, target in binds]
     box = Container(folder / "nspawn.log", ["sh", "-c", START, "sh", empty, extra, *words])

@@ -29,6 +29,12 @@ def write(path):
         os.unlink(path)
     return outcome(act)
 
+ADJ_STATUS = 0x10
+def adjtimex(modes):
+    timex = ctypes.create_string_buffer(512)
+    timex[0] = modes
+    return ctypes.CDLL(None).adjtimex(timex)
+
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({
     "user": os.getuid(),
@@ -49,6 +55,7 @@ print(json.dumps({
     "delegated": open_vision_model(load_bundle(Path(MODEL))).engine.is_delegated,
     "normal": outcome(lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))),
     "most_fifo": resource.getrlimit(resource.RLIMIT_RTPRIO)[1],
+    "clock": [adjtimex(0), adjtimex(ADJ_STATUS)],
     "mounted": ctypes.CDLL(None).mount(b"none", b"/tmp", b"tmpfs", 0, None) == 0,
 }))
 """
@@ -239,6 +246,12 @@ def test_from_inside_there_are_no_rights_to_be_had(seen):
     assert seen["homes"] == ["Permission denied", "Permission denied"]
     assert seen["sees_init"] is False
     assert seen["mounted"] is False
+
+
+def test_from_inside_the_clock_can_be_asked_whether_it_is_right_and_not_be_set(seen):
+    state, refused = seen["clock"]
+    assert state >= 0, "or no box with chrony, ntpd or PTP would ever be synchronised, and retention would always wait"
+    assert refused == -1
 
 
 def test_from_inside_the_model_runs_at_full_speed_although_code_cannot_be_written(seen):

@@ -98,7 +98,7 @@ height = 180
 [world]
 parts_per_s = 4.0
 [model]
-name = "tiny"
+name = "tiny@1"
 store = "/opt/under-test/models"
 [sync]
 enabled = true

@@ -89,6 +89,13 @@ def test_only_cameras_microphones_and_serial_ports_are_allowed():
     assert allowed == {"char-video4linux", "char-media", "char-alsa", *tty, "char-pts", "/dev/ptmx"}
 
 
+def test_the_kernel_may_be_asked_whether_the_clock_is_right():
+    """Retention waits for that word. Without capabilities the same calls set nothing."""
+    filters = settings()["SystemCallFilter"]
+    assert {"adjtimex", "clock_adjtime", "clock_adjtime64"} <= set(filters[-1].split()), "after what is taken away"
+    assert "ProtectClock" not in settings(), "it forbids to ask, whatever the filter says"
+
+
 def test_no_setting_is_younger_than_debian_12():
     younger = {"RestartSteps", "RestartMaxDelaySec", "RestartMode", "PrivatePIDs"}  # 254 and on
     assert not younger & settings().keys()

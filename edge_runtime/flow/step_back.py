@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import time
 from pathlib import Path
 
 OOM_SCORE_ADJ = 800  # of 1000; `run` has -500, `sync` 300
@@ -28,6 +29,7 @@ POOLS = (  # read by the libraries when they are imported
     "OPENCV_FOR_THREADS_NUM",
 )
 PROC = Path("/proc")
+AUTOGROUP_TRIES, AUTOGROUP_WAIT_S = 4, 0.11
 
 
 def step_back(line_pid: int = 0) -> None:
@@ -77,8 +79,13 @@ def _session(pid: int) -> tuple[str, int] | None:
 
 
 def _set_session(nice: int) -> bool:
-    try:
-        (PROC / "self" / "autogroup").write_text(str(nice))
-    except OSError:  # refused when somebody set one less than 0.1 s ago
-        return False
-    return True
+    for _ in range(AUTOGROUP_TRIES):
+        try:
+            (PROC / "self" / "autogroup").write_text(str(nice))
+        except BlockingIOError:  # somebody on this machine set one less than 0.1 s ago (kernel/sched/autogroup.c)
+            time.sleep(AUTOGROUP_WAIT_S)
+        except OSError:
+            return False
+        else:
+            return True
+    return False

@@ -28,6 +28,7 @@ from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.mqtt_link import Message
 from edge_runtime.sync.mqtt_link_settings import LinkSettings
 from edge_runtime.sync.outbox import OUTBOX, Outbox
+from edge_runtime.sync.outbox_aside import Aside
 from edge_runtime.sync.outbox_sender import Sender
 from edge_runtime.sync.records import (
     LIVE,
@@ -44,6 +45,7 @@ from edge_runtime.sync.sync_daemon import STATE_SCHEMA
 log = logging.getLogger(__name__)
 
 TURN_NS = 500 * MS  # a box is turned at least so often, for its timers
+MOST_ASIDE_BYTES = 64 << 20
 METRICS_EVERY = 30  # groups of records
 REJECT_FROM = 0.8
 LINES_OF = 10  # boxes a line
@@ -140,6 +142,7 @@ class SimBox:
             self._link,
             f"{self._base}/rec",
             self._clock,
+            aside=Aside(self._outbox, MOST_ASIDE_BYTES, self._wall),
             event_topic=f"{self._base}/event",
             waits_for_consumer=True,
             resend_after_s=self._plan.resend_after_s,
@@ -299,7 +302,9 @@ class SimBox:
             will=lambda: Message(f"{self._base}/state", self._state("offline", "link lost"), retain=True),
             subscriptions=[(f"{self._base}/ack", 1)],
             on_up=self._link_up,
+            on_down=lambda why: self._sender.link_down(self._link.end_code),
             on_acked=self._puback,
+            on_refused=lambda token, code: self._sender.refused(token, code) if token is not None else None,
             on_message=self._on_message,
             clock=self._clock,
             rng=self._rng,

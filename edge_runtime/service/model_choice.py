@@ -211,12 +211,18 @@ class Chooser:
         return not _is_gone(self._store, self._name, held)
 
     def _change(self, slot: Slot, verb: Verb, edit: Edit, by: str, why: str) -> Slot:
-        """Written down, or where that cannot be: the same for this start alone, with the reason in `fault`."""
+        """Written down, or where that cannot be: the same for this start alone, with the reason in `fault`.
+
+        What is `set` follows from station and product, and so again at each start: a store that cannot be written, such
+        as one in a read-only image, takes nothing from it.
+        """
         try:
             return self._slots.change(self._name, verb, edit, by, why)
         except StorageError as err:
             log.error("model.slots %s", err)
             after = edit(slot)
+            if verb == "set":
+                return after
             return replace(after, fault="; ".join(filter(None, [after.fault, f"not noted: {err}"])))
 
     def _keep(self, edit: Edit) -> None:

@@ -28,6 +28,7 @@ class OutboxGuard:
         self._outbox = outbox
         self._clock = clock
         self._next_ns = clock() + READ_BACK_NS
+        self._lost = ""  # the companion that is to be told of
         self.mended = 0
 
     def look(self) -> bool:
@@ -41,12 +42,15 @@ class OutboxGuard:
             self._replace()
             self.mended += 1
             return True
+        before = outbox.epoch
         if name := outbox.lost_companion():
             log.error("outbox.gone file=%s%s was removed or replaced under us: made anew", outbox.path, name)
-            before = outbox.epoch
+            self._lost = name  # told even where mending it fails half way, and whoever owns the outbox opens it anew
             outbox.mend_companions()
+        if self._lost:
             with outbox.transaction():
-                outbox.add([own_event(EVENT, {"file": outbox.path.name + name}, outbox.wall)])
+                outbox.add([own_event(EVENT, {"file": outbox.path.name + self._lost}, outbox.wall)])
+            self._lost = ""
             self.mended += 1
             return outbox.epoch != before
         if self._clock() >= self._next_ns:

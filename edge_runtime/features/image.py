@@ -15,6 +15,7 @@ most 1.75, else area. A camera crop of exactly 2 or 4 times the model's input is
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +55,14 @@ class Geometry:
         return self.x0 + x * self.span_x, self.y0 + y * self.span_y
 
 
+Crop = tuple[slice, slice]  # rows, columns
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What to do with frames of one size."""
 
-    crop: tuple[slice, slice]
+    crop: Crop
     size: tuple[int, int]  # width, height of the picture inside the input
     place: tuple[slice, slice]
     is_padded: bool
@@ -109,7 +113,8 @@ class Prepare:
 
     def _look(self, image: NDArray[np.uint8], plan: _Plan) -> NDArray[np.uint8]:
         seen = image[plan.crop]
-        pixels = _to_colour(shrink(seen, *plan.size), self.spec.colour)
+        pixels = _to_colour(shrunk(image, plan.crop, plan.size), self.spec.colour)
+        _last.forget()
         return even_light(pixels, seen.shape[1] / seen.shape[0]) if self.spec.light == "even" else pixels
 
     def _make_plan(self, image: NDArray[np.uint8]) -> _Plan:
@@ -176,6 +181,33 @@ def shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint
     is_area = largest > LINEAR_UP_TO or (largest > 1.0 and rows * columns <= SMALL_PIXELS)
     how = cv2.INTER_AREA if is_area else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (width, height), interpolation=how))
+
+
+class _Last(threading.local):
+    """The last frame that this thread shrank, until the model has it."""
+
+    image: NDArray[np.uint8] | None = None
+    how: tuple[Crop, tuple[int, int]] | None = None
+    result: NDArray[np.uint8] | None = None
+
+    def forget(self) -> None:
+        self.image = self.result = None  # it would be kept in memory until the next part
+
+
+_last = _Last()
+
+
+def shrunk(image: NDArray[np.uint8], crop: Crop, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`shrink(image[crop], *size)`, done once for the picture gate and the model behind it, which look at the same.
+
+    Only frames are remembered: they are read-only, so that the same object is the same picture.
+    """
+    if _last.image is image and _last.how == (crop, size) and _last.result is not None:
+        return _last.result
+    result = shrink(image[crop], *size)
+    if not image.flags.writeable:
+        _last.image, _last.how, _last.result = image, (crop, size), result
+    return result
 
 
 def brightness(image: NDArray[np.uint8], every: int = 8) -> float:

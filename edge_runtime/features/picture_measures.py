@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.core.manifest import InputSpec
-from edge_runtime.features.image import plan_input, shrink
+from edge_runtime.features.image import plan_input, shrunk
 
 LEVELS_AT = (5.0, 25.0, 50.0, 75.0, 95.0)  # percentiles
 WHOLE = InputSpec(width=640, height=360)  # where no model says how it looks at pictures
@@ -32,7 +32,7 @@ MOST_SIDE = 640  # pixels of the longer side that is measured
 NEAR_PX, FAR_PX = 1, 8
 LEAST_STEP = 8.0  # levels; smaller steps may be noise and say nothing about focus
 POWER = 8  # of the means: 4 tells a blur of 2 pixels half as often
-CELL_PX = 8  # cells whose mean is free of noise
+CELL_HALVES = 3  # cells of 8 pixels, whose mean is free of noise
 BLANK_RANGE = 2  # a line of pixels this alike never came from a sensor
 BLANK_DARK = 8  # nor one where nothing is brighter
 EVERY = 4  # rows, and columns for blank lines: the range of 160 pixels shows noise as well as that of 640
@@ -101,16 +101,21 @@ def measure(image: NDArray[np.uint8], spec: InputSpec | None = None) -> Measures
 def _look(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     """Region of interest, its longer side as the model's or MOST_SIDE; in its own shape, never enlarged."""
     plan = plan_input(spec, image.shape[1], image.shape[0])
-    seen = image[plan.crop]
-    rows, columns = seen.shape[:2]
+    rows, columns = image[plan.crop].shape[:2]
     factor = min(1.0, min(MOST_SIDE, max(plan.size)) / max(rows, columns))
-    return np.ascontiguousarray(shrink(seen, max(1, round(columns * factor)), max(1, round(rows * factor))))
+    size = max(1, round(columns * factor)), max(1, round(rows * factor))
+    return np.ascontiguousarray(shrunk(image, plan.crop, size))
 
 
 def _cells(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    rows, columns = grey.shape
-    size = (max(1, columns // CELL_PX), max(1, rows // CELL_PX))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
+    """By halves: cv2 has a quick way for these, which takes a fifth of the time of one step."""
+    for _ in range(CELL_HALVES):
+        rows, columns = grey.shape
+        if min(rows, columns) < 2:
+            break
+        even = grey[: rows & ~1, : columns & ~1]
+        grey = np.asarray(cv2.resize(even, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA))
+    return grey
 
 
 def _differences(grey: NDArray[np.uint8], apart: int, every: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

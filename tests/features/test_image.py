@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import InputSpec
-from edge_runtime.features.image import Prepare, brightness, plan_input, sharpness, shrink
+from edge_runtime.features.image import Prepare, brightness, plan_input, sharpness, shrink, shrunk
 from edge_runtime.features.light import even_light
 
 U8, I8, F32 = np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.float32)
@@ -173,3 +173,23 @@ def test_even_light_is_seen_before_padding_and_only_when_asked_for():
     assert np.array_equal(seen["even"][rows], even_light(falling, 64 / 48))
     assert not seen["even"][:8].any()
     assert not seen["even"][56:].any()
+
+
+def test_gate_and_model_share_one_shrunken_frame_and_never_a_stale_one():
+    """The same read-only frame is shrunk once; what may be written to is looked at anew each time."""
+    spec = InputSpec(width=64, height=36)
+    crop, size = plan_input(spec, 128, 72).crop, (64, 36)
+    frame = np.random.default_rng(3).integers(0, 255, (72, 128, 3), np.uint8)
+    first = shrunk(frame, crop, size)
+    frame[:] = 255 - frame
+    assert not np.array_equal(shrunk(frame, crop, size), first)
+    frame.flags.writeable = False
+    held = shrunk(frame, crop, size)
+    assert shrunk(frame, crop, size) is held
+    assert shrunk(frame, crop, (32, 18)).shape == (18, 32, 3)
+    other = frame.copy()
+    other.flags.writeable = False
+    assert shrunk(other, crop, size) is not held
+    prepare = Prepare(spec, (1, 36, 64, 3), np.dtype(np.float32))
+    tensor, _ = prepare(frame)
+    assert np.array_equal(tensor[0].astype(np.uint8), shrink(frame, 64, 36))

@@ -10,6 +10,7 @@ row are good again. Events are told at these changes; single pictures at most on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.config import CheckPictures
 from edge_runtime.core.messages import Event
 from edge_runtime.flow.components import Health, State
+
+log = logging.getLogger(__name__)
 
 Gate = Callable[[NDArray[np.uint8]], str]  # picture (h, w, 3) u8 RGB -> what is wrong with it; empty: nothing
 
@@ -96,4 +99,8 @@ class PictureWatch:
             self._told_ns, self._untold = self._clock(), 0
 
     def _say(self, kind: str, **detail: Any) -> None:
+        level = logging.ERROR if kind == "camera.blind" else logging.WARNING
+        log.log(
+            level, "%s camera=%s %s", kind, self._camera, " ".join(f"{key}={value}" for key, value in detail.items())
+        )
         self._tell(Event(kind, self._clock(), {"camera": self._camera, **detail}))

@@ -63,6 +63,9 @@ def _config(loaded: Loaded) -> Iterator[Finding]:
         yield Finding("config", "warn", remark, EDIT)
 
 
+SINCE = "as it says; `journalctl -u edge-runtime-run` tells since when"
+
+
 def _daemon(loaded: Loaded) -> Iterator[Finding]:
     from edge_runtime.service.control import ask
 
@@ -72,11 +75,13 @@ def _daemon(loaded: Loaded) -> Iterator[Finding]:
     except DeviceError as err:
         yield Finding("daemon", "warn", str(err), "systemctl start edge-runtime-run, or: edge-runtime run")
         return
-    yield Finding("daemon", "ok", f"process {shot['pid']} is {shot['state']}, {shot['parts']} parts")
+    told = f"process {shot['pid']} is {shot['state']}, {shot['parts']} parts"
+    well = shot["state"] in ("ok", "starting")
+    yield Finding("daemon", "ok", told) if well else Finding("daemon", "warn", told, "what ails it is told below")
     for name, health in shot["health"].items():
         if health["state"] not in ("ok", "starting"):
             level: Level = "fail" if health["state"] == "failed" else "warn"
-            yield Finding(f"daemon.{name}", level, health["detail"] or health["state"], "edge-runtime status")
+            yield Finding(f"daemon.{name}", level, health["detail"] or health["state"], SINCE)
     yield _scheduling(shot["report"].get("scheduling", {}))
 
 

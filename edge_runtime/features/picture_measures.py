@@ -32,7 +32,7 @@ MOST_SIDE = 640  # pixels of the longer side that is measured
 NEAR_PX, FAR_PX = 1, 8
 LEAST_STEP = 8.0  # levels; smaller steps may be noise and say nothing about focus
 POWER = 8  # of the means: 4 tells a blur of 2 pixels half as often
-CELL_HALVES = 3  # cells of 8 pixels, whose mean is free of noise
+CELL_PX = 8  # cells whose mean is free of noise
 BLANK_RANGE = 2  # a line of pixels this alike never came from a sensor
 BLANK_DARK = 8  # nor one where nothing is brighter
 EVERY = 4  # rows, and columns for blank lines: the range of 160 pixels shows noise as well as that of 640
@@ -108,14 +108,12 @@ def _look(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def _cells(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """By halves: cv2 has a quick way for these, which takes a fifth of the time of one step."""
-    for _ in range(CELL_HALVES):
-        rows, columns = grey.shape
-        if min(rows, columns) < 2:
-            break
-        even = grey[: rows & ~1, : columns & ~1]
-        grey = np.asarray(cv2.resize(even, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA))
-    return grey
+    """By halves where they go up: cv2 has a quick way for these, which takes a fifth of the time of one step."""
+    rows, columns = (max(1, side // CELL_PX) for side in grey.shape)
+    while grey.shape[0] >= 2 * rows and not (grey.shape[0] % 2 or grey.shape[1] % 2):
+        half = (grey.shape[1] // 2, grey.shape[0] // 2)
+        grey = np.asarray(cv2.resize(grey, half, interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
 def _differences(grey: NDArray[np.uint8], apart: int, every: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,14 +2,13 @@
 
 Measured on the model's region at about the model's own size, because what the model cannot see there it cannot judge,
 and because figures of cameras with other resolutions are then alike. Everything is taken from histograms of 8-bit
-pictures by cv2, which lets the interpreter go: for 1280x720 it costs about two and a half times what halving the
-picture does.
+pictures by cv2, which lets the interpreter go. The picture is shrunk once for this and the model (`image.shrunk`);
+what it costs beside the model is printed by tools/bench/hot_path.
 
 Why these measures: percentiles and not the mean, since a dark phone on a dark belt and a white one have means of 33 and
 90 under the same lamp. Sharpness is the differences of neighbours over the differences eight pixels apart, both as
 power means so high that the strongest edges decide: near 0.65 in focus whatever the contrast, 0.125 on a ramp, where
-the variance of a Laplacian goes with contrast and noise. Percentiles instead of power means overlap: of 72 pictures
-blurred by 3 pixels the one tells 99 %, the other 61 % from those of 120 lines in focus.
+the variance of a Laplacian goes with contrast and noise, and percentiles of blurred and sharp pictures overlap.
 
 What moves during the exposure is blurred one way and sharp the other, so the less sharp direction is measured by
 itself: 0.36 at least on 3000 parts in focus, 0.2 behind a motion of 15 pixels, where half of the scratches are missed.

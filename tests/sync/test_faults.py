@@ -33,6 +33,12 @@ WALL = WallClock(monotonic_ns)
 KILLER = Path(__file__).parents[2] / "tools/bench/outbox_kill"
 
 
+@pytest.fixture
+def proxy(mosquitto: Broker, make_proxy: Callable[[int], Proxy]) -> Proxy:
+    """The box's way to the broker: what it sends the moment the way opens is heard by who subscribed before."""
+    return make_proxy(mosquitto.port)
+
+
 def complete(consumer: Consumer, numbers: set[int]) -> bool:
     return consumer.parts("decision") >= numbers and consumer.parts("outcome") >= numbers
 
@@ -136,16 +142,15 @@ def test_a_broker_that_accepts_and_never_acknowledges_is_left_and_nothing_delete
 
 
 def test_a_broker_that_is_down_when_the_box_starts_is_waited_for(
-    mosquitto: Broker, consume: Callable[..., Consumer], line: Line, start_sync: START
+    mosquitto: Broker, proxy: Proxy, consume: Callable[..., Consumer], line: Line, start_sync: START
 ) -> None:
-    port = mosquitto.port
-    mosquitto.kill()
-    sync = start_sync(port)
+    proxy.refuse()
+    sync = start_sync(proxy.port)
     numbers = set(line.parts(50))
     until(lambda: sync.outbox.waiting >= 100)
     until(lambda: "nobody listens there" in sync.health().detail)
-    mosquitto.start()
-    consumer = consume(port)
+    consumer = consume(mosquitto.port)
+    proxy.listen_again()
     until(lambda: complete(consumer, numbers))
     assert sync.health().state is State.OK
 
@@ -251,14 +256,18 @@ def small_disk(state: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_holds_records_back_and_loses_none(
-    small_disk: Path, mosquitto: Broker, consume: Callable[..., Consumer], closing: ExitStack, start_sync: START
+    small_disk: Path,
+    mosquitto: Broker,
+    proxy: Proxy,
+    consume: Callable[..., Consumer],
+    closing: ExitStack,
+    start_sync: START,
 ) -> None:
     line = Line(small_disk)
     closing.callback(line.stop)
     numbers = set(line.parts(50))
-    port = mosquitto.port
-    mosquitto.kill()
-    sync = start_sync(port)
+    proxy.refuse()
+    sync = start_sync(proxy.port)
     until(lambda: sync.outbox.waiting >= 100)
     ballast = small_disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
@@ -272,8 +281,8 @@ def test_a_full_disk_holds_records_back_and_loses_none(
         line.decide(number)
         line.end(number)
     assert sync.post("command.refused", {"why": "x"}, wait_s=0.5) in (True, False)
-    mosquitto.start()
-    consumer = consume(port)
+    consumer = consume(mosquitto.port)
+    proxy.listen_again()
     until(lambda: complete(consumer, numbers))  # what is on the disk goes out, full or not
     ballast.unlink()
     assert line.journal.flush(WAIT_S)
@@ -284,16 +293,15 @@ def test_a_full_disk_holds_records_back_and_loses_none(
 
 
 def test_a_full_quota_leaves_records_in_the_journal_until_there_is_room(
-    mosquitto: Broker, consume: Callable[..., Consumer], line: Line, start_sync: START
+    mosquitto: Broker, proxy: Proxy, consume: Callable[..., Consumer], line: Line, start_sync: START
 ) -> None:
-    port = mosquitto.port
-    mosquitto.kill()
-    sync = start_sync(port, quota_mb=5)
+    proxy.refuse()
+    sync = start_sync(proxy.port, quota_mb=5)
     numbers = set(line.parts(4500))
     until(lambda: sync.report()["full"])
     assert "stay in the journal" in sync.health().detail
-    mosquitto.start()
-    consumer = consume(port)
+    consumer = consume(mosquitto.port)
+    proxy.listen_again()
     until(lambda: complete(consumer, numbers), 60)
     until(lambda: not sync.report()["full"])
     assert consumer.missing() == {} and sync.report()["dropped"] == {}
@@ -352,19 +360,18 @@ def test_an_outbox_deleted_under_the_daemon_is_noticed(
 
 
 def test_a_state_folder_deleted_under_the_daemon_costs_nothing_that_waited(
-    state: Path, mosquitto: Broker, consume: Callable[..., Consumer], line: Line, start_sync: START
+    state: Path, mosquitto: Broker, proxy: Proxy, consume: Callable[..., Consumer], line: Line, start_sync: START
 ) -> None:
-    port = mosquitto.port
-    mosquitto.kill()
-    sync = start_sync(port)
+    proxy.refuse()
+    sync = start_sync(proxy.port)
     numbers = set(line.parts(50))
     assert not sync.post("door.opened", {"n": 1}, wait_s=0.0) and sync.post("door.closed", {"n": 1}, wait_s=10.0)
     until(lambda: sync.outbox.waiting >= 100)
     first = sync.outbox.epoch
     shutil.rmtree(state.rename(state.with_name("gone")))
     until(lambda: sync.outbox.epoch != first)
-    mosquitto.start()
-    consumer = consume(port)
+    consumer = consume(mosquitto.port)
+    proxy.listen_again()
     until(lambda: complete(consumer, numbers))
     until(lambda: not sync.outbox.waiting)
     until(lambda: len(consumer.of("epoch")) == 2 and len(consumer.of("event")) >= 3)
@@ -373,16 +380,21 @@ def test_a_state_folder_deleted_under_the_daemon_costs_nothing_that_waited(
     events = {event["data"]["event"] for event in consumer.of("event")}
     assert {"door.opened", "door.closed", "sync.new_epoch"} <= events and not consumer.of("drop")
     with pytest.raises(StorageError, match="another edge-runtime sync"):
-        start_sync(port)  # the lock went with the folder, and was taken again
+        start_sync(proxy.port)  # the lock went with the folder, and was taken again
 
 
 @pytest.mark.parametrize("name", ["outbox.db-wal", "outbox.db-shm"])
 def test_a_log_deleted_under_the_daemon_is_mended_in_the_same_epoch(
-    name: str, state: Path, mosquitto: Broker, consume: Callable[..., Consumer], line: Line, start_sync: START
+    name: str,
+    state: Path,
+    mosquitto: Broker,
+    proxy: Proxy,
+    consume: Callable[..., Consumer],
+    line: Line,
+    start_sync: START,
 ) -> None:
-    port = mosquitto.port
-    mosquitto.kill()
-    sync = start_sync(port)
+    proxy.refuse()
+    sync = start_sync(proxy.port)
     numbers = set(line.parts(50))
     until(lambda: sync.outbox.waiting >= 100)
     first = sync.outbox.epoch
@@ -391,8 +403,8 @@ def test_a_log_deleted_under_the_daemon_is_mended_in_the_same_epoch(
     with sqlite3.connect(f"{(state / OUTBOX).as_uri()}?mode=ro", uri=True) as other:
         assert other.execute("SELECT count(*) FROM record").fetchone()[0] >= 101, "on the disk for everybody"
     other.close()
-    mosquitto.start()
-    consumer = consume(port)
+    consumer = consume(mosquitto.port)
+    proxy.listen_again()
     until(lambda: complete(consumer, numbers))
     until(lambda: "sync.outbox_mended" in {event["data"]["event"] for event in consumer.of("event")})
     assert sync.outbox.epoch == first and consumer.missing() == {}

@@ -25,11 +25,11 @@ import serial
 import serial.rs485
 
 from firmware_bridge.adapters import SLOW_MS, latency_ms, user_of
-from firmware_bridge.clock_relation import ClockRelation
-from firmware_bridge.link import Phase
-from firmware_bridge.link_events import LinkEvent, LinkRefused, VerdictAnswered
-from firmware_bridge.plc_link import PlcLink
+from firmware_bridge.modbus.link import PlcLink
 from firmware_bridge.port_hints import Hearing
+from firmware_bridge.reject.clock_relation import ClockRelation
+from firmware_bridge.reject.link import Phase
+from firmware_bridge.reject.link_events import LinkEvent, LinkRefused, VerdictAnswered
 
 log = logging.getLogger(__name__)
 

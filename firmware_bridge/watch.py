@@ -11,10 +11,11 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from firmware_bridge.clock_relation import ClockRelation
-from firmware_bridge.frames import Deframer, encode_frame
-from firmware_bridge.link import ASK_AGAIN_NS, GateSetup
-from firmware_bridge.messages import (
+from firmware_bridge.port_hints import Hearing
+from firmware_bridge.reject.clock_relation import ClockRelation
+from firmware_bridge.reject.frames import Deframer, encode_frame
+from firmware_bridge.reject.link import ASK_AGAIN_NS, GateSetup
+from firmware_bridge.reject.messages import (
     PROTOCOL_VERSION,
     Beat,
     BeatR,
@@ -28,7 +29,6 @@ from firmware_bridge.messages import (
     hello_version,
     unpack,
 )
-from firmware_bridge.port_hints import Hearing
 from firmware_bridge.wrap import U16, U32, since16, since32
 
 BEAT_EVERY_NS = 100_000_000

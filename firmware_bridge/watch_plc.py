@@ -10,11 +10,8 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
 from typing import Any
 
-from firmware_bridge.modbus import ExceptionCode, Line, read_request
-from firmware_bridge.modbus_client import Answered, Failed, Failure, RtuClient
-from firmware_bridge.modbus_server import Refused, RtuServer
-from firmware_bridge.plc_sides import BEAT_NS
-from firmware_bridge.registers import (
+from firmware_bridge.modbus.client import Answered, Failed, Failure, RtuClient
+from firmware_bridge.modbus.registers import (
     BLOCKS,
     BOX,
     MAP_VERSION,
@@ -30,6 +27,9 @@ from firmware_bridge.registers import (
     SetupBlock,
     VerdictCode,
 )
+from firmware_bridge.modbus.rtu import ExceptionCode, Line, read_request
+from firmware_bridge.modbus.server import Refused, RtuServer
+from firmware_bridge.modbus.sides import BEAT_NS
 from firmware_bridge.watch import TRIPS_KEPT, News
 from firmware_bridge.wrap import U16
 

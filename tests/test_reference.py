@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge_runtime.core.config import EdgeConfig
-from edge_runtime.core.config_file import leaves
+from edge_runtime.config.load import leaves
+from edge_runtime.config.schema import EdgeConfig
 
 HOUSE = Path(__file__).parents[1]
 
@@ -19,7 +19,7 @@ def test_pages_are_what_the_code_says():
 
 
 def test_every_key_is_documented():
-    page = (HOUSE / "edge_runtime/core/STATION.md").read_text()
+    page = (HOUSE / "edge_runtime/config/STATION.md").read_text()
     for key, _ in leaves(EdgeConfig()):
         section, name = key.rsplit(".", 1)
         assert f"## `[{section}]`" in page and f"| `{name}` |" in page, key

@@ -12,14 +12,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edge_runtime.config.schema import ControllerConfig, SafeAction
 from edge_runtime.core.clock import Clock
-from edge_runtime.core.config import ControllerConfig, SafeAction
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
 from edge_runtime.flow.components import Health, State
-from firmware_bridge import messages as wire
-from firmware_bridge.link import WHAT_BLOCKS, GateSetup, Link, Phase
-from firmware_bridge.link_events import (
+from firmware_bridge.modbus.link import PlcLink
+from firmware_bridge.modbus.registers import Reason
+from firmware_bridge.port import BridgePort, PortError
+from firmware_bridge.reject import messages as wire
+from firmware_bridge.reject.link import WHAT_BLOCKS, GateSetup, Link, Phase
+from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
     GateConfirmed,
@@ -35,10 +38,7 @@ from firmware_bridge.link_events import (
     Tripped,
     VerdictAnswered,
 )
-from firmware_bridge.messages import BLOCKING, Flags
-from firmware_bridge.plc_link import PlcLink
-from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.registers import Reason
+from firmware_bridge.reject.messages import BLOCKING, Flags
 
 log = logging.getLogger(__name__)
 

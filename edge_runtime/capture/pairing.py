@@ -18,8 +18,8 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
+from edge_runtime.config.schema import CameraConfig
 from edge_runtime.core.clock import MS, SECOND, Clock
-from edge_runtime.core.config import CameraConfig
 from edge_runtime.core.errors import ConfigError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
 

@@ -22,7 +22,7 @@ def bench(session: Session, quick: bool, as_json: bool) -> None:
 
     Beside a running line nothing is measured: the line's own figures are told.
     """
-    from edge_runtime.service.bench import measure
+    from edge_runtime.commissioning.bench import measure
 
     document = measure(session.loaded, quick, lambda text: click.echo(text, err=True))
     lines = running_lines if "running" in document else report_lines

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.config.paths import SYSTEM_SOCKET
 from edge_runtime.core.errors import EdgeError
-from edge_runtime.core.paths import SYSTEM_SOCKET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ class ComputesBesideLine(click.Command):
 
 class LooksAtLine(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
-        from edge_runtime.flow.step_back import step_aside
+        from edge_runtime.process.step_back import step_aside
 
         line = running_line(ctx.obj)
         if line is not None:
@@ -39,7 +39,7 @@ class LooksAtLine(click.Command):
 
 def give_way(session: Session) -> bool:
     """Go to idle priority where a line runs on this box; whether one does."""
-    from edge_runtime.flow.step_back import step_back
+    from edge_runtime.process.step_back import step_back
 
     line = running_line(session)
     if line is not None:
@@ -50,7 +50,7 @@ def give_way(session: Session) -> bool:
 
 def running_line(session: Session) -> int | None:
     """Process of the line of this station, or of the installed service; 0 where it may not be known, None for none."""
-    from edge_runtime.service.control import listener
+    from edge_runtime.process.control import listener
 
     found = [listener(path) for path in dict.fromkeys([*_own_socket(session), SYSTEM_SOCKET])]
     return next((pid for pid in found if pid not in (None, os.getpid())), None)

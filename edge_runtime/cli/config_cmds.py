@@ -23,9 +23,9 @@ def config() -> None:
 @click.pass_obj
 def check(session: Session, file: Path | None, as_json: bool) -> None:
     """Is the file right? Names file, key, value, allowed range and the nearest known key."""
-    from edge_runtime.core.config_file import load
-    from edge_runtime.core.paths import check_folders
-    from edge_runtime.service.station_check import remarks
+    from edge_runtime.commissioning.station_check import remarks
+    from edge_runtime.config.load import load
+    from edge_runtime.config.paths import check_folders
 
     loaded = load(file, session.settings) if file else session.loaded
     check_folders(loaded.config)
@@ -45,7 +45,7 @@ def check(session: Session, file: Path | None, as_json: bool) -> None:
 @click.pass_obj
 def show(session: Session, as_json: bool) -> None:
     """Every key with its value in force and who set it."""
-    from edge_runtime.core.config_file import leaves
+    from edge_runtime.config.load import leaves
 
     loaded = session.loaded
     rows = [(key, value, loaded.given.get(key, "default")) for key, value in leaves(loaded.config)]
@@ -63,6 +63,6 @@ def show(session: Session, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Same: the schema is JSON anyway.")
 def schema(as_json: bool) -> None:
     """JSON Schema of the station file, for editors."""
-    from edge_runtime.core.config import EdgeConfig
+    from edge_runtime.config.schema import EdgeConfig
 
     click.echo(json.dumps(EdgeConfig.model_json_schema(), indent=2))

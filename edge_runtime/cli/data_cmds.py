@@ -35,8 +35,8 @@ def learn_sound(session: Session, folder: Path, name: str, window_s: float, over
 
     DIR may hold the folders normal/ and abnormal/ instead; the latter is only judged, and reported.
     """
-    from edge_runtime.service.learn_sound import learn_sound as learn
-    from edge_runtime.service.wiring import open_store
+    from edge_runtime.learning.sound import learn_sound as learn
+    from edge_runtime.modelstore.store import open_store
 
     with progress(is_quiet=as_json) as told:
         report = learn(

@@ -14,12 +14,12 @@ import click
 
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.progress import progress
+from edge_runtime.config.paths import EMBEDDED
 from edge_runtime.core.errors import DeviceError, EdgeError
-from edge_runtime.core.paths import EMBEDDED
 
 if TYPE_CHECKING:
-    from edge_runtime.cli.demo_uplink import DemoUplink
     from edge_runtime.cli.main import Session
+    from edge_runtime.commissioning.demo_uplink import DemoUplink
 
 START_TIMEOUT_S = 30.0
 POLL_S = 0.1
@@ -41,8 +41,8 @@ def demo(
     as_json: bool,
 ) -> None:
     """The whole box on a simulated line: watch scratched phones being rejected. q ends it."""
-    from edge_runtime.cli.demo_uplink import open_uplink, uplink_lines
     from edge_runtime.cli.run_cmd import summary_lines
+    from edge_runtime.commissioning.demo_uplink import open_uplink, uplink_lines
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     session.config_option = session.config_option or EMBEDDED  # a real station's file must not drive a demo
@@ -98,7 +98,7 @@ def _follow(
     session: Session, daemon: subprocess.Popen[str], parts: int | None, has_screen: bool, uplink: DemoUplink | str
 ) -> dict[str, Any] | None:
     from edge_runtime.cli.status_cmd import control_path
-    from edge_runtime.service.control import ask
+    from edge_runtime.process.control import ask
 
     path = control_path(session)
 

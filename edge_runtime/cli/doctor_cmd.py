@@ -20,8 +20,8 @@ MARKS = {"ok": ("✔", "green"), "warn": ("▲", "yellow"), "fail": ("✖", "red
 @click.pass_obj
 def doctor(session: Session, as_json: bool) -> None:
     """Check everything a site visit would, and name the fix. Exit code 1 when something failed."""
-    from edge_runtime.cli.doctor_uplink import uplink_findings
-    from edge_runtime.service.doctor import examine
+    from edge_runtime.commissioning.doctor import examine
+    from edge_runtime.commissioning.doctor_uplink import uplink_findings
 
     findings = []
     for finding in examine(session.loaded, [uplink_findings]):

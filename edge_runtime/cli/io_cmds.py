@@ -17,9 +17,9 @@ from edge_runtime.cli.io_serial import serial
 from edge_runtime.core.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
-    from edge_runtime.capture.camera import Camera
+    from edge_runtime.capture.cameras.camera import Camera
     from edge_runtime.cli.main import Session
-    from edge_runtime.core.config import CameraConfig, EdgeConfig, MicrophoneConfig
+    from edge_runtime.config.schema import CameraConfig, EdgeConfig, MicrophoneConfig
     from edge_runtime.core.messages import Frame
 
 DRIVERS = ("sim", "folder", "video", "v4l2")
@@ -66,7 +66,7 @@ def microphones(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def capture(session: Session, driver: str | None, path: str | None, out: Path, count: int, as_json: bool) -> None:
     """Take pictures and say how bright and sharp they are. With a count, FILE.jpg, FILE-2.jpg, FILE-3.jpg and so on."""
-    from edge_runtime.core.config_file import load
+    from edge_runtime.config.load import load
 
     if out.suffix.lower() not in KINDS:
         raise UsageError(f"--out {out}: pictures are written as {', '.join(KINDS)}")
@@ -81,7 +81,7 @@ def capture(session: Session, driver: str | None, path: str | None, out: Path, c
 
 
 def _microphone_survey(microphone: MicrophoneConfig) -> dict[str, Any]:
-    from edge_runtime.capture.microphone_survey import ask_devices, judge
+    from edge_runtime.capture.microphones.survey import ask_devices, judge
 
     devices, trouble = ask_devices()
     found = judge(microphone, devices, trouble)
@@ -123,7 +123,7 @@ def _microphone_lines(document: dict[str, Any]) -> list[str]:
 
 
 def _survey(cfg: EdgeConfig) -> dict[str, Any]:
-    from edge_runtime.capture.v4l2_devices import list_devices
+    from edge_runtime.capture.cameras.v4l2_devices import list_devices
 
     camera, devices = cfg.camera, list_devices()
     cameras = [device.path for device in devices if device.takes_pictures]
@@ -228,7 +228,7 @@ def _capture_lines(document: dict[str, Any]) -> Iterator[str]:
 
 @contextmanager
 def _running(cfg: EdgeConfig) -> Iterator[Camera]:
-    from edge_runtime.capture.camera import open_camera
+    from edge_runtime.capture.cameras.camera import open_camera
     from edge_runtime.core.clock import monotonic_ns
 
     camera = open_camera(cfg.camera, cfg.world, monotonic_ns)

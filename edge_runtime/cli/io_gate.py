@@ -31,8 +31,8 @@ def gate(session: Session, yes: bool, beats: int, wait_s: float, as_json: bool) 
 
     Exit code 1 when it did not fire, was more than one count off, or the sensor behind the gate did not see the part.
     """
-    from edge_runtime.service.far_side import far_side
-    from edge_runtime.service.fire_one import fire_one
+    from edge_runtime.commissioning.far_side import far_side
+    from edge_runtime.commissioning.fire_one import fire_one
 
     cfg = session.config
     if not yes:

@@ -13,7 +13,7 @@ from edge_runtime.core.errors import DeviceError
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
-    from edge_runtime.core.config import EdgeConfig
+    from edge_runtime.config.schema import EdgeConfig
     from firmware_bridge.watch import News, Watch
 
 ONCE_WITHIN_S = 3.0
@@ -32,7 +32,7 @@ def plc(session: Session, once: bool, seconds: float | None, as_json: bool) -> N
     Nothing is armed, written or judged. While the box runs, its own report of the controller is shown instead. Exit
     code 1 when nobody answers, who answers does not fit this release, or the adapter is not as the station says.
     """
-    from edge_runtime.service.far_side import far_side, running_box
+    from edge_runtime.commissioning.far_side import far_side, running_box
 
     cfg = session.config
     box = running_box(cfg)
@@ -59,7 +59,7 @@ def _show_running(box: dict[str, Any], as_json: bool) -> None:
 
 
 def _watch(cfg: EdgeConfig, port: str, seconds: float, once: bool, as_json: bool) -> dict[str, Any]:
-    from edge_runtime.service.far_side import open_watch
+    from edge_runtime.commissioning.far_side import open_watch
     from firmware_bridge.port import PortError
     from firmware_bridge.watch_port import look
 

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
-    from edge_runtime.core.config import ControllerConfig
+    from edge_runtime.config.schema import ControllerConfig
     from firmware_bridge.adapters import Adapter
 
 

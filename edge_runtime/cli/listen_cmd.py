@@ -17,7 +17,7 @@ from edge_runtime.core.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
-    from edge_runtime.service.listen import Heard, Moment
+    from edge_runtime.commissioning.listen import Heard, Moment
 
 BAR = 30  # characters for the level, from BAR_DBFS to full scale
 BAR_DBFS = -70.0
@@ -54,8 +54,8 @@ def listen(session: Session, file: Path | None, seconds: float | None, push: boo
 
 
 def _listen(session: Session, file: Path | None, seconds: float | None, as_json: bool) -> dict[str, Any]:
+    from edge_runtime.commissioning.listen import Heard, Listener, listen_config
     from edge_runtime.core.clock import monotonic_ns
-    from edge_runtime.service.listen import Heard, Listener, listen_config
 
     if file is not None:
         give_way(session)
@@ -137,7 +137,7 @@ def _sum(document: dict[str, Any]) -> str:
 def _push(session: Session, within_s: float, as_json: bool) -> None:
     """Press the key, and wait until the request it opened has come to its end."""
     from edge_runtime.cli.status_cmd import control_path
-    from edge_runtime.service.control import ask
+    from edge_runtime.process.control import ask
 
     path = control_path(session)
     before = _voice(path)["requests"]
@@ -158,7 +158,7 @@ def _push(session: Session, within_s: float, as_json: bool) -> None:
 
 
 def _voice(path: Path) -> dict[str, Any]:
-    from edge_runtime.service.control import ask
+    from edge_runtime.process.control import ask
 
     voice: dict[str, Any] | None = ask(path, "status").get("voice")
     if not voice or "mode" not in voice:

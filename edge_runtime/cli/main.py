@@ -23,8 +23,8 @@ from edge_runtime.cli.console import speak_plainly
 from edge_runtime.core.errors import ConfigError, EdgeError, InstallError, UsageError
 
 if TYPE_CHECKING:
-    from edge_runtime.core.config import EdgeConfig
-    from edge_runtime.core.config_file import Loaded
+    from edge_runtime.config.load import Loaded
+    from edge_runtime.config.schema import EdgeConfig
 
 # name -> (module, attribute, help)
 COMMANDS = {
@@ -58,13 +58,13 @@ class Session:
 
     @cached_property
     def config_path(self) -> Path | None:
-        from edge_runtime.core.paths import config_file
+        from edge_runtime.config.paths import config_file
 
         return config_file(self.config_option)
 
     @cached_property
     def loaded(self) -> Loaded:
-        from edge_runtime.core.config_file import load
+        from edge_runtime.config.load import load
 
         return load(self.config_path, self.settings)
 

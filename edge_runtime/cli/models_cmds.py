@@ -30,7 +30,7 @@ def models() -> None:
 @click.pass_obj
 def list_command(session: Session, as_json: bool) -> None:
     """Every model this box could run; the station's own is marked."""
-    from edge_runtime.service.model_reports import list_models
+    from edge_runtime.predictors.model_reports import list_models
 
     rows = list_models(session.config, _store(session))
     if as_json:
@@ -54,7 +54,7 @@ def list_command(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def show(session: Session, name: str, as_json: bool) -> None:
     """What a model eats and says, its thresholds, figures, licence and card. NAME, NAME@VERSION or a bundle folder."""
-    from edge_runtime.service.model_reports import show_model
+    from edge_runtime.predictors.model_reports import show_model
 
     about = show_model(name, _store(session))
     if as_json:
@@ -75,7 +75,7 @@ def show(session: Session, name: str, as_json: bool) -> None:
 @click.pass_obj
 def verify(session: Session, reference: str, as_json: bool) -> None:
     """Is every file as it was sealed, and does the model still say the same about its golden pictures?"""
-    from edge_runtime.service.model_reports import verify_models
+    from edge_runtime.predictors.model_reports import verify_models
 
     rows = verify_models(reference, session.config, _store(session))
     if as_json:
@@ -127,7 +127,7 @@ def probe(session: Session, file: Path, threads: int | None, seconds: float, as_
 @click.pass_obj
 def teach(session: Session, folder: Path, name: str, over_reject: float, as_json: bool) -> None:
     """Learn what a good part looks like from 20-150 pictures of good ones in DIR."""
-    from edge_runtime.service.teach import teach as learn
+    from edge_runtime.learning.teach import teach as learn
 
     with progress(is_quiet=as_json) as told:
         report = learn(folder, name, _store(session), session.config, over_reject=over_reject, progress=told)
@@ -187,18 +187,17 @@ def rollback(session: Session, yes: bool, why: str, as_json: bool) -> None:
 
 
 def _switch(session: Session, verb: Literal["promote", "rollback"], yes: bool, why: str, as_json: bool) -> None:
-    """Both by the same way, see service/model_switch.py: in the running box, or here where none runs.
+    """Both by the same way, see predictors/model_switch.py: in the running box, or here where none runs.
 
     A box that refuses or does not answer is there all the same: its error ends the command.
     """
     from edge_runtime.cli.status_cmd import control_path
-    from edge_runtime.core.paths import state_dir
+    from edge_runtime.config.paths import JOURNAL, state_dir
     from edge_runtime.modelstore.slots import Slots
     from edge_runtime.modelstore.slots_file import Held
-    from edge_runtime.service.control import NobodyThere, ask
-    from edge_runtime.service.model_choice import Chooser
-    from edge_runtime.service.model_switch import Request, agreed, switch_stopped
-    from edge_runtime.service.wiring import JOURNAL
+    from edge_runtime.predictors.model_choice import Chooser
+    from edge_runtime.predictors.model_switch import Request, agreed, switch_stopped
+    from edge_runtime.process.control import NobodyThere, ask
 
     store, path = _store(session), control_path(session)
     try:
@@ -266,7 +265,7 @@ def _tell_slot(name: str, slot: dict[str, Any], as_json: bool) -> None:
 
 
 def _store(session: Session) -> ModelStore:
-    from edge_runtime.service.wiring import open_store
+    from edge_runtime.modelstore.store import open_store
 
     return open_store(session.config)
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.beside_line import ComputesBesideLine, LooksAtLine
-from edge_runtime.cli.parts_clock import boot_since, clock_notes
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import Cause, Outcome, PartKey, Verdict
+from edge_runtime.recording.part_times import boot_since, clock_notes
 from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
-    from edge_runtime.service.replay import Judged, Replay
+    from edge_runtime.dataset.replay import Judged, Replay
 
 COLOURS = {"accept": "green", "reject": "red", "unsure": "yellow"}
 SHOWN_DIFFERENCES = 20
@@ -250,8 +250,8 @@ def _draw(state: Path, row: PartRow, file: Path, has_picture: bool) -> None:
 def replay(session: Session, run: str, model: str | None, as_json: bool) -> None:
     """Judge the kept frames of a run again, and name the parts that would be decided otherwise now: what was said then
     and what is said now. Exit code 1 if a decision differs, or none could be compared."""
-    from edge_runtime.core.paths import state_dir
-    from edge_runtime.service.replay import replay as replay_recorded
+    from edge_runtime.config.paths import state_dir
+    from edge_runtime.dataset.replay import replay as replay_recorded
 
     if run != "latest" and not run.isdecimal():
         raise UsageError(f"--run '{run}': give a number, or latest")
@@ -303,7 +303,7 @@ def _journal(session: Session) -> JournalReader:
 
 def _state_folder(session: Session) -> Path:
     """The station's state folder, without the cost of checking the whole file (no pydantic on this way)."""
-    from edge_runtime.core.paths import locate_state, state_dir, with_service_folders
+    from edge_runtime.config.paths import locate_state, state_dir, with_service_folders
 
     if session.settings:
         return state_dir(session.config)

@@ -28,7 +28,7 @@ def predict(session: Session, files: tuple[str, ...], reference: str, as_json: b
 
     Exit code 1 when one of them could not be judged.
     """
-    from edge_runtime.service.predict import Predictor
+    from edge_runtime.predictors.predict import Predictor
 
     predictor = Predictor(session.config, reference)
     entries: list[dict[str, Any]] = []
@@ -48,7 +48,7 @@ def text_line(entry: dict[str, Any]) -> str:
     if "error" in entry:
         return f"error: {entry['file']}: {entry['error']}"
     if "transcript" in entry:
-        from edge_runtime.service.predict_speech import text_line as speech_line
+        from edge_runtime.predictors.predict_speech import text_line as speech_line
 
         return speech_line(entry)
     verdict = click.style(f"{entry['verdict']:<7}", fg=_COLOURS[entry["verdict"]], bold=True)

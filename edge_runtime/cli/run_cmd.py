@@ -25,7 +25,7 @@ def run(session: Session, parts: int | None, seconds: float | None, seed: int | 
     written into the journal (`unwritten` of the summary: the next start counts them as lost)."""
     from edge_runtime.core.errors import ModelError, StorageError, UsageError
     from edge_runtime.core.log import set_up_logging
-    from edge_runtime.service.daemon import Daemon
+    from edge_runtime.station.daemon import Daemon
 
     faulthandler.enable()  # a crash in native code, or systemd's SIGABRT to a hung box, says where each thread stands
     if seed is not None:

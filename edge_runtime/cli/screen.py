@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from edge_runtime.cli.status_cmd import COLOURS, duration, voice_lines
+from edge_runtime.cli.status_cmd import COLOURS, voice_lines
+from edge_runtime.core.clock import duration
 
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"

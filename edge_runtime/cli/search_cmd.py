@@ -31,7 +31,7 @@ def search(session: Session, text: tuple[str, ...], limit: int, csv_file: Path |
     """
     from edge_runtime.catalogue.catalogue import DATABASE, Catalogue
     from edge_runtime.catalogue.spoken import near_line
-    from edge_runtime.core.paths import state_dir
+    from edge_runtime.config.paths import state_dir
 
     asked = " ".join(text)
     if not asked and csv_file is None:

@@ -21,8 +21,8 @@ ANSWER_WITHIN_S = 3.0
 @click.pass_obj
 def serve(session: Session, health: bool, as_json: bool) -> None:
     """The daemon with the network: hands utterances to the speech server that voice.remote.url names."""
-    from edge_runtime.core.paths import socket_path
-    from edge_runtime.core.speech_wire import SOCKET
+    from edge_runtime.config.paths import socket_path
+    from edge_runtime.inference.speech_wire import SOCKET
 
     path = socket_path(session.config).with_name(SOCKET)
     if health:
@@ -34,10 +34,10 @@ def serve(session: Session, health: bool, as_json: bool) -> None:
 
 def _run(session: Session, path: Path) -> None:
     from edge_runtime.core.log import set_up_logging
-    from edge_runtime.flow.step_back import run_later
-    from edge_runtime.serve.serve_daemon import ServeDaemon
-    from edge_runtime.serve.speech_relay import SpeechRelay
-    from edge_runtime.service.notify import Notifier
+    from edge_runtime.process.sd_notify import Notifier
+    from edge_runtime.process.step_back import run_later
+    from edge_runtime.serve.daemon import ServeDaemon
+    from edge_runtime.serve.speech.relay import SpeechRelay
 
     set_up_logging(session.config.service.log_level)
     run_later()
@@ -46,7 +46,7 @@ def _run(session: Session, path: Path) -> None:
 
 def _ask(path: Path) -> dict[str, Any]:
     from edge_runtime.core.errors import DeviceError, ProtocolError
-    from edge_runtime.core.speech_wire import Lines, as_line
+    from edge_runtime.inference.speech_wire import Lines, as_line
 
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

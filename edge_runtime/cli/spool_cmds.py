@@ -28,7 +28,7 @@ def spool() -> None:
 def status(session: Session, as_json: bool) -> None:
     """What waits: records, parts that are still in the journal alone, pictures; how old; what was given up. 1 when
     records wait and nobody delivers them."""
-    from edge_runtime.sync.outbox_status import spool_status
+    from edge_runtime.sync.outbox.status import spool_status
 
     shot = {**spool_status(_state(session)), "uplink": _uplink(session)}
     if as_json:
@@ -68,7 +68,7 @@ def _aside_lines(aside: dict[str, Any]) -> list[str]:
 
 
 def _age(oldest: str | None) -> str:
-    from edge_runtime.cli.status_cmd import duration
+    from edge_runtime.core.clock import duration
 
     if oldest is None:
         return "nothing"
@@ -83,7 +83,7 @@ def _age(oldest: str | None) -> str:
 def flush(session: Session, timeout_s: float, as_json: bool) -> None:
     """Wait until the running `sync` has delivered what waits now. 1 when it cannot in this time, or does not run."""
     from edge_runtime.core.errors import DeviceError
-    from edge_runtime.sync.outbox_status import spool_status, wait_until_delivered
+    from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
 
     state = _state(session)
     shot = spool_status(state)
@@ -110,7 +110,7 @@ def flush(session: Session, timeout_s: float, as_json: bool) -> None:
 @click.pass_obj
 def retry(session: Session, as_json: bool) -> None:
     """Send again what the broker refused, for instance after its limits were raised. Needs the running `sync`."""
-    from edge_runtime.cli.sync_paths import ask_sync
+    from edge_runtime.sync.paths import ask_sync
 
     count = ask_sync(session.config, "retry")
     if as_json:
@@ -128,15 +128,15 @@ def _lies_aside(shot: dict[str, Any]) -> int:
 
 
 def _state(session: Session) -> Path:
-    from edge_runtime.core.paths import state_dir
+    from edge_runtime.config.paths import state_dir
 
     return state_dir(session.config)
 
 
 def _uplink(session: Session) -> dict[str, Any] | None:
     """What the running one says of its records; None when it does not answer."""
-    from edge_runtime.cli.sync_paths import ask_sync
     from edge_runtime.core.errors import DeviceError
+    from edge_runtime.sync.paths import ask_sync
 
     try:
         shot = ask_sync(session.config, "status")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.beside_line import LooksAtLine
+from edge_runtime.core.clock import duration
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -19,7 +20,7 @@ COLOURS = {"ok": "green", "degraded": "yellow", "failed": "red", "starting": "ye
 
 def control_path(session: Session) -> Path:
     """The control socket of the station, without the cost of checking the whole file (no pydantic on this way)."""
-    from edge_runtime.core.paths import locate_socket, locate_state, with_service_folders
+    from edge_runtime.config.paths import locate_socket, locate_state, with_service_folders
 
     tree: dict[str, Any] = {}
     if session.settings or session.config_path is None:
@@ -42,7 +43,7 @@ def control_path(session: Session) -> Path:
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
     """One look at the running box: state, counts, latency. Exit code 1 when it is not well, or not running."""
-    from edge_runtime.service.control import ask
+    from edge_runtime.process.control import ask
 
     shot = ask(control_path(session), "status")
     click.echo(json.dumps(shot, indent=2) if as_json else "\n".join(text_lines(shot)))
@@ -89,12 +90,3 @@ def retention_lines(shot: dict[str, Any]) -> list[str]:
         return []
     removed = ", ".join(f"{what} {count}" for what, count in retention["removed"].items())
     return [f"retention {retention['says']}" + (f"; removed {removed}" if removed else "")]
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -15,16 +15,14 @@ import click
 
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.core.errors import ConfigError, StorageError, UsageError
+from edge_runtime.sync.paths import CREDENTIALS, INSTALL, MISSING
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
-    from edge_runtime.cli.sync_wiring import Uplink
-    from edge_runtime.core.config import SyncConfig
+    from edge_runtime.config.schema import SyncConfig
+    from edge_runtime.sync.app import Uplink
 
 TICK_S = 1.0
-CREDENTIALS = "/etc/edge-runtime/credentials"  # LoadCredential= of the unit
-MISSING = b"missing"  # SetCredential= of the unit
-INSTALL = "the uplink needs two more packages: pip install 'edge-runtime[sync]'"
 
 
 @click.group(invoke_without_command=True)
@@ -59,8 +57,8 @@ def _serve(session: Session) -> int:
     import gc
 
     from edge_runtime.core.log import set_up_logging
-    from edge_runtime.flow.step_back import run_later
-    from edge_runtime.service.notify import Notifier
+    from edge_runtime.process.sd_notify import Notifier
+    from edge_runtime.process.step_back import run_later
 
     faulthandler.enable()
     set_up_logging(session.config.service.log_level)
@@ -89,7 +87,7 @@ def _serve(session: Session) -> int:
 
 def _open(session: Session) -> Uplink:
     try:
-        from edge_runtime.cli.sync_wiring import Uplink
+        from edge_runtime.sync.app import Uplink
     except ModuleNotFoundError as err:
         raise UsageError(f"{INSTALL} ({err.name} is missing)") from err
     _check_credentials(session.config.sync)
@@ -98,7 +96,7 @@ def _open(session: Session) -> Uplink:
 
 def _check_credentials(cfg: SyncConfig) -> None:
     """The unit puts a word in the place of a file that is not there, because systemd would not start it otherwise."""
-    from edge_runtime.sync.sync_daemon_parts import credential
+    from edge_runtime.sync.daemon_parts import credential
 
     for key in ("ca_file", "cert_file", "key_file", "password_file"):
         name = getattr(cfg, key)
@@ -111,10 +109,10 @@ def _check_credentials(cfg: SyncConfig) -> None:
 
 def _drain(session: Session, timeout_s: float) -> int:
     """Records only: a box that is up for a minute is not born as a Sparkplug node."""
+    from edge_runtime.config.paths import state_dir
     from edge_runtime.core.log import set_up_logging
-    from edge_runtime.core.paths import state_dir
-    from edge_runtime.flow.step_back import run_later
-    from edge_runtime.sync.outbox_status import spool_status
+    from edge_runtime.process.step_back import run_later
+    from edge_runtime.sync.outbox.status import spool_status
 
     set_up_logging(session.config.service.log_level)
     run_later()
@@ -145,8 +143,9 @@ def _drain(session: Session, timeout_s: float) -> int:
 @click.pass_obj
 def status_command(session: Session, as_json: bool) -> None:
     """How the running uplink is: records, live tags, commands. 1 when it is not well, or not running."""
-    from edge_runtime.cli.status_cmd import COLOURS, duration
-    from edge_runtime.cli.sync_paths import ask_sync
+    from edge_runtime.cli.status_cmd import COLOURS
+    from edge_runtime.core.clock import duration
+    from edge_runtime.sync.paths import ask_sync
 
     shot = ask_sync(session.config, "status")
     if as_json:
@@ -184,7 +183,7 @@ def key(name: str, folder: Path) -> None:
 def sign(do: str, words: tuple[str, ...], private: Path, box: str, minutes: float) -> None:
     """Print a signed command, to be published on the box's `cmd` topic: status, rebirth, automation degree=partial,
     stage model=NAME@VERSION, rollback, evidence part=1a2b-17."""
-    from edge_runtime.sync.commands import ALLOWED
+    from edge_runtime.sync.commands.commands import ALLOWED
 
     args = dict(word.split("=", 1) for word in words if "=" in word)
     wanted = ALLOWED.get(do)
@@ -209,7 +208,7 @@ def _envelope(private: Path, box: str, do: str, args: dict[str, str], minutes: f
 
 def _signatures() -> Any:
     try:
-        from edge_runtime.sync import signatures
+        from edge_runtime.sync.commands import signatures
     except ModuleNotFoundError as err:
         raise UsageError(f"{INSTALL} ({err.name} is missing)") from err
     return signatures
@@ -221,8 +220,8 @@ def _signatures() -> Any:
 @click.pass_obj
 def audit(session: Session, last: int, as_json: bool) -> None:
     """Commands that came in, the newest last: when, who, what, and what became of it."""
-    from edge_runtime.cli.sync_paths import command_book
-    from edge_runtime.sync.commands import read_audit
+    from edge_runtime.sync.commands.commands import read_audit
+    from edge_runtime.sync.paths import command_book
 
     rows = read_audit(command_book(session.config), last)
     if as_json:

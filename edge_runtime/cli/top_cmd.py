@@ -27,7 +27,7 @@ PERIOD_S = 1.0
 def top(session: Session, as_json: bool, once: bool) -> None:
     """Live terminal screen of the running box; q or Ctrl-C ends it."""
     from edge_runtime.cli.status_cmd import control_path
-    from edge_runtime.service.control import ask
+    from edge_runtime.process.control import ask
 
     path = control_path(session)
     if as_json:

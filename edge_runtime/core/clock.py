@@ -25,3 +25,13 @@ class ManualClock:
     def advance_ms(self, ms: float) -> int:
         self.now_ns += round(ms * MS)
         return self.now_ns
+
+
+def duration(seconds: float) -> str:
+    """A stretch of time for people: `3 d 4 h`, `12 min 5 s`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

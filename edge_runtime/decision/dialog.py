@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from edge_runtime.config.schema import Automation
 from edge_runtime.core.clock import SECOND
-from edge_runtime.core.config import Automation
 from edge_runtime.core.messages import Command, OperatorRequest
 
 REDO = 2  # windows opened again by themselves after something that was not understood

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge_runtime.config.schema import DecisionConfig
+from edge_runtime.core.manifest import Thresholds
 from edge_runtime.core.messages import Prediction, Verdict
 
 
@@ -27,3 +29,10 @@ class Policy:
         if score >= self.reject_at:
             return Verdict.REJECT, f"{what} {score:.2f} >= {self.reject_at:.2f}"
         return Verdict.UNSURE, f"{what} {score:.2f} between {self.accept_below:.2f} and {self.reject_at:.2f}"
+
+
+def station_policy(cfg: DecisionConfig, bundle: Thresholds) -> Policy:
+    """The station's thresholds where it sets them, else the bundle's."""
+    accept_below = bundle.accept_below if cfg.accept_below is None else cfg.accept_below
+    reject_at = bundle.reject_at if cfg.reject_at is None else cfg.reject_at
+    return Policy(min(accept_below, reject_at), reject_at)

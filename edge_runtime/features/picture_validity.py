@@ -40,6 +40,7 @@ from edge_runtime.core.manifest import InputSpec, PictureReference, Reference
 from edge_runtime.features.image import brightness
 from edge_runtime.features.picture_measures import BLANK_DARK, BLANK_RANGE, LEAST_STEP, Measures, measure
 
+STILL = "stands still: the picture of the part before"
 BLACK, WHITE = 12.0, 243.0  # levels; nothing but sensor noise is beyond them on a picture that shows something
 LEAST_STRUCTURE = 3.0  # levels between cells; the plainest piece of dark glass has 4
 LEAST_SHARPNESS = 0.2  # of any picture that has steps: a blur of 6 pixels at 1280x720; a straight ramp is at 0.125

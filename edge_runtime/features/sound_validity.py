@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.core.sound_file import PIECE_S, STILL
+from edge_runtime.media.sound_file import PIECE_S, STILL
 
 Samples = NDArray[np.int16] | NDArray[np.float32]
 

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.clock import SECOND
-from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.errors import DeviceError, ModelError
+from edge_runtime.core.manifest import AudioInput
 from edge_runtime.core.messages import AudioChunk, Utterance
 from edge_runtime.features.audio_level import amplify, speech_gain_db
 from edge_runtime.features.noise_gate import WINDOW_MS, NoiseGate, SpeechFilters
@@ -273,3 +275,24 @@ class VoiceActivity:
 
     def _duration_ns(self, samples: int) -> int:
         return samples * SECOND // self.spec.rate_hz
+
+
+def speech_cutting(microphone: MicrophoneConfig, spec: AudioInput | None) -> VoiceActivitySpec:
+    """How speech is cut out: padding and loudness as the model was trained with, frames as the microphone gives them.
+
+    spec: what the model takes; None where there is none. Raises ModelError when it wants another rate than there is.
+    """
+    rate_hz, frame_ms = microphone.rate_hz, microphone.frame_ms
+    if spec is None:
+        return VoiceActivitySpec(rate_hz=rate_hz, frame_ms=frame_ms)
+    if spec.rate_hz != rate_hz:
+        raise ModelError(
+            f"the model wants sound at {spec.rate_hz} Hz, the microphone gives {rate_hz}; set microphone.rate_hz"
+        )
+    return VoiceActivitySpec(
+        rate_hz=rate_hz,
+        frame_ms=frame_ms,
+        padding_ms=spec.pad_ms,
+        hangover_ms=spec.pad_ms,
+        target_dbfs=spec.loudness_dbfs,
+    )

@@ -20,8 +20,8 @@ import numpy as np
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import DeviceError, EdgeError
 from edge_runtime.core.messages import Utterance
-from edge_runtime.core.speech_wire import Lines, as_line
 from edge_runtime.inference.speech_answer import SpeechAnswer
+from edge_runtime.inference.speech_wire import Lines, as_line
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.config.schema import CheckPictures
 from edge_runtime.core.clock import SECOND, Clock
-from edge_runtime.core.config import CheckPictures
 from edge_runtime.core.messages import Event
+from edge_runtime.features.picture_validity import STILL
 from edge_runtime.flow.components import Health, State
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ Gate = Callable[[NDArray[np.uint8]], str]  # picture (h, w, 3) u8 RGB -> what is
 
 BLIND_AFTER = 3  # pictures in a row
 TELL_EVERY_NS = 60 * SECOND
-STILL = "stands still: the picture of the part before"
 SAMPLES = 160  # rows and columns of a picture that are compared with those of the one before
 SAME_LEVELS = 1  # as far as JPEG of the same picture may be apart
 STILL_SHARE = 0.002  # of the samples that may differ all the same: a clock that is written into the picture

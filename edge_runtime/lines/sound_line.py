@@ -23,16 +23,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge_runtime.capture.microphone import Microphone, MicrophoneLost
+from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLost
+from edge_runtime.config.schema import SoundConfig
 from edge_runtime.core.clock import SECOND, Clock
-from edge_runtime.core.config import SoundConfig
 from edge_runtime.core.errors import EdgeError, ModelError
 from edge_runtime.core.messages import AudioChunk, Event
-from edge_runtime.core.sound_file import resample
 from edge_runtime.features.sound_validity import MACHINE, REASON, Bounds, why_invalid
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
-from edge_runtime.lines.sound_model import RowStream, SoundModel
+from edge_runtime.media.sound_file import resample
+from edge_runtime.predictors.sound import RowStream, SoundModel
 
 log = logging.getLogger(__name__)
 

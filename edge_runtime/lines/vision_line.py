@@ -19,10 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edge_runtime.capture.camera import Camera
+from edge_runtime.capture.cameras.camera import Camera
 from edge_runtime.capture.pairing import Pairing
+from edge_runtime.config.schema import Automation, CameraConfig, DecisionConfig
 from edge_runtime.core.clock import MS, SECOND, Clock
-from edge_runtime.core.config import Automation, CameraConfig, DecisionConfig
 from edge_runtime.core.errors import DeviceError, ModelError
 from edge_runtime.core.messages import (
     Cause,

@@ -17,23 +17,25 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.capture.microphone import Microphone, MicrophoneLost
+from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLost
+from edge_runtime.catalogue.searcher import Found
 from edge_runtime.catalogue.spoken import near_line
+from edge_runtime.config.schema import Automation
 from edge_runtime.core.clock import MS, SECOND, Clock
-from edge_runtime.core.config import Automation
 from edge_runtime.core.errors import EdgeError
-from edge_runtime.core.messages import AudioChunk, Command, OperatorRequest, Utterance
+from edge_runtime.core.messages import AudioChunk, OperatorRequest, Utterance
 from edge_runtime.decision.dialog import Act, Beep, Dialog, Heard, Mode, Noted, Sound, ToDo
 from edge_runtime.features.audio_level import rms_dbfs
 from edge_runtime.features.sound_validity import REASON, SPEECH, why_invalid
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
+from edge_runtime.inference.speech_answer import Transcript
 
 log = logging.getLogger(__name__)
 
@@ -73,29 +75,11 @@ class SpeechCutter(Protocol):
     def report(self) -> Mapping[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """What a recogniser made of an utterance. An empty text is speech that is neither command nor code."""
-
-    text: str
-    confidence: float  # 0..1
-    command: Command | None
-    origin: str  # "commands-embed@1", "remote:asr@server"
-
-
 class Recogniser(Protocol):
     def __call__(self, utterance: Utterance) -> Transcript:
         """Raises EdgeError when it has no answer."""
 
     def report(self) -> Mapping[str, Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the catalogue knows of a text, as codes."""
-
-    results: tuple[str, ...] = ()  # the best first
-    near: tuple[str, ...] = ()  # where there are none: one symbol off from the code that was asked for; to be told only
 
 
 Search = Callable[[str], Found]  # of a transcript

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge_runtime
+from edge_runtime.config.paths import state_dir
+from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.custody import custody_of
 from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.modelstore.bundle import (
@@ -270,3 +272,8 @@ def _nearest(wanted: str, known: Sequence[str]) -> str:
         return "; no models are installed"
     close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(known)}"
+
+
+def open_store(cfg: EdgeConfig) -> ModelStore:
+    """The models of this box: its own folder first, then the shipped ones."""
+    return ModelStore(Path(cfg.model.store).expanduser() if cfg.model.store else state_dir(cfg) / "models")

@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from edge_runtime.config.schema import RecordingConfig
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
-from edge_runtime.core.config import RecordingConfig
 from edge_runtime.core.messages import (
     Decision,
     Event,

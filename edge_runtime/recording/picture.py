@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import Outcome, Region, Verdict
-from edge_runtime.recording.lettering import Colour, draw_cross, draw_question, draw_tick, fit, text_width, write
+from edge_runtime.media.lettering import Colour, draw_cross, draw_question, draw_tick, fit, text_width, write
 from edge_runtime.recording.reader import PartRow, iso_utc
 
 if TYPE_CHECKING:

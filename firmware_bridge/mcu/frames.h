@@ -1,4 +1,4 @@
-/* Frames on the wire: COBS, CRC-16/IBM-3740, zero delimiter. See firmware_bridge/frames.py, the host's side of it. */
+/* Frames on the wire: COBS, CRC-16/IBM-3740, zero delimiter. See firmware_bridge/reject/frames.py, the host's side of it. */
 #ifndef FRAMES_H
 #define FRAMES_H
 

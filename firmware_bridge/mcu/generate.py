@@ -1,7 +1,7 @@
 """Writes `messages.h` from the message table, so that host and firmware cannot drift.
 
-Run `python -m firmware_bridge.mcu.generate` after any change of `firmware_bridge/messages.py`, and commit the header; a
-test compares.
+Run `python -m firmware_bridge.mcu.generate` after any change of `firmware_bridge/reject/messages.py`, and commit the
+header; a test compares.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from firmware_bridge.frames import MAX_PAYLOAD
-from firmware_bridge.messages import CODES, PROTOCOL_VERSION, TABLE, Message, layout_of
+from firmware_bridge.reject.frames import MAX_PAYLOAD
+from firmware_bridge.reject.messages import CODES, PROTOCOL_VERSION, TABLE, Message, layout_of
 
 HEADER = Path(__file__).with_name("messages.h")
 _TOP = """\
-/* Generated from firmware_bridge/messages.py by `python -m firmware_bridge.mcu.generate`: do not edit. */
+/* Generated from firmware_bridge/reject/messages.py by `python -m firmware_bridge.mcu.generate`: do not edit. */
 #ifndef MESSAGES_H
 #define MESSAGES_H
 """

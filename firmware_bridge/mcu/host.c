@@ -1,5 +1,5 @@
 /* The port for the host library: what the controller does is kept in buffers, which the caller reads and empties after
- * every call (firmware_bridge/core.py). One `host_t` is one controller; the caller owns its memory. */
+ * every call (firmware_bridge/reject/core.py). One `host_t` is one controller; the caller owns its memory. */
 #include <string.h>
 
 #include "link.h"

@@ -1,4 +1,4 @@
-/* Generated from firmware_bridge/messages.py by `python -m firmware_bridge.mcu.generate`: do not edit. */
+/* Generated from firmware_bridge/reject/messages.py by `python -m firmware_bridge.mcu.generate`: do not edit. */
 #ifndef MESSAGES_H
 #define MESSAGES_H
 

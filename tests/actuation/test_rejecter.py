@@ -8,18 +8,18 @@ import time
 import pytest
 
 from edge_runtime.actuation.rejecter import Rejecter
+from edge_runtime.config.schema import ControllerConfig, SafeAction
 from edge_runtime.core.clock import monotonic_ns
-from edge_runtime.core.config import ControllerConfig, SafeAction
 from edge_runtime.core.messages import Cause, Decision, Outcome, PartKey, Verdict
 from edge_runtime.flow.components import State
-from firmware_bridge import link_events as wire
-from firmware_bridge.controller import Transport
-from firmware_bridge.messages import Answer, Flags
-from firmware_bridge.messages import Verdict as WireVerdict
-from firmware_bridge.plc_belt import PollingSim
-from firmware_bridge.registers import BoxBlock, Reason
-from firmware_bridge.sim_belt import BadBelt
-from firmware_bridge.simulator import ControllerSim
+from firmware_bridge.modbus.registers import BoxBlock, Reason
+from firmware_bridge.reject import link_events as wire
+from firmware_bridge.reject.controller import Transport
+from firmware_bridge.reject.messages import Answer, Flags
+from firmware_bridge.reject.messages import Verdict as WireVerdict
+from firmware_bridge.sim.belt import BadBelt
+from firmware_bridge.sim.controller import ControllerSim
+from firmware_bridge.sim.plc_belt import PollingSim
 
 PATIENCE_S = 20.0
 CONFIG = ControllerConfig(decide_counts=2400, fire_counts=2500, pulse_counts=20)  # half a second to decide

@@ -17,21 +17,21 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.capture import folder_camera
-from edge_runtime.capture.camera import Camera, CameraLost
-from edge_runtime.capture.folder_camera import AHEAD, FolderCamera
-from edge_runtime.capture.opencv_capture import QUEUED, GrabbingCamera, Picture
-from edge_runtime.capture.sim_camera import SimCamera
-from edge_runtime.capture.sim_renderer import Renderer
-from edge_runtime.capture.v4l2_camera import V4l2Device
-from edge_runtime.capture.v4l2_devices import list_devices
-from edge_runtime.capture.video_camera import VideoFile
-from edge_runtime.capture.world import Belt, World
+from edge_runtime.capture.cameras import folder as folder_camera
+from edge_runtime.capture.cameras.camera import Camera, CameraLost
+from edge_runtime.capture.cameras.folder import AHEAD, FolderCamera
+from edge_runtime.capture.cameras.opencv_capture import QUEUED, GrabbingCamera, Picture
+from edge_runtime.capture.cameras.v4l2 import V4l2Device
+from edge_runtime.capture.cameras.v4l2_devices import list_devices
+from edge_runtime.capture.cameras.video import VideoFile
+from edge_runtime.config.schema import CameraConfig, WorldConfig
 from edge_runtime.core.clock import SECOND, monotonic_ns
-from edge_runtime.core.config import CameraConfig, WorldConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
 from edge_runtime.flow.components import State
+from edge_runtime.simulation.camera import SimCamera
+from edge_runtime.simulation.renderer import Renderer
+from edge_runtime.simulation.world import Belt, World
 
 LONG_S = 20.0
 MS = 1_000_000

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.capture.audio_ring import AudioRing
-from edge_runtime.capture.microphone import MicrophoneLost
-from edge_runtime.capture.pyaudio_wire import Decoder, Kind, Message, encode
-from edge_runtime.capture.sound_watch import SoundWatch
+from edge_runtime.capture.microphones.audio_ring import AudioRing
+from edge_runtime.capture.microphones.microphone import MicrophoneLost
+from edge_runtime.capture.microphones.pyaudio_wire import Decoder, Kind, Message, encode
+from edge_runtime.capture.microphones.sound_watch import SoundWatch
 from edge_runtime.core.clock import MS
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.flow.components import State

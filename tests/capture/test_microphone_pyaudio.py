@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphone import Microphone, MicrophoneLost, list_microphones, open_microphone
+from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLost, list_microphones, open_microphone
+from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.clock import monotonic_ns
-from edge_runtime.core.config import MicrophoneConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.flow.components import State
@@ -205,7 +205,7 @@ def test_sound_daemon_that_is_killed_is_told_and_its_return_heals(pulse: PulseMi
 
 def test_device_that_refuses_the_rate_is_opened_at_its_own_and_brought_to_ours() -> None:
     pytest.importorskip("pyaudio", reason="PyAudio is not installed: pip install 'edge-runtime[voice]'")
-    from edge_runtime.capture import pyaudio_child
+    from edge_runtime.capture.microphones import pyaudio_child
 
     tried: list[tuple[int, int]] = []
 

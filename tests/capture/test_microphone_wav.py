@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphone import MicrophoneLost, open_microphone
-from edge_runtime.capture.resample import Resampler
-from edge_runtime.capture.wav_file import read_wav
+from edge_runtime.capture.microphones.microphone import MicrophoneLost, open_microphone
+from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.clock import ManualClock
-from edge_runtime.core.config import MicrophoneConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.flow.components import State
+from edge_runtime.media.resample import Resampler
+from edge_runtime.media.wav_file import read_wav
 
 
 def tone(rate_hz: int, hz: float, seconds: float = 1.0, amplitude: float = 0.5) -> np.ndarray:

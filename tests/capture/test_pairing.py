@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.capture.pairing import HELD_FRAMES, HELD_TRIGGERS, Pairing
+from edge_runtime.config.schema import CameraConfig
 from edge_runtime.core.clock import MS, SECOND, ManualClock
-from edge_runtime.core.config import CameraConfig
 from edge_runtime.core.errors import ConfigError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
 

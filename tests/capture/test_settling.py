@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_runtime.capture.settling import PATIENCE_NS, PATIENCE_PICTURES, Settling
+from edge_runtime.capture.cameras.settling import PATIENCE_NS, PATIENCE_PICTURES, Settling
 from edge_runtime.core.clock import MS
 
 FRAME_NS = 33 * MS

@@ -5,8 +5,8 @@ import queue
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphone import MicrophoneLost
-from edge_runtime.capture.shared_microphone import KEPT, SharedMicrophone
+from edge_runtime.capture.microphones.microphone import MicrophoneLost
+from edge_runtime.capture.microphones.shared import KEPT, SharedMicrophone
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.flow.components import Health, State

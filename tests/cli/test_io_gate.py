@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.cli.main import main
-from edge_runtime.service import fire_one
+from edge_runtime.commissioning import fire_one
 
 SMALL = ["--config", "embedded", "--set", "camera.width=160", "--set", "camera.height=90"]
 

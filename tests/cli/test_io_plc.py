@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.cli.main import main
-from edge_runtime.service.control import ControlServer
+from edge_runtime.process.control import ControlServer
 
 SMALL = ["--config", "embedded", "--set", "camera.width=160", "--set", "camera.height=90"]
 HOLD = """

@@ -12,7 +12,7 @@ import pytest
 
 from edge_runtime.cli import io_serial
 from edge_runtime.cli.main import main
-from edge_runtime.core.config import ControllerConfig
+from edge_runtime.config.schema import ControllerConfig
 from firmware_bridge import adapters
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge_runtime.capture import microphone as microphones_module
-from edge_runtime.capture.microphone import MicrophoneDevice
+from edge_runtime.capture.microphones import microphone as microphones_module
+from edge_runtime.capture.microphones.microphone import MicrophoneDevice
 from edge_runtime.cli.io_cmds import io
 from edge_runtime.cli.line_cmds import line
 from edge_runtime.cli.listen_cmd import heard_line, listen, moment_line
@@ -17,10 +17,10 @@ from edge_runtime.cli.main import Session
 from edge_runtime.cli.predict_cmd import predict
 from edge_runtime.cli.search_cmd import search
 from edge_runtime.cli.status_cmd import voice_lines
+from edge_runtime.commissioning.listen import Heard, Moment
 from edge_runtime.core.errors import DeviceError, UsageError
 from edge_runtime.features.speech_clip import as_float, speech_span
-from edge_runtime.service.control import ControlServer
-from edge_runtime.service.listen import Heard, Moment
+from edge_runtime.process.control import ControlServer
 from tests.lines.voice_rig import RATE_HZ, burst, golden, keyword_bundle, quiet, write_wav
 
 

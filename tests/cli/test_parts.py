@@ -15,8 +15,8 @@ import pytest
 
 from edge_runtime.cli.main import main
 from edge_runtime.cli.parts_cmds import SHOWN_DIFFERENCES, parse_since
+from edge_runtime.config.schema import EdgeConfig, RecordingConfig
 from edge_runtime.core.clock import monotonic_ns
-from edge_runtime.core.config import EdgeConfig, RecordingConfig
 from edge_runtime.core.errors import UsageError
 from edge_runtime.core.messages import (
     Cause,
@@ -30,7 +30,7 @@ from edge_runtime.core.messages import (
     Trigger,
     Verdict,
 )
-from edge_runtime.core.picture import decode_picture
+from edge_runtime.media.picture import decode_picture
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal

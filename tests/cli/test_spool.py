@@ -19,7 +19,7 @@ from sync_rig import Broker, Line, mosquitto_program, until
 from uplink_rig import Process, edge_runtime, is_up, station
 
 from edge_runtime.core.errors import StorageError
-from edge_runtime.sync.outbox_status import spool_status, wait_until_delivered
+from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "sync"))
 from sync_rig import Broker, Consumer, Line, free_port, mosquitto_program, until
 from uplink_rig import BASE, Process, edge_runtime, is_up, station
 
-from edge_runtime.sync.signatures import is_signed
+from edge_runtime.sync.commands.signatures import is_signed
 
 
 @pytest.fixture

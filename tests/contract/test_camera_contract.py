@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.capture.camera import DRIVERS, Camera, open_camera
-from edge_runtime.capture.v4l2_devices import list_devices
+from edge_runtime.capture.cameras.camera import DRIVERS, Camera, open_camera
+from edge_runtime.capture.cameras.v4l2_devices import list_devices
+from edge_runtime.config.schema import CameraConfig, WorldConfig
 from edge_runtime.core.clock import MS, monotonic_ns
-from edge_runtime.core.config import CameraConfig, WorldConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
 from edge_runtime.flow.components import State

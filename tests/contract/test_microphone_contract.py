@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphone import DRIVERS, Microphone, open_microphone
+from edge_runtime.capture.microphones.microphone import DRIVERS, Microphone, open_microphone
+from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.clock import MS, monotonic_ns
-from edge_runtime.core.config import MicrophoneConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.flow.components import State

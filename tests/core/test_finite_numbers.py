@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from edge_runtime.core.config import EdgeConfig
-from edge_runtime.core.config_file import load
+from edge_runtime.config.load import load
+from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ConfigError, ModelError
 from edge_runtime.core.manifest import AudioInput, InputSpec, Manifest, MelSpec, OutputSpec
 from edge_runtime.modelstore.manifest_toml import parse_manifest, read_manifest

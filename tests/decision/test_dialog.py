@@ -3,8 +3,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.config.schema import Automation
 from edge_runtime.core.clock import SECOND
-from edge_runtime.core.config import Automation
 from edge_runtime.core.messages import Command
 from edge_runtime.decision.dialog import Act, Beep, Dialog, Heard, Mode, Noted, Sound
 

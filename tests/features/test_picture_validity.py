@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.capture.phone_scene import SceneConfig, render_phone
 from edge_runtime.core.manifest import InputSpec, Reference
 from edge_runtime.features.picture_measures import measure
 from edge_runtime.features.picture_validity import PictureGate, odd_pictures, picture_reference
 from edge_runtime.modelstore.bundle import load_bundle
+from edge_runtime.simulation.phone_scene import SceneConfig, render_phone
 
 SCRATCH = load_bundle(Path(__file__).resolve().parents[2] / "models" / "scratch" / "1").manifest
 FRAMES = Path(__file__).resolve().parents[3] / "shared" / "data" / "vision" / "phone_screen" / "frames"

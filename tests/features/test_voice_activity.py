@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.capture.resample import Resampler
-from edge_runtime.capture.sim_sound import SimSound
-from edge_runtime.core.config import SimSoundConfig
+from edge_runtime.config.schema import SimSoundConfig
 from edge_runtime.core.messages import AudioChunk, Utterance
 from edge_runtime.features.noise_gate import LOWEST_FLOOR_DBFS, NoiseGate, SpeechFilters
+from edge_runtime.media.resample import Resampler
+from edge_runtime.simulation.sound import SimSound
 
 pytest.importorskip("webrtcvad", reason="webrtcvad is not installed: pip install 'edge-runtime[voice]'")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from firmware_bridge.controller import Controller
-from firmware_bridge.frames import Deframer, encode_frame
-from firmware_bridge.messages import (
+from firmware_bridge.reject.controller import Controller
+from firmware_bridge.reject.frames import Deframer, encode_frame
+from firmware_bridge.reject.messages import (
     Arm,
     Beat,
     Config,

@@ -14,7 +14,17 @@ from pymodbus import FramerType
 from pymodbus.server import ModbusSerialServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from firmware_bridge.registers import BOX, PLC, RING, BoxBlock, BoxStatus, MapError, OutcomeCode, PlcBlock, PlcControl
+from firmware_bridge.modbus.registers import (
+    BOX,
+    PLC,
+    RING,
+    BoxBlock,
+    BoxStatus,
+    MapError,
+    OutcomeCode,
+    PlcBlock,
+    PlcControl,
+)
 
 EACH_S, TRAVEL_S = 0.06, 0.25
 COUNTS_PER_S = 5000

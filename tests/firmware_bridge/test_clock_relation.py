@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from firmware_bridge.clock_relation import ClockRelation
+from firmware_bridge.reject.clock_relation import ClockRelation
 
 MS = 1_000_000
 

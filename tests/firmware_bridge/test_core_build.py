@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge import core
-from firmware_bridge.controller import EVENT_SLOTS, EVENT_WINDOW, PART_SLOTS, Controller
-from firmware_bridge.core import CoreError
 from firmware_bridge.mcu import build, generate
 from firmware_bridge.mcu.avr_stack import deepest
-from firmware_bridge.messages import PROTOCOL_VERSION
+from firmware_bridge.reject import core
+from firmware_bridge.reject.controller import EVENT_SLOTS, EVENT_WINDOW, PART_SLOTS, Controller
+from firmware_bridge.reject.core import CoreError
+from firmware_bridge.reject.messages import PROTOCOL_VERSION
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

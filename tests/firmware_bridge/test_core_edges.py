@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from core_bench import BOOT, CONFIG, A, Bench, R
 
-from firmware_bridge.controller import EVENT_SLOTS, EVENT_WINDOW, PART_SLOTS, Controller
-from firmware_bridge.frames import MAX_BODY, MAX_PAYLOAD, Deframer, cobs_encode, crc16, encode_frame
-from firmware_bridge.messages import (
+from firmware_bridge.reject.controller import EVENT_SLOTS, EVENT_WINDOW, PART_SLOTS, Controller
+from firmware_bridge.reject.frames import MAX_BODY, MAX_PAYLOAD, Deframer, cobs_encode, crc16, encode_frame
+from firmware_bridge.reject.messages import (
     BLOCKING,
     PROTOCOL_VERSION,
     TABLE,

@@ -11,10 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.controller import EVENT_SLOTS, MODBUS_UNIT, PART_SLOTS, Controller, Transport
-from firmware_bridge.messages import EventKind, Flags
-from firmware_bridge.modbus import Request, decode_registers, exception_reply, read_reply, with_crc, write_reply
-from firmware_bridge.registers import (
+from firmware_bridge.modbus.registers import (
     BOX,
     MAP_ID,
     MAP_VERSION,
@@ -30,6 +27,9 @@ from firmware_bridge.registers import (
     SetupBlock,
     VerdictCode,
 )
+from firmware_bridge.modbus.rtu import Request, decode_registers, exception_reply, read_reply, with_crc, write_reply
+from firmware_bridge.reject.controller import EVENT_SLOTS, MODBUS_UNIT, PART_SLOTS, Controller, Transport
+from firmware_bridge.reject.messages import EventKind, Flags
 
 BOOT = 0x4D21
 SILENCE_US = 1750  # above 19200 baud

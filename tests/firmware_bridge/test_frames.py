@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.frames import MAX_BODY, MAX_PAYLOAD, Deframer, cobs_decode, cobs_encode, crc16, encode_frame
+from firmware_bridge.reject.frames import MAX_BODY, MAX_PAYLOAD, Deframer, cobs_decode, cobs_encode, crc16, encode_frame
 
 payloads = st.binary(min_size=1, max_size=MAX_PAYLOAD)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.frames import Deframer, encode_frame
-from firmware_bridge.link import LOST_AFTER_NS, MS, GateSetup, Link, Phase
-from firmware_bridge.link_events import (
+from firmware_bridge.reject.frames import Deframer, encode_frame
+from firmware_bridge.reject.link import LOST_AFTER_NS, MS, GateSetup, Link, Phase
+from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
     GateConfirmed,
@@ -24,7 +24,7 @@ from firmware_bridge.link_events import (
     Tripped,
     VerdictAnswered,
 )
-from firmware_bridge.messages import (
+from firmware_bridge.reject.messages import (
     PROTOCOL_VERSION,
     Answer,
     Arm,
@@ -44,7 +44,7 @@ from firmware_bridge.messages import (
     VerdictR,
     unpack,
 )
-from firmware_bridge.part_book import MAX_MISSED
+from firmware_bridge.reject.part_book import MAX_MISSED
 
 BOOT = 500
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=40, watchdog_ms=500)

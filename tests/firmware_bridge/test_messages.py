@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_bridge import messages
-from firmware_bridge.frames import MAX_PAYLOAD
-from firmware_bridge.messages import PROTOCOL_VERSION, TABLE, Hello, HelloR, Verdict, WireError, hello_version, unpack
+from firmware_bridge.reject import messages
+from firmware_bridge.reject.frames import MAX_PAYLOAD
+from firmware_bridge.reject.messages import (
+    PROTOCOL_VERSION,
+    TABLE,
+    Hello,
+    HelloR,
+    Verdict,
+    WireError,
+    hello_version,
+    unpack,
+)
 
 _SIZES = {"B": 8, "H": 16, "I": 32}
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from firmware_bridge.modbus import (
+from firmware_bridge.modbus.client import BABBLE_NS, PIECE_NS, PIECES_NS, Answered, Failed, Failure, RtuClient
+from firmware_bridge.modbus.rtu import (
     EXCEPTION_BIT,
     MS,
     ExceptionCode,
@@ -26,8 +27,7 @@ from firmware_bridge.modbus import (
     write_reply,
     write_request,
 )
-from firmware_bridge.modbus_client import BABBLE_NS, PIECE_NS, PIECES_NS, Answered, Failed, Failure, RtuClient
-from firmware_bridge.modbus_server import Refused, RtuServer
+from firmware_bridge.modbus.server import Refused, RtuServer
 
 UNIT = 7
 SIZE = 40  # registers of the double, from 0

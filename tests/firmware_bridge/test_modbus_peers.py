@@ -22,18 +22,18 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge import registers
-from firmware_bridge.link import GateSetup
-from firmware_bridge.link_events import LinkRefused, LinkUp, Settled, Triggered, VerdictAnswered
-from firmware_bridge.modbus import ExceptionCode, Line, read_request
-from firmware_bridge.modbus_client import RtuClient
-from firmware_bridge.modbus_server import Refused, RtuServer
-from firmware_bridge.plc_link import PlcLink
+from firmware_bridge.modbus import registers
+from firmware_bridge.modbus.client import RtuClient
+from firmware_bridge.modbus.link import PlcLink
+from firmware_bridge.modbus.registers import BOX, MAP_ID, MAP_VERSION, PLC, PlcBlock
+from firmware_bridge.modbus.rtu import ExceptionCode, Line, read_request
+from firmware_bridge.modbus.server import Refused, RtuServer
 from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.registers import BOX, MAP_ID, MAP_VERSION, PLC, PlcBlock
+from firmware_bridge.reject.link import GateSetup
+from firmware_bridge.reject.link_events import LinkRefused, LinkUp, Settled, Triggered, VerdictAnswered
 
 HERE = Path(__file__).parent
-MCU = Path(registers.__file__).parent / "mcu"
+MCU = Path(registers.__file__).parents[1] / "mcu"
 PATIENCE_S = 25.0
 UNIT = 5
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=1000)
@@ -233,7 +233,7 @@ def test_a_wire_with_the_time_of_a_real_one_that_damages_bytes(make_wire, make_b
 def test_a_pymodbus_server_is_judged_part_by_part(make_wire, make_box, run):
     pytest.importorskip("pymodbus", reason="pymodbus missing: pip install 'pymodbus>=3.16'")
     wire = make_wire()
-    root = Path(registers.__file__).parents[1]
+    root = Path(registers.__file__).parents[2]
     peer = run(
         sys.executable, HERE / "peer_pymodbus.py", wire.ends[0], UNIT, 12, env={**os.environ, "PYTHONPATH": str(root)}
     )

@@ -17,16 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import firmware_bridge
-from firmware_bridge.avr_simulator import why_missing
-from firmware_bridge.link import GateSetup, Phase
-from firmware_bridge.link_events import ControllerReset, GateConfirmed, Settled, Triggered, Tripped, VerdictAnswered
 from firmware_bridge.mcu.build import BuildError, build_avr
-from firmware_bridge.messages import Answer, Flags, Verdict
-from firmware_bridge.modbus import MS, Request, exception_reply, read_reply, read_request, with_crc, write_request
-from firmware_bridge.plc_link import PlcLink, setup_block
-from firmware_bridge.plc_simulator import MCU, PlcCore, PlcSim, build
-from firmware_bridge.port import BridgePort
-from firmware_bridge.registers import (
+from firmware_bridge.modbus.link import PlcLink, setup_block
+from firmware_bridge.modbus.registers import (
     BOX,
     MAP_VERSION,
     PLC,
@@ -41,6 +34,20 @@ from firmware_bridge.registers import (
     SetupBlock,
     VerdictCode,
 )
+from firmware_bridge.modbus.rtu import MS, Request, exception_reply, read_reply, read_request, with_crc, write_request
+from firmware_bridge.port import BridgePort
+from firmware_bridge.reject.link import GateSetup, Phase
+from firmware_bridge.reject.link_events import (
+    ControllerReset,
+    GateConfirmed,
+    Settled,
+    Triggered,
+    Tripped,
+    VerdictAnswered,
+)
+from firmware_bridge.reject.messages import Answer, Flags, Verdict
+from firmware_bridge.sim.avr import why_missing
+from firmware_bridge.sim.plc import MCU, PlcCore, PlcSim, build
 
 TOOL = Path(firmware_bridge.__file__).parents[1] / "tools" / "sim" / "plc"
 TOOL_ENV = {**os.environ, "PYTHONPATH": str(TOOL.parents[2])}

@@ -9,27 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.link import GateSetup, Phase
-from firmware_bridge.link_events import (
-    ControllerReset,
-    EventsLost,
-    LinkBlocked,
-    LinkLost,
-    LinkRefused,
-    LinkUp,
-    PartsMissed,
-    Settled,
-    Triggered,
-    Tripped,
-    VerdictAnswered,
-)
-from firmware_bridge.messages import Answer, Flags, Verdict
-from firmware_bridge.modbus import MS, ExceptionCode, Line, read_request, write_request
-from firmware_bridge.modbus_client import Answered, RtuClient
-from firmware_bridge.modbus_server import Refused, RtuServer
-from firmware_bridge.plc_link import PlcLink, setup_block
-from firmware_bridge.plc_news import BeltRelation
-from firmware_bridge.registers import (
+from firmware_bridge.modbus.client import Answered, RtuClient
+from firmware_bridge.modbus.link import PlcLink, setup_block
+from firmware_bridge.modbus.news import BeltRelation
+from firmware_bridge.modbus.registers import (
     BOX,
     EMPTY_OUTCOMES,
     EMPTY_TRIGGERS,
@@ -45,6 +28,23 @@ from firmware_bridge.registers import (
     ResultAnswer,
     VerdictCode,
 )
+from firmware_bridge.modbus.rtu import MS, ExceptionCode, Line, read_request, write_request
+from firmware_bridge.modbus.server import Refused, RtuServer
+from firmware_bridge.reject.link import GateSetup, Phase
+from firmware_bridge.reject.link_events import (
+    ControllerReset,
+    EventsLost,
+    LinkBlocked,
+    LinkLost,
+    LinkRefused,
+    LinkUp,
+    PartsMissed,
+    Settled,
+    Triggered,
+    Tripped,
+    VerdictAnswered,
+)
+from firmware_bridge.reject.messages import Answer, Flags, Verdict
 
 SETUP_VALUES = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=500)
 UNIT = 5

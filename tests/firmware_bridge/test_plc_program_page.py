@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 import firmware_bridge
-from firmware_bridge.link import GateSetup
-from firmware_bridge.link_events import LinkUp, Outcome, Settled, Triggered
-from firmware_bridge.modbus import MS, Line, read_request, write_request
-from firmware_bridge.modbus_client import Answered, RtuClient
-from firmware_bridge.modbus_server import ExceptionCode, Refused, RtuServer
-from firmware_bridge.plc_link import PlcLink
-from firmware_bridge.registers import BOX, MAP_VERSION, PLC, RING
+from firmware_bridge.modbus.client import Answered, RtuClient
+from firmware_bridge.modbus.link import PlcLink
+from firmware_bridge.modbus.registers import BOX, MAP_VERSION, PLC, RING
+from firmware_bridge.modbus.rtu import MS, Line, read_request, write_request
+from firmware_bridge.modbus.server import ExceptionCode, Refused, RtuServer
+from firmware_bridge.reject.link import GateSetup
+from firmware_bridge.reject.link_events import LinkUp, Outcome, Settled, Triggered
 
 PAGE = Path(firmware_bridge.__file__).parent / "WIRING.md"
 DECIDE, FIRE, PULSE, WATCHDOG_MS = 900, 1000, 20, 500

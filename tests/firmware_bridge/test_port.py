@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from firmware_bridge.link import GateSetup, Link
-from firmware_bridge.link_events import ControllerReset, LinkLost, PartsMissed, Settled, Triggered
 from firmware_bridge.port import BridgePort, PortError, open_serial
-from firmware_bridge.simulator import BadWire, ControllerSim
+from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.reject.link_events import ControllerReset, LinkLost, PartsMissed, Settled, Triggered
+from firmware_bridge.sim.controller import BadWire, ControllerSim
 
 PATIENCE_S = 20.0
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=500)

@@ -16,13 +16,13 @@ import pytest
 from firmware_bridge import port as port_module
 from firmware_bridge import port_hints
 from firmware_bridge.adapters import latency_ms
-from firmware_bridge.link import GateSetup, Link, Phase
-from firmware_bridge.modbus import Line, read_reply, read_request
-from firmware_bridge.modbus_server import RtuServer
-from firmware_bridge.plc_link import PlcLink
+from firmware_bridge.modbus.link import PlcLink
+from firmware_bridge.modbus.registers import PLC
+from firmware_bridge.modbus.rtu import Line, read_reply, read_request
+from firmware_bridge.modbus.server import RtuServer
 from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.registers import PLC
-from firmware_bridge.simulator import ControllerSim
+from firmware_bridge.reject.link import GateSetup, Link, Phase
+from firmware_bridge.sim.controller import ControllerSim
 
 PATIENCE_S = 20.0
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=500)

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.controller import Transport
-from firmware_bridge.link import GateSetup, Link
-from firmware_bridge.link_events import Settled, Triggered
-from firmware_bridge.messages import Flags
-from firmware_bridge.modbus import Line, read_request, write_request
-from firmware_bridge.modbus_client import Answered, RtuClient
-from firmware_bridge.plc_belt import PollingSim
-from firmware_bridge.plc_link import PlcLink, setup_block
+from firmware_bridge.modbus.client import Answered, RtuClient
+from firmware_bridge.modbus.link import PlcLink, setup_block
+from firmware_bridge.modbus.registers import BOX, MAP_VERSION, PLC, SETUP, PlcBlock, PlcControl, Reason
+from firmware_bridge.modbus.rtu import Line, read_request, write_request
 from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.registers import BOX, MAP_VERSION, PLC, SETUP, PlcBlock, PlcControl, Reason
-from firmware_bridge.simulator import ControllerSim
+from firmware_bridge.reject.controller import Transport
+from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.reject.link_events import Settled, Triggered
+from firmware_bridge.reject.messages import Flags
+from firmware_bridge.sim.controller import ControllerSim
+from firmware_bridge.sim.plc_belt import PollingSim
 from firmware_bridge.watch import FramesWatch
 from firmware_bridge.watch_plc import BoxWatch, PlcWatch, decoded
 from firmware_bridge.watch_port import look

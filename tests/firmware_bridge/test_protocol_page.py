@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge import protocol_text
-from firmware_bridge.frames import cobs_decode, crc16
-from firmware_bridge.messages import CODES, PROTOCOL_VERSION, TABLE, Flags, unpack
-from firmware_bridge.registers import BOX, MAP_ID, PLC, RING
+from firmware_bridge.modbus.registers import BOX, MAP_ID, PLC, RING
+from firmware_bridge.reject import protocol_text
+from firmware_bridge.reject.frames import cobs_decode, crc16
+from firmware_bridge.reject.messages import CODES, PROTOCOL_VERSION, TABLE, Flags, unpack
 
-HOUSE = Path(protocol_text.__file__).parent
+HOUSE = Path(protocol_text.__file__).parents[1]
 PROTOCOL = (HOUSE / "PROTOCOL.md").read_text(encoding="utf-8")
 WIRING = (HOUSE / "WIRING.md").read_text(encoding="utf-8")
 
 
 def test_the_generated_parts_are_those_of_the_code():
-    assert protocol_text.page(PROTOCOL) == PROTOCOL, "run: python -m firmware_bridge.protocol_text"
+    assert protocol_text.page(PROTOCOL) == PROTOCOL, "run: python -m firmware_bridge.reject.protocol_text"
 
 
 def test_every_message_code_and_the_version_are_in_it():

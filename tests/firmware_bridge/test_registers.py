@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge import messages, registers, registers_text
-from firmware_bridge.registers import BLOCKS, BOX, MAP_ID, PLC, RING, BoxBlock, MapError, PlcBlock, SetupBlock
+from firmware_bridge.modbus import registers, registers_text
+from firmware_bridge.modbus.registers import BLOCKS, BOX, MAP_ID, PLC, RING, BoxBlock, MapError, PlcBlock, SetupBlock
+from firmware_bridge.reject import messages
 
 U16 = st.integers(0, 0xFFFF)
 U32 = st.integers(0, 0xFFFF_FFFF)
@@ -98,7 +99,7 @@ def test_codes_are_those_of_the_controller_protocol():
 @pytest.mark.parametrize(("path", "text"), [(registers_text.PAGE, registers_text.page),
                                             (registers_text.HEADER, registers_text.header)])  # fmt: skip
 def test_page_and_header_are_those_of_the_table(path, text):
-    assert path.read_text(encoding="utf-8") == text(), "run: python -m firmware_bridge.registers"
+    assert path.read_text(encoding="utf-8") == text(), "run: python -m firmware_bridge.modbus.registers"
 
 
 def test_the_version_follows_the_layout_and_not_the_prose(monkeypatch):

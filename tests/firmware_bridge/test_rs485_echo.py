@@ -6,7 +6,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.modbus import (
+from firmware_bridge.modbus.client import Answered, Failed, Failure, RtuClient
+from firmware_bridge.modbus.registers import BLOCKS, MAP_ID
+from firmware_bridge.modbus.rs485_echo import SURE, Echo
+from firmware_bridge.modbus.rtu import (
     MS,
     Function,
     Line,
@@ -17,10 +20,7 @@ from firmware_bridge.modbus import (
     with_crc,
     write_request,
 )
-from firmware_bridge.modbus_client import Answered, Failed, Failure, RtuClient
-from firmware_bridge.modbus_server import RtuServer
-from firmware_bridge.registers import BLOCKS, MAP_ID
-from firmware_bridge.rs485_echo import SURE, Echo
+from firmware_bridge.modbus.server import RtuServer
 
 UNIT = 7
 LINE = Line()

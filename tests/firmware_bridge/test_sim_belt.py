@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_bridge.link import GateSetup, Link
-from firmware_bridge.link_events import InputChanged, LinkBlocked, Settled, Triggered
-from firmware_bridge.messages import WIRED
-from firmware_bridge.sim_belt import BadBelt, Drive
-from firmware_bridge.simulator import ControllerSim
+from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.reject.link_events import InputChanged, LinkBlocked, Settled, Triggered
+from firmware_bridge.reject.messages import WIRED
+from firmware_bridge.sim.belt import BadBelt, Drive
+from firmware_bridge.sim.controller import ControllerSim
 
 MS = 1_000_000
 COUNTS_PER_S = 2000

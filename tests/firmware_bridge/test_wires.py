@@ -11,10 +11,10 @@ from random import Random
 
 import pytest
 
-from firmware_bridge.controller import Controller
-from firmware_bridge.link import MS, GateSetup, Link, Phase
-from firmware_bridge.link_events import PartsMissed, Settled, Triggered, VerdictAnswered
-from firmware_bridge.messages import PROTOCOL_VERSION, Answer, EventKind
+from firmware_bridge.reject.controller import Controller
+from firmware_bridge.reject.link import MS, GateSetup, Link, Phase
+from firmware_bridge.reject.link_events import PartsMissed, Settled, Triggered, VerdictAnswered
+from firmware_bridge.reject.messages import PROTOCOL_VERSION, Answer, EventKind
 
 ENDS = {EventKind.PASSED: "passed", EventKind.FIRED: "fired", EventKind.DEFAULTED: "defaulted"}
 COUNTS_PER_MS = 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.core.errors import ModelError
 from edge_runtime.inference.anomaly import AnomalyModel, View, blur
-from edge_runtime.inference.anomaly_fit import (
+from edge_runtime.learning.anomaly_fit import (
     FEWEST_PARTS,
     AnomalySpec,
     fit_anomaly,

@@ -17,7 +17,6 @@ from edge_runtime.catalogue.spoken import DIGITS, LETTERS
 from edge_runtime.core.clock import ManualClock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, ModelError
 from edge_runtime.core.messages import Utterance
-from edge_runtime.core.sound_file import read_sound
 from edge_runtime.inference import grammar as grammar_module
 from edge_runtime.inference.grammar import AGAIN_NS, STUCK_NS, Grammar, confidence, fits, is_installed
 from edge_runtime.inference.grammar_words import (
@@ -29,6 +28,7 @@ from edge_runtime.inference.grammar_words import (
     phrases_of,
     shapes_of,
 )
+from edge_runtime.media.sound_file import read_sound
 from tests.lines.voice_rig import burst, quiet
 
 LONG_S = 60.0

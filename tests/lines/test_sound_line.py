@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.capture.microphone import MicrophoneLost
+from edge_runtime.capture.microphones.microphone import MicrophoneLost
+from edge_runtime.config.schema import SoundConfig
 from edge_runtime.core.clock import SECOND, monotonic_ns
-from edge_runtime.core.config import SoundConfig
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import AudioInput, Kind
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.features.mel import log_mel
 from edge_runtime.flow.components import Health, State
-from edge_runtime.inference.autoencoder_tflite import int8_tflite
-from edge_runtime.inference.sound_fit import fit_sound
 from edge_runtime.inference.sound_memory import RANGE, mean_rows
+from edge_runtime.learning.autoencoder_tflite import int8_tflite
+from edge_runtime.learning.sound_bundle import MEL, ROW_HOPS, rows_within
+from edge_runtime.learning.sound_fit import fit_sound
 from edge_runtime.lines.sound_line import SoundEar, SoundLine, SoundWatch
-from edge_runtime.lines.sound_model import open_sound_model
 from edge_runtime.modelstore.bundle import MEMORY, MODEL, seal_bundle
-from edge_runtime.service.learn_sound_bundle import MEL, ROW_HOPS, rows_within
+from edge_runtime.predictors.sound import open_sound_model
 
 RATE = 16_000
 CFG = SoundConfig(model="fan", smooth_s=2.0, alarm_after_s=5.0, normal_after_s=5.0, refractory_s=60.0)

@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 
+from edge_runtime.config.schema import CameraConfig, DecisionConfig
 from edge_runtime.core.clock import MS, monotonic_ns
-from edge_runtime.core.config import CameraConfig, DecisionConfig
 from edge_runtime.core.errors import DeviceError, ModelError
 from edge_runtime.core.messages import Cause, Frame, GateReport, Outcome, PartKey, Prediction, Trigger, Verdict
 from edge_runtime.decision.policy import Policy

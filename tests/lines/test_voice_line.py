@@ -7,20 +7,20 @@ import threading
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphone import MicrophoneLost
+from edge_runtime.capture.microphones.microphone import MicrophoneLost
+from edge_runtime.catalogue.searcher import Found
+from edge_runtime.config.schema import Automation
 from edge_runtime.core.clock import MS
-from edge_runtime.core.config import Automation
 from edge_runtime.core.errors import DeviceError, ModelError
 from edge_runtime.core.messages import Command
-from edge_runtime.core.sound_file import read_sound
 from edge_runtime.decision.dialog import Dialog
 from edge_runtime.features.voice_activity import VoiceActivity, VoiceActivitySpec
 from edge_runtime.flow.components import State
-from edge_runtime.lines.keyword_model import open_keyword_model
-from edge_runtime.lines.recognise import InOrder, KeywordRecogniser
-from edge_runtime.lines.voice_line import Found
-from edge_runtime.lines.wake_word import open_micro_wake_word
-from edge_runtime.service.voice_wiring import wake_settings
+from edge_runtime.media.sound_file import read_sound
+from edge_runtime.predictors.keyword import open_keyword_model
+from edge_runtime.predictors.recogniser_chain import InOrder, KeywordRecogniser
+from edge_runtime.predictors.wake_word import open_micro_wake_word
+from edge_runtime.station.voice_wiring import wake_settings
 from tests.lines.voice_rig import RATE_HZ, Rig, Says, burst, golden, keyword_bundle, quiet, wait_until
 
 WORD = burst()

@@ -16,17 +16,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.capture.sim_sound import SimSound
+from edge_runtime.catalogue.searcher import Found
+from edge_runtime.config.schema import Automation, SimSoundConfig
 from edge_runtime.core.clock import ManualClock
-from edge_runtime.core.config import Automation, SimSoundConfig
 from edge_runtime.core.errors import EdgeError
 from edge_runtime.core.messages import AudioChunk, Command, OperatorRequest, Utterance
 from edge_runtime.decision.dialog import Act, Dialog
 from edge_runtime.features.voice_activity import VoiceActivity, VoiceActivitySpec
 from edge_runtime.flow.components import Health, State
-from edge_runtime.lines.voice_line import Found, Transcript, VoiceLine
+from edge_runtime.inference.speech_answer import Transcript
+from edge_runtime.lines.voice_line import VoiceLine
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.store import ModelStore
+from edge_runtime.simulation.sound import SimSound
 
 RATE_HZ, CHUNK, CHUNK_MS = 16_000, 480, 30
 WITHIN_S = 30.0

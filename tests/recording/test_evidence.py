@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.core.config import RecordingConfig
+from edge_runtime.config.schema import RecordingConfig
 from edge_runtime.core.messages import Decision, Frame, PartKey, Prediction, Verdict
 from edge_runtime.flow.components import State
 from edge_runtime.recording.evidence import WAITING_PICTURES, Evidence, is_wanted, load_heat, load_picture

@@ -12,7 +12,7 @@ import pytest
 
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import Region, Verdict
-from edge_runtime.recording import lettering
+from edge_runtime.media import lettering
 from edge_runtime.recording.evidence import load_picture
 from edge_runtime.recording.picture import (
     FOOTER,

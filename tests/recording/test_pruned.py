@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from edge_runtime.recording.pruned import TABLE, count_pruned, note_pruned
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync import feeder as feeder_module
-from edge_runtime.sync.feeder import Feeder
-from edge_runtime.sync.feeder_journal import JournalTail
-from edge_runtime.sync.outbox import Outbox
-from edge_runtime.sync.records import RecordFormat
+from edge_runtime.sync.outbox.outbox import Outbox
+from edge_runtime.sync.records import feeder as feeder_module
+from edge_runtime.sync.records.feeder import Feeder
+from edge_runtime.sync.records.feeder_journal import JournalTail
+from edge_runtime.sync.records.records import RecordFormat
 from tests.recording.clock_world import DAY, HOUR, World
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.flow.components import Health, State
-from edge_runtime.serve.serve_daemon import STALE_NS, ServeDaemon
+from edge_runtime.serve.daemon import STALE_NS, ServeDaemon
 
 
 class Notes:

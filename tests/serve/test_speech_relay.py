@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_runtime.config.schema import RemoteSpeechConfig
 from edge_runtime.core.clock import SECOND, ManualClock, monotonic_ns
-from edge_runtime.core.config import RemoteSpeechConfig
 from edge_runtime.core.errors import ConfigError, DeviceError, ProtocolError
 from edge_runtime.core.messages import Utterance
-from edge_runtime.core.speech_wire import Lines, as_line
 from edge_runtime.flow.components import State
 from edge_runtime.inference.remote_speech import MISSES, REST_S, RemoteSpeech
-from edge_runtime.serve.speech_inference import as_form, as_question, as_said
-from edge_runtime.serve.speech_relay import SpeechRelay
-from edge_runtime.serve.speech_server import Deadline, Speech, open_speech_server
-from edge_runtime.serve.speech_wyoming import Events, encode
+from edge_runtime.inference.speech_wire import Lines, as_line
+from edge_runtime.serve.speech.inference import as_form, as_question, as_said
+from edge_runtime.serve.speech.relay import SpeechRelay
+from edge_runtime.serve.speech.server import Deadline, Speech, open_speech_server
+from edge_runtime.serve.speech.wyoming import Events, encode
 from tests.serve.speech_servers import inference_server, tcp_server, until_closed, wyoming_server
 
 PCM = np.linspace(-16384, 16384, 8000).astype(np.int16)

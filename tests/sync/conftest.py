@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from sync_rig import Broker, Consumer, Line, Proxy, config, mosquitto_program, nats_program
 
-from edge_runtime.sync.sync_daemon import SyncDaemon
+from edge_runtime.sync.daemon import SyncDaemon
 
 
 @pytest.fixture

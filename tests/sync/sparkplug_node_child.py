@@ -14,12 +14,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.sync.mqtt_link import LinkSettings
-from edge_runtime.sync.sparkplug_actions import Command, Sample
-from edge_runtime.sync.sparkplug_link import SparkplugLink
-from edge_runtime.sync.sparkplug_metrics import AUTOMATION, StatusReader, device_tags, node_tags
-from edge_runtime.sync.sparkplug_node import NodeIdentity, SparkplugNode
-from edge_runtime.sync.sparkplug_runner import BdSeqFile, SparkplugRunner
+from edge_runtime.sync.mqtt.link import LinkSettings
+from edge_runtime.sync.sparkplug.actions import Command, Sample
+from edge_runtime.sync.sparkplug.link import SparkplugLink
+from edge_runtime.sync.sparkplug.metrics import AUTOMATION, StatusReader, device_tags, node_tags
+from edge_runtime.sync.sparkplug.node import NodeIdentity, SparkplugNode
+from edge_runtime.sync.sparkplug.runner import BdSeqFile, SparkplugRunner
 
 PERIOD_S = 0.1  # ten times the product's pace: many births and deaths in little time
 CAMERA_LOST, RUN_GONE = range(12, 16), range(24, 26)  # of every 30 samples

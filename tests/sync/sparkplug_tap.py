@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
-from edge_runtime.sync.sparkplug_actions import (
+from edge_runtime.sync.sparkplug.actions import (
     Action,
     Command,
     Connect,
@@ -19,7 +19,7 @@ from edge_runtime.sync.sparkplug_actions import (
     Remember,
     Sample,
 )
-from edge_runtime.sync.sparkplug_node import Phase, SparkplugNode
+from edge_runtime.sync.sparkplug.node import Phase, SparkplugNode
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "sparkplug"))

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from sync_rig import config
 
-from edge_runtime.sync.sync_daemon import SyncDaemon
+from edge_runtime.sync.daemon import SyncDaemon
 
 stopping = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stopping.set())

@@ -18,8 +18,8 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
+from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import Clock, monotonic_ns
-from edge_runtime.core.config import EdgeConfig
 from edge_runtime.core.messages import Cause, Decision, GateReport, Outcome, PartKey, Trigger, Verdict
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.records import RunInfo

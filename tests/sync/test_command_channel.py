@@ -11,15 +11,15 @@ import pytest
 from sync_rig import BASE, until
 from uplink_rig import Person
 
-from edge_runtime.core.config import StationConfig
+from edge_runtime.config.schema import StationConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.flow.components import State
-from edge_runtime.sync.command_channel import CommandChannel
-from edge_runtime.sync.command_desk import MOST_WAITING, CommandDesk
-from edge_runtime.sync.commands import MOST_BYTES, CommandBook, Commands, Proof
-from edge_runtime.sync.mqtt_link_settings import LinkSettings
-from edge_runtime.sync.records_topics import topics
-from edge_runtime.sync.signatures import make_key, sign
+from edge_runtime.sync.commands.channel import CommandChannel
+from edge_runtime.sync.commands.commands import MOST_BYTES, CommandBook, Commands, Proof
+from edge_runtime.sync.commands.desk import MOST_WAITING, CommandDesk
+from edge_runtime.sync.commands.signatures import make_key, sign
+from edge_runtime.sync.mqtt.settings import LinkSettings
+from edge_runtime.sync.records.topics import topics
 
 TOPICS = topics(StationConfig(name="box-7", site="north", line="line-2"))
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.core.errors import ConfigError, DeviceError, StorageError
-from edge_runtime.sync.commands import MOST_BYTES, CommandBook, Commands, Proof
-from edge_runtime.sync.signatures import make_key, sign
+from edge_runtime.sync.commands.commands import MOST_BYTES, CommandBook, Commands, Proof
+from edge_runtime.sync.commands.signatures import make_key, sign
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 

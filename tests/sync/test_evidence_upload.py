@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 from sync_rig import Broker, Consumer, Line, Proxy, until
 from uplink_rig import make_authority
 
+from edge_runtime.config.schema import SyncConfig
 from edge_runtime.core.clock import SECOND
-from edge_runtime.core.config import SyncConfig
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import PartKey
-from edge_runtime.sync.evidence_upload import Upload
-from edge_runtime.sync.evidence_upload_http import HTTP_CHUNK, HttpCarrier
-from edge_runtime.sync.evidence_upload_pace import TokenBucket, is_within
-from edge_runtime.sync.mqtt_link_settings import TlsFiles
-from edge_runtime.sync.sync_daemon import SyncDaemon
-from edge_runtime.sync.tls_files import tls_context
+from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.mqtt.settings import TlsFiles
+from edge_runtime.sync.mqtt.tls_files import tls_context
+from edge_runtime.sync.pictures.http import HTTP_CHUNK, HttpCarrier
+from edge_runtime.sync.pictures.pace import TokenBucket, is_within
+from edge_runtime.sync.pictures.upload import Upload
 
 START = Callable[..., SyncDaemon]
 

@@ -16,11 +16,11 @@ from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import Event, Outcome, PartKey, Verdict
 from edge_runtime.recording.schema import open_for_writing
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync import feeder as feeder_module
-from edge_runtime.sync.feeder import FORMER_NS, Feeder
-from edge_runtime.sync.feeder_journal import JournalTail
-from edge_runtime.sync.outbox import Outbox
-from edge_runtime.sync.records import RecordFormat
+from edge_runtime.sync.outbox.outbox import Outbox
+from edge_runtime.sync.records import feeder as feeder_module
+from edge_runtime.sync.records.feeder import FORMER_NS, Feeder
+from edge_runtime.sync.records.feeder_journal import JournalTail
+from edge_runtime.sync.records.records import RecordFormat
 
 
 class Sync:

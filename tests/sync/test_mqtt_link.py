@@ -20,10 +20,10 @@ from sync_rig import Broker, Proxy, until
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.flow.components import State
-from edge_runtime.sync.backoff import Backoff
-from edge_runtime.sync.mqtt_link import MqttLink
-from edge_runtime.sync.mqtt_link_settings import LinkSettings, Message, TlsFiles
-from edge_runtime.sync.window import MQTT_MOST, Window
+from edge_runtime.sync.mqtt.backoff import Backoff
+from edge_runtime.sync.mqtt.link import MqttLink
+from edge_runtime.sync.mqtt.settings import LinkSettings, Message, TlsFiles
+from edge_runtime.sync.mqtt.window import MQTT_MOST, Window
 
 CONNACK_OK_5 = b"\x20\x03\x00\x00\x00"
 NOT_AUTHORIZED_5 = b"\x20\x03\x00\x87\x00"
@@ -208,7 +208,7 @@ def test_acknowledgements_come_back_with_the_owners_names(mosquitto: Broker, own
 def test_a_broker_that_says_nothing_is_given_up(
     stub: Callable[..., Stub], own: Callable[..., Owner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.sync.mqtt_link.HANDSHAKE_WAIT_S", 0.1)
+    monkeypatch.setattr("edge_runtime.sync.mqtt.link.HANDSHAKE_WAIT_S", 0.1)
     owner = own(stub(b"").port)
     owner.turn_until(lambda: "does not answer" in owner.link.trouble)
     assert owner.ups == 0 and owner.link.health().state is State.DEGRADED

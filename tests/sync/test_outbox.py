@@ -20,11 +20,11 @@ from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox import DamagedRecord, Outbox, Waiting
-from edge_runtime.sync.outbox_lanes import BACKLOG_ROWS, LIVE_FOR_NS, Lanes
-from edge_runtime.sync.outbox_mark import Mark, mark_file, read_mark
-from edge_runtime.sync.outbox_quota import Quota
-from edge_runtime.sync.records import LATER, LIVE, Draft, Kind, RecordFormat, own_event, own_record
+from edge_runtime.sync.outbox.lanes import BACKLOG_ROWS, LIVE_FOR_NS, Lanes
+from edge_runtime.sync.outbox.mark import Mark, mark_file, read_mark
+from edge_runtime.sync.outbox.outbox import DamagedRecord, Outbox, Waiting
+from edge_runtime.sync.outbox.quota import Quota
+from edge_runtime.sync.records.records import LATER, LIVE, Draft, Kind, RecordFormat, own_event, own_record
 
 WALL = WallClock(ManualClock(), lambda: 1_800_000_000 * SECOND)
 
@@ -159,7 +159,7 @@ def test_an_outbox_of_a_newer_version_is_kept_and_not_touched(tmp_path: Path) ->
 
 def test_a_second_sync_is_refused(outbox: Outbox, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from edge_runtime.sync.outbox import Outbox\n"
+        "import sys; from pathlib import Path; from edge_runtime.sync.outbox.outbox import Outbox\n"
         "try: Outbox(Path(sys.argv[1]), None, None).lock()\n"
         "except Exception as err: print(type(err).__name__, err)"
     )
@@ -173,7 +173,7 @@ def test_somebody_who_looks_whether_a_sync_runs_keeps_none_from_starting(tmp_pat
     path = tmp_path / "outbox.db"
     looking = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    monkeypatch.setattr("edge_runtime.sync.outbox_lock.time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+    monkeypatch.setattr("edge_runtime.sync.outbox.lock.time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
     opened(path).close()
     os.close(looking)
 

@@ -16,11 +16,11 @@ from sync_rig import BASE, Broker, Line, until
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import State
-from edge_runtime.sync.mqtt_link_settings import LinkSettings
-from edge_runtime.sync.outbox_status import some_record, spool_status
-from edge_runtime.sync.read_back import SHOW_WAIT_NS, SHOWN, ReadBack, Step, Verdict
-from edge_runtime.sync.read_back_once import read_back_once
-from edge_runtime.sync.sync_daemon import SyncDaemon
+from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.mqtt.read_back import SHOW_WAIT_NS, SHOWN, ReadBack, Step, Verdict
+from edge_runtime.sync.mqtt.read_back_once import read_back_once
+from edge_runtime.sync.mqtt.settings import LinkSettings
+from edge_runtime.sync.outbox.status import some_record, spool_status
 
 START = Callable[..., SyncDaemon]
 REC = f"{BASE}/rec"
@@ -28,9 +28,9 @@ REC = f"{BASE}/rec"
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.sync.read_back.SHOW_WAIT_NS", SECOND // 3)
-    monkeypatch.setattr("edge_runtime.sync.read_back.RETRY_NS", (SECOND, SECOND))
-    monkeypatch.setattr("edge_runtime.sync.read_back_once.SHOW_WAIT_NS", SECOND // 3)
+    monkeypatch.setattr("edge_runtime.sync.mqtt.read_back.SHOW_WAIT_NS", SECOND // 3)
+    monkeypatch.setattr("edge_runtime.sync.mqtt.read_back.RETRY_NS", (SECOND, SECOND))
+    monkeypatch.setattr("edge_runtime.sync.mqtt.read_back_once.SHOW_WAIT_NS", SECOND // 3)
 
 
 @pytest.fixture
@@ -206,8 +206,8 @@ def test_the_room_for_what_is_not_proven_is_bounded_and_what_goes_is_counted(
 def test_doctor_proves_it_where_no_sync_runs(
     stub: Callable[[Rules], StubBroker], rules: Rules, is_proven: bool, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.sync.read_back_once.REACH_S", 1.0)
-    monkeypatch.setattr("edge_runtime.sync.read_back_once.ANSWER_S", 0.5)
+    monkeypatch.setattr("edge_runtime.sync.mqtt.read_back_once.REACH_S", 1.0)
+    monkeypatch.setattr("edge_runtime.sync.mqtt.read_back_once.ANSWER_S", 0.5)
     broker = stub(rules)
     proof = read_back_once(LinkSettings("127.0.0.1", broker.port, "edge-box-7", protocol="3.1.1"), REC, b"{}")
     assert (proof.is_proven, proof.protocol) == (is_proven, "3.1.1") and why in proof.why

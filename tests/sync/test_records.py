@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sync_rig import STATION, Consumer, Line, until
 
+from edge_runtime.config.schema import StationConfig
 from edge_runtime.core.clock import SECOND, ManualClock
-from edge_runtime.core.config import StationConfig
 from edge_runtime.core.messages import Event
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.records import (
+from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.records.records import (
     SCHEMA_FILE,
     Draft,
     Kind,
@@ -25,8 +26,7 @@ from edge_runtime.sync.records import (
     drop_record,
     outcome_record,
 )
-from edge_runtime.sync.records_topics import topics
-from edge_runtime.sync.sync_daemon import SyncDaemon
+from edge_runtime.sync.records.topics import topics
 
 jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = json.loads(SCHEMA_FILE.read_text())

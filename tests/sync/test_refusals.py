@@ -19,12 +19,12 @@ from sync_rig import BASE, Broker, Consumer, Line, Proxy, config, until
 from edge_runtime.core.clock import MS, SECOND, monotonic_ns
 from edge_runtime.flow.components import State
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.mqtt_reasons import LOST_WITH_IT, TOO_LARGE_HERE, About, about, in_words, publish_bytes
-from edge_runtime.sync.outbox import OUTBOX, Outbox
-from edge_runtime.sync.outbox_doubts import BAD_FROM, ENOUGH, Doubts
-from edge_runtime.sync.outbox_status import spool_status
-from edge_runtime.sync.records import RecordFormat, own_event
-from edge_runtime.sync.sync_daemon import SyncDaemon
+from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.mqtt.reasons import LOST_WITH_IT, TOO_LARGE_HERE, About, about, in_words, publish_bytes
+from edge_runtime.sync.outbox.doubts import BAD_FROM, ENOUGH, Doubts
+from edge_runtime.sync.outbox.outbox import OUTBOX, Outbox
+from edge_runtime.sync.outbox.status import spool_status
+from edge_runtime.sync.records.records import RecordFormat, own_event
 
 START = Callable[..., SyncDaemon]
 WALL = WallClock(monotonic_ns)
@@ -36,8 +36,8 @@ MOMENTS = (0x89, 0x96, 0x97)
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.sync.outbox_doubts.FIRST_NS", 30 * MS)
-    monkeypatch.setattr("edge_runtime.sync.read_back.SHOW_WAIT_NS", SECOND // 3)
+    monkeypatch.setattr("edge_runtime.sync.outbox.doubts.FIRST_NS", 30 * MS)
+    monkeypatch.setattr("edge_runtime.sync.mqtt.read_back.SHOW_WAIT_NS", SECOND // 3)
 
 
 @pytest.fixture

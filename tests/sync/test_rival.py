@@ -12,8 +12,8 @@ from sync_rig import Broker, Line, config, until
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.flow.components import State
-from edge_runtime.sync.mqtt_link_rival import BUSY, FIRST_S, IDLE, MOST_S, STUCK, Rival
-from edge_runtime.sync.sync_daemon import SyncDaemon
+from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.mqtt.rival import BUSY, FIRST_S, IDLE, MOST_S, STUCK, Rival
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])

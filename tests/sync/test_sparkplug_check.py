@@ -21,9 +21,9 @@ from spb_proxy import BROKER, NODE, Event
 from spb_tally import assertions
 from spb_tally import count as count_results
 
-from edge_runtime.sync.sparkplug_board import Tag
-from edge_runtime.sync.sparkplug_node import NodeIdentity, Phase, SparkplugNode
-from edge_runtime.sync.sparkplug_payload import DataType, Metric, Payload, Property, decode, encode
+from edge_runtime.sync.sparkplug.board import Tag
+from edge_runtime.sync.sparkplug.node import NodeIdentity, Phase, SparkplugNode
+from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, Property, decode, encode
 
 TAGS = [Tag("Temperature", DataType.DOUBLE, "degC"), Tag("State", DataType.STRING)]
 DEVICES = {

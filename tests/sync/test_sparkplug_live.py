@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.sync.sparkplug_payload import GOOD, QUALITY, DataType, Metric, Payload, Property, encode
+from edge_runtime.sync.sparkplug.payload import GOOD, QUALITY, DataType, Metric, Payload, Property, encode
 
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 PEERS = Path(os.environ.get("EDGE_RUNTIME_SPARKPLUG_PEERS", ROOT / ".venv" / "sparkplug-peers"))

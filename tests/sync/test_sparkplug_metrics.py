@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from edge_runtime.core.clock import ManualClock
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.flow.components import State
-from edge_runtime.sync.sparkplug_actions import Command, Connect, Note, Publish, Sample
-from edge_runtime.sync.sparkplug_metrics import AUTOMATION, ROLLBACK, StatusReader, device_tags, node_tags
-from edge_runtime.sync.sparkplug_node import NodeIdentity, Phase, SparkplugNode
-from edge_runtime.sync.sparkplug_payload import DataType, Metric, Payload, decode, encode
-from edge_runtime.sync.sparkplug_runner import BdSeqFile, Connected, Heard, Lost, Received, SparkplugRunner
+from edge_runtime.sync.sparkplug.actions import Command, Connect, Note, Publish, Sample
+from edge_runtime.sync.sparkplug.metrics import AUTOMATION, ROLLBACK, StatusReader, device_tags, node_tags
+from edge_runtime.sync.sparkplug.node import NodeIdentity, Phase, SparkplugNode
+from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, decode, encode
+from edge_runtime.sync.sparkplug.runner import BdSeqFile, Connected, Heard, Lost, Received, SparkplugRunner
 
 STATUS: dict[str, Any] = {
     "station": "box-7", "state": "ok", "model": "scratch@1", "config_digest": "ce66", "uptime_s": 60.0, "parts": 54,

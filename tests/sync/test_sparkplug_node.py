@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from sparkplug_tap import GROUP, NAME, Tap, reasons
 
-from edge_runtime.sync.sparkplug_actions import Command, Connect, Moment
-from edge_runtime.sync.sparkplug_board import Board, Tag
-from edge_runtime.sync.sparkplug_history import EVERY_NS, MOST, History
-from edge_runtime.sync.sparkplug_node import NodeIdentity, Phase, SparkplugNode
-from edge_runtime.sync.sparkplug_payload import BAD, QUALITY, DataType, Metric, Payload, decode, encode
+from edge_runtime.sync.sparkplug.actions import Command, Connect, Moment
+from edge_runtime.sync.sparkplug.board import Board, Tag
+from edge_runtime.sync.sparkplug.history import EVERY_NS, MOST, History
+from edge_runtime.sync.sparkplug.node import NodeIdentity, Phase, SparkplugNode
+from edge_runtime.sync.sparkplug.payload import BAD, QUALITY, DataType, Metric, Payload, decode, encode
 
 TAGS = [Tag("Temperature", DataType.DOUBLE, "degC", deadband=0.5), Tag("State", DataType.STRING)]
 DEVICES = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.core.errors import ProtocolError
-from edge_runtime.sync.sparkplug_payload import (
+from edge_runtime.sync.sparkplug.payload import (
     GOOD,
     INTEGERS,
     QUALITY,
@@ -21,7 +21,7 @@ from edge_runtime.sync.sparkplug_payload import (
     decode,
     encode,
 )
-from edge_runtime.sync.sparkplug_wire import fields, put_varint, read_varint, varint
+from edge_runtime.sync.sparkplug.wire import fields, put_varint, read_varint, varint
 
 U64 = st.integers(0, 2**64 - 1)
 TEXTS = (DataType.STRING, DataType.TEXT, DataType.UUID)

@@ -13,9 +13,9 @@ from sync_rig import BASE, Broker, Consumer, Line, config, until
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import State
-from edge_runtime.sync.outbox_status import spool_status, wait_until_delivered
-from edge_runtime.sync.sync_daemon import SyncDaemon
-from edge_runtime.sync.sync_daemon_parts import credential, link_settings
+from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.daemon_parts import credential, link_settings
+from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
 
 START = Callable[..., SyncDaemon]
 
@@ -90,7 +90,7 @@ def test_a_box_that_was_never_connected_has_a_spool_that_can_be_looked_at(
 
 def test_looking_at_the_spool_needs_no_big_library() -> None:
     program = (
-        "import sys, edge_runtime.sync.outbox_status\n"
+        "import sys, edge_runtime.sync.outbox.status\n"
         "print([name for name in ('pydantic', 'numpy', 'paho', 'cv2') if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

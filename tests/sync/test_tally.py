@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.sync.tally import Tally
+from edge_runtime.sync.mqtt.tally import Tally
 
 
 def record(epoch: str, seq: int, kind: str = "decision") -> bytes:

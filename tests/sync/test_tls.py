@@ -13,9 +13,9 @@ import pytest
 from sync_rig import Line, mosquitto_program, nats_program, until
 from uplink_rig import BASE, BOX, ExampleBroker, Person, certs, client_tls, make_authority
 
-from edge_runtime.core.config import EdgeConfig
+from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.flow.components import State
-from edge_runtime.sync.sync_daemon import SyncDaemon
+from edge_runtime.sync.daemon import SyncDaemon
 
 OTHER = "edge/plant/line-1/box-2"
 

@@ -20,9 +20,9 @@ from cryptography.x509.oid import NameOID
 from sync_rig import Broker, mosquitto_program, nats_program, until
 from uplink_rig import BOX, ExampleBroker, edge_runtime, make_authority, station
 
-from edge_runtime.sync.mqtt_link import MqttLink
-from edge_runtime.sync.mqtt_link_settings import LinkSettings, TlsFiles
-from edge_runtime.sync.tls_files import FileTrouble, tls_context
+from edge_runtime.sync.mqtt.link import MqttLink
+from edge_runtime.sync.mqtt.settings import LinkSettings, TlsFiles
+from edge_runtime.sync.mqtt.tls_files import FileTrouble, tls_context
 
 DAY = timedelta(days=1)
 PEM = serialization.Encoding.PEM

@@ -26,10 +26,10 @@ from uplink_rig import (
     station,
 )
 
-from edge_runtime.service.control import ask
-from edge_runtime.sync.commands import MOST_BYTES, read_audit
-from edge_runtime.sync.signatures import make_key
-from edge_runtime.sync.sparkplug_payload import DataType, Metric, Payload, decode, encode
+from edge_runtime.process.control import ask
+from edge_runtime.sync.commands.commands import MOST_BYTES, read_audit
+from edge_runtime.sync.commands.signatures import make_key
+from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, decode, encode
 
 CMD = f"{BASE}/cmd"
 

@@ -20,7 +20,7 @@ from sync_rig import WAIT_S, free_port, mosquitto_program, nats_program, until
 
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.modelstore.bundle import seal_bundle
-from edge_runtime.service.control import ask
+from edge_runtime.process.control import ask
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "data" / "tiny"

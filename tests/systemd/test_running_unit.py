@@ -13,7 +13,7 @@ pytestmark = pytest.mark.root
 PROBE = """
 import ctypes, json, mmap, os, resource, socket
 from pathlib import Path
-from edge_runtime.lines.vision_model import open_vision_model
+from edge_runtime.predictors.vision import open_vision_model
 from edge_runtime.modelstore.bundle import load_bundle
 
 def outcome(action):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.capture.world import LEAD_S
-from edge_runtime.service.bench_line import PAUSE_S, Schedule, ScheduleBelt, ramp
+from edge_runtime.commissioning.bench_line import PAUSE_S, Schedule, ScheduleBelt, ramp
+from edge_runtime.simulation.world import LEAD_S
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 240

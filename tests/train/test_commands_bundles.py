@@ -18,8 +18,8 @@ sys.path.insert(0, str(TOOLS))
 import commands_humans
 import commands_judge as judge
 
-from edge_runtime.lines.keyword_model import KeywordModel, open_keyword_model
 from edge_runtime.modelstore.bundle import load_bundle
+from edge_runtime.predictors.keyword import KeywordModel, open_keyword_model
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 NAMES = ("commands-embed", "commands-dscnn")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.capture.phone_scene import SceneConfig, render_phone
-from edge_runtime.lines.golden import check_golden
-from edge_runtime.lines.vision_model import VisionModel, open_vision_model
 from edge_runtime.modelstore.bundle import Bundle, load_bundle
+from edge_runtime.predictors.golden import check_golden
+from edge_runtime.predictors.vision import VisionModel, open_vision_model
+from edge_runtime.simulation.phone_scene import SceneConfig, render_phone
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "scratch" / "1"
 STATION = 6_000_001  # no station of training, calibration or the published test

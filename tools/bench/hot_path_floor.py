@@ -19,13 +19,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge_runtime.commissioning.bench_line import Schedule, sleep_until
+from edge_runtime.commissioning.bench_models import feature_score
 from edge_runtime.core.clock import SECOND, monotonic_ns
 from edge_runtime.core.manifest import Kind
 from edge_runtime.flow.priority import run_promptly
 from edge_runtime.inference.anomaly import AnomalyModel
 from edge_runtime.modelstore.bundle import MEMORY, Bundle, load_bundle
-from edge_runtime.service.bench_line import Schedule, sleep_until
-from edge_runtime.service.bench_models import feature_score
 
 WARM_UP = 40  # Python runs code faster after the first dozen times; the line has its ramp before it is measured
 

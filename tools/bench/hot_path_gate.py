@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from edge_runtime.commissioning.bench_models import open_model
+from edge_runtime.config.schema import CheckPictures, EdgeConfig
 from edge_runtime.core.clock import monotonic_ns
-from edge_runtime.core.config import CheckPictures, EdgeConfig
 from edge_runtime.lines.picture_watch import PictureWatch
-from edge_runtime.lines.vision_model import picture_gate
 from edge_runtime.modelstore.bundle import Bundle
-from edge_runtime.service.bench_models import open_model
+from edge_runtime.predictors.vision import picture_gate
 
 WARM_UP = 10
 

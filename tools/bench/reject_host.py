@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from reject_inspector import Inspector, is_defective
 
-from firmware_bridge.link import GateSetup, Link
-from firmware_bridge.link_events import (
+from firmware_bridge.port import BridgePort, PortError
+from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
     GateConfirmed,
@@ -39,8 +40,7 @@ from firmware_bridge.link_events import (
     Tripped,
     VerdictAnswered,
 )
-from firmware_bridge.messages import Flags
-from firmware_bridge.port import BridgePort, PortError
+from firmware_bridge.reject.messages import Flags
 
 Note = dict[str, Any]
 

@@ -21,13 +21,13 @@ from reject_faults import BY_NAME, Fault
 from reject_host import Brain, Note, make_setup
 from reject_judge import Geometry, Judge
 
-from firmware_bridge.avr_simulator import AvrBoard, build_shim
-from firmware_bridge.link import Link
 from firmware_bridge.mcu.sim.belt import Act, Belt, BeltPlan, Fact
 from firmware_bridge.mcu.sim.board import Board
 from firmware_bridge.mcu.sim.host_board import HostBoard
 from firmware_bridge.mcu.sim.wire import Wire
-from firmware_bridge.messages import WIRED
+from firmware_bridge.reject.link import Link
+from firmware_bridge.reject.messages import WIRED
+from firmware_bridge.sim.avr import AvrBoard, build_shim
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = Path(__file__).with_name("reject_host.py")

@@ -14,7 +14,7 @@ from fleet_link import Address, RovingLink
 from fleet_store import Ack
 
 from edge_runtime.core.clock import SECOND
-from edge_runtime.sync.mqtt_link_settings import LinkSettings
+from edge_runtime.sync.mqtt.settings import LinkSettings
 
 log = logging.getLogger(__name__)
 

@@ -25,12 +25,13 @@ from fleet_records import content_of
 from edge_runtime.core.clock import MS, SECOND, Clock, monotonic_ns
 from edge_runtime.recording.reader import iso_utc
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.mqtt_link import Message
-from edge_runtime.sync.mqtt_link_settings import LinkSettings
-from edge_runtime.sync.outbox import OUTBOX, Outbox
-from edge_runtime.sync.outbox_aside import Aside
-from edge_runtime.sync.outbox_sender import Sender
-from edge_runtime.sync.records import (
+from edge_runtime.sync.daemon import STATE_SCHEMA
+from edge_runtime.sync.mqtt.link import Message
+from edge_runtime.sync.mqtt.settings import LinkSettings
+from edge_runtime.sync.outbox.aside import Aside
+from edge_runtime.sync.outbox.outbox import OUTBOX, Outbox
+from edge_runtime.sync.outbox.sender import Sender
+from edge_runtime.sync.records.records import (
     LIVE,
     Draft,
     Kind,
@@ -40,7 +41,6 @@ from edge_runtime.sync.records import (
     own_event,
     own_record,
 )
-from edge_runtime.sync.sync_daemon import STATE_SCHEMA
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
-from edge_runtime.sync.mqtt_link import MqttLink
-from edge_runtime.sync.mqtt_link_settings import LinkSettings
+from edge_runtime.sync.mqtt.link import MqttLink
+from edge_runtime.sync.mqtt.settings import LinkSettings
 
 ROVE_AFTER_NS = 1 * SECOND  # without a link, until the next address has its turn
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.capture.phone_scene import SceneConfig, render_phone
 from edge_runtime.features.image import shrink
 from edge_runtime.features.light import even_light
+from edge_runtime.simulation.phone_scene import SceneConfig, render_phone
 
 U8 = NDArray[np.uint8]
 GRAINS_PX = (1, 2, 4, 8, 16, 32, 64)

@@ -26,8 +26,8 @@ from commands_words import COMMANDS, LABELS, OTHER
 
 from edge_runtime import features
 from edge_runtime.core.manifest import Kind as ModelKind
-from edge_runtime.lines.keyword_model import open_keyword_model
 from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
+from edge_runtime.predictors.keyword import open_keyword_model
 
 NAMES: dict[Kind, str] = {"embed": "commands-embed", "dscnn": "commands-dscnn"}
 TITLES: dict[Kind, str] = {

@@ -20,7 +20,7 @@ from commands_sound import F32, RATE_HZ, trim
 from commands_words import DIGITS, NATO
 from numpy.typing import NDArray
 
-from edge_runtime.core.sound_file import read_sound
+from edge_runtime.media.sound_file import read_sound
 
 I16 = NDArray[np.int16]
 

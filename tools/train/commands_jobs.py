@@ -20,7 +20,7 @@ from edge_runtime.core.manifest import AudioInput, MelSpec
 from edge_runtime.features.mel import log_mel
 from edge_runtime.features.speech_clip import fit_clip
 from edge_runtime.inference.engine import Engine
-from edge_runtime.lines.keyword_model import SpeechEmbedding
+from edge_runtime.predictors.keyword import SpeechEmbedding
 
 if TYPE_CHECKING:
     import torch

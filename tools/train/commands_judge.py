@@ -12,10 +12,10 @@ from commands_sound import F32, RATE_HZ, add_noise, unit
 from commands_words import COMMANDS, DIGITS, NATO, OTHER
 from numpy.typing import NDArray
 
-from edge_runtime.core.sound_file import read_sound
 from edge_runtime.features.speech_clip import frame_levels_db, speech_level_db
-from edge_runtime.lines.keyword_model import KeywordModel
-from edge_runtime.lines.wake_word import open_micro_wake_word
+from edge_runtime.media.sound_file import read_sound
+from edge_runtime.predictors.keyword import KeywordModel
+from edge_runtime.predictors.wake_word import open_micro_wake_word
 
 I16 = NDArray[np.int16]
 PAD_S = 0.3

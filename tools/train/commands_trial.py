@@ -14,8 +14,8 @@ from commands_judge import Share, judge, judge_briefly, judge_commands, judge_di
 from commands_sound import F32
 from commands_words import COMMANDS
 
-from edge_runtime.lines.keyword_model import open_keyword_model
 from edge_runtime.modelstore.bundle import Bundle, load_bundle
+from edge_runtime.predictors.keyword import open_keyword_model
 
 Precision = Literal["float", "int8"]
 TAKES_SHARDS = 16  # all: there are few held-back commands

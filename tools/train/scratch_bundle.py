@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from scratch_data import GOLDEN_STATION, HELD_BACK_STATIONS, INPUT_SPEC
 from scratch_judge import STOP_SHARE, SURE_SHARE, TOP_K, Floats, Judged, Limits, auroc, error_rates
 
-from edge_runtime.capture import phone_body, phone_defects, phone_ink, phone_scene
-from edge_runtime.capture.phone_scene import SceneConfig, render_phone
 from edge_runtime.core.manifest import Kind
 from edge_runtime.features.image import brightness
 from edge_runtime.features.picture_validity import picture_reference
-from edge_runtime.lines.golden import add_golden
-from edge_runtime.lines.vision_model import open_vision_model
 from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
+from edge_runtime.predictors.golden import add_golden
+from edge_runtime.predictors.vision import open_vision_model
+from edge_runtime.simulation import phone_body, phone_defects, phone_ink, phone_scene
+from edge_runtime.simulation.phone_scene import SceneConfig, render_phone
 
 LABEL = "scratch"
 HISTOGRAM_BINS = 20
@@ -223,7 +223,7 @@ Finds scratches on dark phone glass seen from above on a belt. Says where (a hea
 | licence | {manifest.licence}; made without any photograph |
 
 ## Made from
-{plan.crops} crops of pictures drawn by `edge_runtime.capture.phone_scene` (many stations, phones, lamps, cameras and
+{plan.crops} crops of pictures drawn by `edge_runtime.simulation.phone_scene` (many stations, phones, lamps, cameras and
 scales), by `tools/train/scratch`: {plan.seeds} seeds, {plan.epochs} epochs each, {result.minutes:.0f} minutes in all.
 Tools: {tools}.
 

@@ -1,4 +1,4 @@
-"""Training and test pictures for the scratch model, all drawn by `edge_runtime.capture.phone_scene`: no photograph
+"""Training and test pictures for the scratch model, all drawn by `edge_runtime.simulation.phone_scene`: no photograph
 goes in.
 
 Training sees crops, because a crop costs a seventh of a frame and half of them can be put on something worth looking
@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.capture.phone_body import BODY_STYLES
-from edge_runtime.capture.phone_scene import PartTruth, SceneConfig, render_phone
 from edge_runtime.core.manifest import InputSpec
 from edge_runtime.features.image import Prepare
+from edge_runtime.simulation.phone_body import BODY_STYLES
+from edge_runtime.simulation.phone_scene import PartTruth, SceneConfig, render_phone
 
 U8 = NDArray[np.uint8]
 INPUT_W, INPUT_H = 640, 360

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.capture.phone_scene import PartTruth
 from edge_runtime.inference.heatmap import hottest_mean
+from edge_runtime.simulation.phone_scene import PartTruth
 
 U8 = NDArray[np.uint8]
 Heat = Callable[[U8], NDArray[np.float32]]

@@ -1,6 +1,6 @@
 /* The real ATmega328P image under simavr, on a belt: quadrature encoder, two light beams, inputs, outputs, UART0.
  *
- * Built as a shared library and driven from Python (firmware_bridge/avr_simulator.py). Everything has the resolution of
+ * Built as a shared library and driven from Python (firmware_bridge/sim/avr.py). Everything has the resolution of
  * one CPU cycle; nothing here knows of parts, frames or wall time. A place on the belt is a signed number of quarter
  * counts: encoder A is high in quarters 0 and 1, B in 1 and 2, so that A rises with B low on a belt that runs forward.
  */

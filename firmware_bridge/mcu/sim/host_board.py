@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from firmware_bridge.controller import Controller
 from firmware_bridge.mcu.sim.board import BAUD, QUARTERS, Beam, Input, Note, What
-from firmware_bridge.messages import Config
+from firmware_bridge.reject.controller import Controller
+from firmware_bridge.reject.messages import Config
 from firmware_bridge.wrap import U32
 
 TICK_US = 1000.0

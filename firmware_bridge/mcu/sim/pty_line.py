@@ -20,11 +20,11 @@ import tty
 from collections.abc import Iterable
 from pathlib import Path
 
-from firmware_bridge.avr_simulator import AvrBoard, build_shim
 from firmware_bridge.mcu.sim.belt import Act, Belt, BeltPlan, Fact
 from firmware_bridge.mcu.sim.board import Board
 from firmware_bridge.mcu.sim.host_board import HostBoard
 from firmware_bridge.mcu.sim.wire import Wire, WireFaults
+from firmware_bridge.sim.avr import AvrBoard, build_shim
 
 STEP_US = 1000.0
 BYTEWISE_STEP_US = 200.0  # one byte each: 5000 a second, half of what 115200 baud brings

@@ -1,0 +1,191 @@
+"""A recorded run through the same code once more: does each part get the decision that it got then?
+
+Only decisions on a frame kept without loss can be compared, the model's and those on invalid pictures; pictures kept as
+JPEG are judged as well, but what differs there may be the picture. Deadlines, lost frames and the like are accidents of
+that day and not replayed. Settings are those of the recorded run, so that a changed threshold does not look like a
+changed model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.config.schema import CheckPictures, EdgeConfig
+from edge_runtime.core.errors import StorageError
+from edge_runtime.core.messages import Cause, Prediction, Verdict
+from edge_runtime.decision.policy import Policy
+from edge_runtime.features.picture_validity import STILL
+from edge_runtime.recording.evidence import load_picture
+from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Model = Callable[["NDArray[np.uint8]"], Prediction]
+Gate = Callable[["NDArray[np.uint8]"], str]
+Told = Callable[[int, int], None]  # so many parts done, of so many
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one pass said about a part."""
+
+    verdict: str
+    score: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One part with two decisions. is_lossless: whether it was judged again on the very picture of then."""
+
+    id: int
+    part: str
+    recorded: Judged
+    replayed: Judged
+    is_lossless: bool
+
+
+@dataclass(slots=True)
+class Replay:
+    """How a run compares. `not_compared` says why, and how many.
+
+    `differences` are the lossless pictures with another decision and the lossy ones with another verdict.
+    """
+
+    run: int
+    model: str
+    parts: int = 0
+    compared: int = 0
+    identical: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    lossy_compared: int = 0
+    lossy_same_verdict: int = 0
+    lossy_score_change: float = 0.0  # the largest
+    not_compared: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_identical(self) -> bool:
+        """Every lossless picture gave the very same decision, every lossy one the same verdict, and there were some."""
+        return self.compared + self.lossy_compared > 0 and not self.differences
+
+    def as_dict(self) -> dict[str, Any]:
+        document = asdict(self)
+        document["not_compared"] = dict(self.not_compared)
+        document["lossy"] = {
+            name: document.pop(f"lossy_{name}") for name in ("compared", "same_verdict", "score_change")
+        }
+        return document
+
+
+def replay_run(
+    reader: JournalReader,
+    state: Path,
+    run: int,
+    model: Model,
+    policy: Policy,
+    label: str,
+    told: Told = lambda *_: None,
+    gate: Gate = lambda _: "",
+) -> Replay:
+    """Judge every kept frame of a run again. state: the folder that evidence files are relative to; gate: what is
+    wrong with a picture, asked before the model as on the line."""
+    found, which = Replay(run, label), PartFilter(run=run)
+    total = reader.counts(which)["parts"]
+    for row in reader.parts(which):
+        found.parts += 1
+        told(found.parts, total)
+        why_not = _why_not(row)
+        if why_not:
+            found.not_compared[why_not] += 1
+            continue
+        try:
+            image = load_picture(state / str(row.evidence))
+        except OSError:
+            found.not_compared["picture is gone"] += 1
+            continue
+        _compare(found, row, image, model, policy, gate)
+    return found
+
+
+def _why_not(row: PartRow) -> str:
+    if row.cause == Cause.INVALID_IMAGE and STILL in (row.reason or ""):
+        return "the camera stood still, which one picture does not show"
+    if row.cause not in (Cause.MODEL, Cause.INVALID_IMAGE):
+        return f"decided by {row.cause}" if row.cause else "not decided yet"
+    return "" if row.evidence else "no picture kept"
+
+
+def _judge(image: NDArray[np.uint8], model: Model, policy: Policy, gate: Gate) -> Judged:
+    fault = gate(image)
+    if fault:
+        return Judged(Verdict.UNSURE.value, None, f"{Cause.INVALID_IMAGE}: {fault}")
+    prediction = model(image)
+    verdict, reason = policy.judge(prediction)
+    return Judged(verdict.value, prediction.score, reason)
+
+
+def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model, policy: Policy, gate: Gate) -> None:
+    recorded = Judged(str(row.verdict), row.score, row.reason or "")
+    replayed = _judge(image, model, policy, gate)
+    is_lossless = str(row.evidence).endswith(".png")
+    if is_lossless:
+        is_same = recorded == replayed
+        found.compared += 1
+        found.identical += is_same
+    else:
+        is_same = recorded.verdict == replayed.verdict
+        found.lossy_compared += 1
+        found.lossy_same_verdict += is_same
+        if row.score is not None and replayed.score is not None:
+            found.lossy_score_change = max(found.lossy_score_change, abs(replayed.score - row.score))
+    if not is_same:
+        found.differences.append(Difference(row.id, row.part, recorded, replayed, is_lossless))
+
+
+def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, told: Told = lambda *_: None) -> Replay:
+    """Replay a run of this box. run: None takes the newest; model: None takes the one that was in charge; told: of how
+    many parts are done, and of how many in all.
+
+    Raises StorageError without such a run, ModelError when the model is not here any more.
+    """
+    from edge_runtime.decision.policy import station_policy
+    from edge_runtime.inference.native_noise import native_noise_hidden
+    from edge_runtime.modelstore.store import open_store
+    from edge_runtime.predictors.vision import open_vision_model, picture_gate
+
+    with JournalReader(state / "journal.db") as reader:
+        recorded = reader.run(run)
+        if recorded is None:
+            raise StorageError(f"no run {run} in {reader.path}" if run else f"no run in {reader.path} yet")
+        notes: list[str] = []
+        settings = _settings_of(recorded, cfg, notes)
+        bundle = open_store(cfg).resolve(model or recorded["model"])
+        if bundle.label == recorded["model"] and bundle.digest != recorded["model_digest"]:
+            notes.append(f"{bundle.label} is not the file that was in charge: its digest changed since")
+        chosen = station_policy(settings.decision, bundle.manifest.thresholds)
+        with native_noise_hidden():
+            judge = open_vision_model(bundle, settings.model)
+        checks = settings.camera.check_pictures is not CheckPictures.OFF
+        gate: Gate = picture_gate(bundle) if checks else lambda _: ""
+        found = replay_run(reader, state, recorded["id"], judge, chosen, bundle.label, told, gate)
+    if found.lossy_compared:
+        notes.append("JPEG pictures are compared by verdict; recording.format = png makes replays exact")
+    if not found.compared and not found.lossy_compared:
+        notes.append("nothing to compare: record with recording.format = png and recording.good_share = 1.0")
+    found.notes = notes
+    return found
+
+
+def _settings_of(recorded: dict[str, Any], cfg: EdgeConfig, notes: list[str]) -> EdgeConfig:
+    try:
+        return EdgeConfig.model_validate(recorded["config"])
+    except ValueError:
+        notes.append("the recorded settings are of another version: today's thresholds are used")
+        return cfg

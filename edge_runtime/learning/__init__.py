@@ -1,0 +1,1 @@
+"""A bundle learnt on the box."""

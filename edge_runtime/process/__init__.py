@@ -1,0 +1,1 @@
+"""What every process of the box needs from the system."""

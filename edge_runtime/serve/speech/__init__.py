@@ -1,0 +1,1 @@
+"""A speech server, asked for the box."""

@@ -1,0 +1,1 @@
+"""The simulated world: belt, phones, sound, and the faults of their devices."""

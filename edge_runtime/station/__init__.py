@@ -1,0 +1,1 @@
+"""The process that inspects: from a station file to a running line."""

@@ -1,0 +1,1 @@
+"""The queue on the disk of what waits for the cloud."""

@@ -1,0 +1,1 @@
+"""Evidence pictures on their way to the cloud."""

@@ -1,0 +1,1 @@
+"""The box as a Sparkplug edge node."""

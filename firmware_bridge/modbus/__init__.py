@@ -1,0 +1,1 @@
+"""Modbus RTU, in both roles, and the register map."""

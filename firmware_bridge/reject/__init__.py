@@ -1,0 +1,1 @@
+"""The protocol of our own reject controller."""

@@ -1,0 +1,1 @@
+"""The simulated controllers and what passes them."""

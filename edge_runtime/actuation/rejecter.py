@@ -15,6 +15,7 @@ from typing import Any
 from edge_runtime.config.schema import ControllerConfig, SafeAction
 from edge_runtime.core.clock import Clock
 from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
 from edge_runtime.flow.components import Health, State
 from firmware_bridge.modbus.link import PlcLink
@@ -42,9 +43,27 @@ from firmware_bridge.reject.messages import BLOCKING, Flags
 
 log = logging.getLogger(__name__)
 
-TROUBLES = ("link.lost", "controller.tripped", "controller.reset", "controller.events_lost", "gate.unconfirmed")
+TROUBLES = (
+    EventKind.LINK_LOST,
+    EventKind.CONTROLLER_TRIPPED,
+    EventKind.CONTROLLER_RESET,
+    EventKind.CONTROLLER_EVENTS_LOST,
+    EventKind.GATE_UNCONFIRMED,
+)
 REMEMBERED = 4096  # decided parts kept to recognise repeats
 
+_INPUTS = {
+    Flags.BIN_FULL: EventKind.INPUT_BIN_FULL,
+    Flags.AIR_LOW: EventKind.INPUT_AIR_LOW,
+    Flags.ENCODER_LOST: EventKind.INPUT_ENCODER_LOST,
+    Flags.BELT_REVERSED: EventKind.INPUT_BELT_REVERSED,
+}
+_ANSWERS = {
+    wire.Answer.LATE: EventKind.VERDICT_LATE,
+    wire.Answer.UNKNOWN: EventKind.VERDICT_UNKNOWN,
+    wire.Answer.CONFLICT: EventKind.VERDICT_CONFLICT,
+    wire.Answer.NOT_ARMED: EventKind.VERDICT_NOT_ARMED,
+}
 _STATES = {
     Phase.UP: State.OK,
     Phase.REFUSED: State.FAILED,
@@ -203,27 +222,27 @@ class Rejecter:
             case VerdictAnswered():
                 self._answered(event)
             case LinkUp():
-                self._tell("link.up", boot_id=event.boot_id)
+                self._tell(EventKind.LINK_UP, boot_id=event.boot_id)
             case LinkLost():
-                self._tell("link.lost", reason=event.reason)
+                self._tell(EventKind.LINK_LOST, reason=event.reason)
             case LinkRefused():
-                self._tell("link.refused", reason=event.reason)
+                self._tell(EventKind.LINK_REFUSED, reason=event.reason)
             case LinkBlocked():
-                self._tell("link.blocked", reason=event.reason)
+                self._tell(EventKind.LINK_BLOCKED, reason=event.reason)
             case Tripped():
-                self._tell("controller.tripped", reason=event.reason)
+                self._tell(EventKind.CONTROLLER_TRIPPED, reason=event.reason)
             case InputChanged():
                 self._changed(event)
             case EventsLost():
-                self._tell("controller.events_lost", count=event.count)
+                self._tell(EventKind.CONTROLLER_EVENTS_LOST, count=event.count)
                 self._see_inputs(self._link.flags & BLOCKING)  # one of them may have told of an input
             case ControllerReset():
-                self._tell("controller.reset", old_boot_id=event.old_boot_id, new_boot_id=event.new_boot_id)
+                self._tell(EventKind.CONTROLLER_RESET, old_boot_id=event.old_boot_id, new_boot_id=event.new_boot_id)
                 self._forget_boot(event.old_boot_id)
                 self._inputs = Flags(0)  # it tells again what it finds
             case GateConfirmed():
                 if not event.is_confirmed:
-                    self._tell("gate.unconfirmed", boot_id=event.boot_id, part_id=event.part_id)
+                    self._tell(EventKind.GATE_UNCONFIRMED, boot_id=event.boot_id, part_id=event.part_id)
 
     def _changed(self, event: InputChanged) -> None:
         """One event for each input that came or went."""
@@ -238,9 +257,9 @@ class Rejecter:
     def _see_inputs(self, now: Flags) -> None:
         before, self._inputs = self._inputs, now
         for flag in WHAT_BLOCKS:
-            if flag in before ^ self._inputs and flag.name:
+            if flag in before ^ self._inputs:
                 is_on = flag in self._inputs
-                self._tell(f"input.{flag.name.lower()}", on=is_on, what=WHAT_BLOCKS[flag] if is_on else "good again")
+                self._tell(_INPUTS[flag], on=is_on, what=WHAT_BLOCKS[flag] if is_on else "good again")
 
     def _settled(self, event: Settled) -> None:
         key = PartKey(event.boot_id, event.part_id)
@@ -250,7 +269,7 @@ class Rejecter:
     def _missed(self, event: PartsMissed) -> None:
         """Parts that nobody saw pass get their rows all the same; what is decided of them is not sent."""
         self._tell(
-            "controller.parts_missed",
+            EventKind.CONTROLLER_PARTS_MISSED,
             boot_id=event.boot_id,
             first=event.first,
             last=event.last,
@@ -267,7 +286,7 @@ class Rejecter:
         if event.answer in (wire.Answer.STORED, wire.Answer.DUP):
             return
         self._tell(
-            "verdict." + event.answer.name.lower(),
+            _ANSWERS[event.answer],
             boot_id=event.boot_id,
             part_id=event.part_id,
             in_force=event.in_force.name.lower(),
@@ -278,7 +297,7 @@ class Rejecter:
         for key in [key for key in list(self._waiting) if key.boot_id == boot_id]:
             self._waiting.discard(key)
 
-    def _tell(self, kind: str, **detail: Any) -> None:
+    def _tell(self, kind: EventKind, **detail: Any) -> None:
         self._counts[kind] += 1
         is_trouble = kind in TROUBLES and detail.get("reason") != "disarmed"  # as at each stop
         level = logging.WARNING if is_trouble else logging.INFO

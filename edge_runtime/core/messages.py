@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edge_runtime.core.events import EventKind
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -200,6 +202,6 @@ class OperatorRequest:
 class Event:
     """Something worth a line in the journal that is not about one part: a link lost, a stage replaced."""
 
-    kind: str  # "link.lost", "stage.replaced", "camera.lost", dotted, stable names
+    kind: EventKind
     at_ns: int
     detail: Mapping[str, Any] = field(default_factory=dict)

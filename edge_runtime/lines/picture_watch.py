@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.config.schema import CheckPictures
 from edge_runtime.core.clock import SECOND, Clock
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import Event
 from edge_runtime.features.picture_validity import STILL
 from edge_runtime.flow.components import Health, State
@@ -83,7 +84,7 @@ class PictureWatch:
             self._good_run, self._bad_run = self._good_run + 1, 0
             if self._blind and self._good_run >= BLIND_AFTER:
                 self._blind = ""
-                self._say("camera.sees", parts=self.invalid)
+                self._say(EventKind.CAMERA_SEES, parts=self.invalid)
             return
         self._good_run, self._bad_run = 0, self._bad_run + 1
         self.invalid += 1
@@ -93,13 +94,13 @@ class PictureWatch:
             self._blind = fault
         elif self._bad_run >= BLIND_AFTER:
             self._blind = fault
-            self._say("camera.blind", why=fault, parts=self._bad_run)
+            self._say(EventKind.CAMERA_BLIND, why=fault, parts=self._bad_run)
         if self._told_ns is None or self._clock() - self._told_ns >= TELL_EVERY_NS:
-            self._say("picture.invalid", why=fault, parts=self._untold)
+            self._say(EventKind.PICTURE_INVALID, why=fault, parts=self._untold)
             self._told_ns, self._untold = self._clock(), 0
 
-    def _say(self, kind: str, **detail: Any) -> None:
-        level = logging.ERROR if kind == "camera.blind" else logging.WARNING
+    def _say(self, kind: EventKind, **detail: Any) -> None:
+        level = logging.ERROR if kind == EventKind.CAMERA_BLIND else logging.WARNING
         log.log(
             level, "%s camera=%s %s", kind, self._camera, " ".join(f"{key}={value}" for key, value in detail.items())
         )

@@ -27,6 +27,7 @@ from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLo
 from edge_runtime.config.schema import SoundConfig
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import EdgeError, ModelError
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import AudioChunk, Event
 from edge_runtime.features.sound_validity import MACHINE, REASON, Bounds, why_invalid
 from edge_runtime.flow.components import Health, State
@@ -106,7 +107,7 @@ class SoundWatch:
             "worst": round(max(self._worst, level), 4),
             "lasted_s": round(lasted_s, 1),
         }
-        return Event("sound.abnormal" if self.is_abnormal else "sound.normal", at_ns, detail)
+        return Event(EventKind.SOUND_ABNORMAL if self.is_abnormal else EventKind.SOUND_NORMAL, at_ns, detail)
 
 
 class SoundEar:
@@ -188,7 +189,7 @@ class SoundEar:
         self.scores = prediction.scores
         self.counts["judged"] += 1
         self.judged.add(sum(prediction.timings_ms.values()))
-        well = [Event("sound.valid", end_ns, {"model": self.model.label})] if self.is_invalid else []
+        well = [Event(EventKind.SOUND_VALID, end_ns, {"model": self.model.label})] if self.is_invalid else []
         self.is_invalid = False
         return [*well, *self.watch(prediction.score, end_ns)]
 
@@ -199,7 +200,9 @@ class SoundEar:
         self.scores = {}
         self.forget()
         known, self.is_invalid = self.is_invalid, True
-        return [] if known else [Event("sound.invalid", end_ns, {"model": self.model.label, "why": self.trouble})]
+        return (
+            [] if known else [Event(EventKind.SOUND_INVALID, end_ns, {"model": self.model.label, "why": self.trouble})]
+        )
 
 
 class SoundLine:

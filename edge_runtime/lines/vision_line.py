@@ -24,6 +24,7 @@ from edge_runtime.capture.pairing import Pairing
 from edge_runtime.config.schema import Automation, CameraConfig, DecisionConfig
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.errors import DeviceError, ModelError
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import (
     Cause,
     Decision,
@@ -288,7 +289,7 @@ class VisionLine:
             return
         self._camera_state = Health(State.FAILED, f"camera '{self.camera.name}' lost: {why}")
         log.error("camera.lost camera=%s why=%s", self.camera.name, why)
-        self.on_event(Event("camera.lost", self._clock(), {"camera": self.camera.name, "why": why}))
+        self.on_event(Event(EventKind.CAMERA_LOST, self._clock(), {"camera": self.camera.name, "why": why}))
         attempt = 0
         while not self._stop.is_set():
             self.camera.stop()
@@ -303,7 +304,9 @@ class VisionLine:
                 break
         self._camera_state = Health(State.OK)
         self._last_frame_ns, self._parts_since_frame = self._clock(), 0
-        self.on_event(Event("camera.reopened", self._clock(), {"camera": self.camera.name, "attempts": attempt + 1}))
+        self.on_event(
+            Event(EventKind.CAMERA_REOPENED, self._clock(), {"camera": self.camera.name, "attempts": attempt + 1})
+        )
 
     def _enqueue(self, trigger: Trigger, frame: Frame) -> None:
         if not self.ledger.advance(trigger.key, Cause.OVERLOAD, frame.captured_ns):
@@ -330,7 +333,7 @@ class VisionLine:
         self.runner.swap(lambda: self._inspector(open_model(), policy, gate), commit)
         self.model_label = label
         self._model_ns = 0.0
-        self.on_event(Event("model.swapped", self._clock(), {"before": before, "now": label}))
+        self.on_event(Event(EventKind.MODEL_SWAPPED, self._clock(), {"before": before, "now": label}))
 
     def _inspector(self, model: Model, policy: Policy, gate: Gate | None) -> Callable[[Job], Judged | None]:
         """The model with the thresholds and the picture gate that belong to it: none is ever used with another's."""
@@ -388,7 +391,9 @@ class VisionLine:
         return self._settle(decision, job.frame, prediction)
 
     def _blame_engine(self, job: Job, error: Exception) -> None:
-        self.on_event(Event("engine.fault", self._clock(), {"error": str(error), "part": job.trigger.key.part_id}))
+        self.on_event(
+            Event(EventKind.ENGINE_FAULT, self._clock(), {"error": str(error), "part": job.trigger.key.part_id})
+        )
         self._unsure(job.trigger, job.frame, Cause.ENGINE_FAULT, f"engine: {error}")
 
     def _overload(self, job: Job, why: str) -> None:
@@ -420,7 +425,7 @@ class VisionLine:
         """Who decides from the next part on; parts that wait for a person go on waiting."""
         before, self._automation = self._automation, degree
         if degree is not before:
-            self.on_event(Event("automation.set", self._clock(), {"before": before.value, "now": degree.value}))
+            self.on_event(Event(EventKind.AUTOMATION_SET, self._clock(), {"before": before.value, "now": degree.value}))
 
     def waiting_for_person(self) -> list[Held]:
         """Parts that a person may decide now, the one nearest to the gate first."""
@@ -517,7 +522,7 @@ class VisionLine:
                 tap.ended(report)
 
     def on_event(self, event: Event) -> None:
-        if event.kind == "link.up":  # said by the bridge's thread, the first time before any part
+        if event.kind == EventKind.LINK_UP:  # said by the bridge's thread, the first time before any part
             self.scheduling["bridge"] = run_promptly()
         for tap in self._taps:
             tap.happened(event)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import (
     Decision,
     Event,
@@ -150,17 +151,17 @@ class RecordWriter:
             self._run = self._insert_run(info, started_ns)
             self._digests = {info.model: info.model_digest}
             if self.recovered:
-                self._event(Event("journal.recovered", started_ns, {"parts": self.recovered}))
+                self._event(Event(EventKind.JOURNAL_RECOVERED, started_ns, {"parts": self.recovered}))
             self._count_in(before)
 
     def _count_in(self, before: Before) -> None:
         short, words, now_ns = before.short, before.words, self._wall.monotonic()
         if short or before.aside:
             detail = short.detail(journal_identity(self._db)) if short else {}
-            kind = "journal.set_aside" if before.aside else "journal.went_back"
+            kind = EventKind.JOURNAL_SET_ASIDE if before.aside else EventKind.JOURNAL_WENT_BACK
             self._event(Event(kind, now_ns, {**detail, **before.rescue, **before.aside}))
         elif before.rescue:
-            self._event(Event("journal.rescued", now_ns, before.rescue))
+            self._event(Event(EventKind.JOURNAL_RESCUED, now_ns, before.rescue))
         if short:
             at = short.before.at_utc_ns
             for what in {**short.missing, **short.uncounted}:  # a loss whose count was lost is still a loss
@@ -170,7 +171,7 @@ class RecordWriter:
             for what, count in words.records.items():
                 self._lose_rows(what, "unwritten", count, words.first_utc_ns, words.last_utc_ns)
             detail = {"run": words.run, "parts": words.parts, "records": dict(words.records)}
-            self._event(Event("journal.unwritten", now_ns, detail))
+            self._event(Event(EventKind.JOURNAL_UNWRITTEN, now_ns, detail))
 
     def resume(self, connection: sqlite3.Connection, before: Before = NOTHING) -> bool:
         """Go on with the same run over a new connection. False when that file does not know the run."""

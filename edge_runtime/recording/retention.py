@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.clock import Clock
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import Event
 from edge_runtime.recording.clock_watch import DAY_NS, MINUTE_NS, ClockWatch, Step
 from edge_runtime.recording.on_time import FILE, OnTime
@@ -137,10 +138,12 @@ class Retention:
             if self._steps and (is_last or now_ns - self._told_step_ns >= TELL_EVERY_NS):
                 largest = max(self._steps, key=lambda step: abs(step.to_utc_ns - step.from_utc_ns))
                 log.warning("clock.stepped %s; steps=%d", largest.words(), len(self._steps))
-                events.append(Event("clock.stepped", largest.at_ns, {**largest.detail(), "steps": len(self._steps)}))
+                events.append(
+                    Event(EventKind.CLOCK_STEPPED, largest.at_ns, {**largest.detail(), "steps": len(self._steps)})
+                )
                 self._steps, self._told_step_ns = [], now_ns
             if self._untold and (is_last or now_ns - self._told_ns >= TELL_EVERY_NS):
-                events.append(Event("retention.removed", now_ns, dict(self._untold)))
+                events.append(Event(EventKind.RETENTION_REMOVED, now_ns, dict(self._untold)))
                 self._untold, self._told_ns = Counter(), now_ns
         return events
 

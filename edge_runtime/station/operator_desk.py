@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge_runtime.core.clock import Clock
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import Command, Event, HumanLabel, Verdict
 from edge_runtime.decision.dialog import Act
 from edge_runtime.lines.vision_line import VisionLine
@@ -57,7 +58,7 @@ class OperatorDesk:
                 return False
             self._hold(False)
             self._held_by = None
-        self._tell("operator.resumed", by, after=held.value)
+        self._tell(EventKind.OPERATOR_RESUMED, by, after=held.value)
         return True
 
     def report(self) -> Mapping[str, Any]:
@@ -68,16 +69,16 @@ class OperatorDesk:
             if self._held_by is not Command.STOP_LINE:  # a pause does not loosen a stop
                 self._held_by = command
             self._hold(True)
-        self._tell("operator.hold", by, why=command.value)
+        self._tell(EventKind.OPERATOR_HOLD, by, why=command.value)
 
     def _label(self, command: Command, by: str) -> None:
         """About the part decided last: the one the operator has just seen pass."""
         recent = self._line.recent
         if not recent:
-            self._tell("operator.no_part", by, said=command.value)
+            self._tell(EventKind.OPERATOR_NO_PART, by, said=command.value)
             return
         self._line.label(HumanLabel(recent[-1].key, command.value, self._clock(), by))
 
-    def _tell(self, kind: str, by: str, **detail: Any) -> None:
+    def _tell(self, kind: EventKind, by: str, **detail: Any) -> None:
         log.info("%s by=%s %s", kind, by, detail)
         self._line.on_event(Event(kind, self._clock(), {"by": by, **detail}))

@@ -19,6 +19,7 @@ from edge_runtime.config.paths import JOURNAL, state_dir
 from edge_runtime.config.schema import Automation, EdgeConfig
 from edge_runtime.core.clock import Clock
 from edge_runtime.core.errors import DeviceError, EdgeError, ModelError, StorageError
+from edge_runtime.core.events import kind_of_change
 from edge_runtime.core.messages import Event, PartKey
 from edge_runtime.decision.policy import station_policy
 from edge_runtime.flow.components import Component, Health, State
@@ -130,7 +131,7 @@ class Box:
         try:
             untold = slots.untold()
             for change in untold:
-                self.line.on_event(Event(f"model.{change.verb}", self.clock(), change_detail(change)))
+                self.line.on_event(Event(kind_of_change(change.verb), self.clock(), change_detail(change)))
             if untold and self.journal.flush(FLUSH_S):
                 slots.told(untold[-1].number)
                 there = slots.changed_at()

@@ -24,6 +24,7 @@ from edge_runtime.config.paths import socket_path, state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.core.events import EventKind
 from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.process.control import ControlServer
 from edge_runtime.sync.box import Allowance, OldestRecord, RunWatch, machine, metrics, rss_mb
@@ -232,9 +233,9 @@ class Uplink:
         return datetime.now(UTC) if is_known else None
 
     def _told(self, row: Mapping[str, str]) -> None:
-        self._post("command", dict(row))
+        self._post(EventKind.COMMAND, dict(row))
 
-    def _post(self, event: str, detail: Mapping[str, Any]) -> None:
+    def _post(self, event: EventKind, detail: Mapping[str, Any]) -> None:
         if self._allowance.take():
             self.records.post(event, detail)
 

@@ -22,6 +22,7 @@ from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import MS, SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import EdgeError, StorageError
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.machine import this_machine
 from edge_runtime.flow.components import Health, State
 from edge_runtime.recording.reader import iso_utc
@@ -216,7 +217,7 @@ class SyncDaemon:
 
     # -- for others, from any thread ----------------------------------------------------------------------------------
 
-    def post(self, event: str, detail: Mapping[str, Any], wait_s: float = 0.0) -> bool:
+    def post(self, event: EventKind, detail: Mapping[str, Any], wait_s: float = 0.0) -> bool:
         """Send an `event` record of this process. True once it is on the disk, asked for with `wait_s`.
 
         False: not yet, it waits in memory; or it was refused and counted because too many wait there.
@@ -394,7 +395,7 @@ class SyncDaemon:
         is_known = self.link.rival.is_known
         if is_known and not self._is_rival_told:
             log.warning("link.rival %s", self.link.rival.trouble())
-            self.post("uplink.name_taken", {"client_id": self.settings.client_id, "host": self.settings.host})
+            self.post(EventKind.NAME_TAKEN, {"client_id": self.settings.client_id, "host": self.settings.host})
         self._is_rival_told = is_known
 
     def _state(self, state: str, why: str) -> bytes:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from edge_runtime.core.events import EventKind
 from edge_runtime.core.machine import Machine, difference
 from edge_runtime.sync.outbox.counts import lost_since
 from edge_runtime.sync.outbox.mark import read_mark
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVENT = "sync.new_epoch"
+EVENT = EventKind.NEW_EPOCH
 
 
 def why_new(why: str, before: Machine, now: Machine) -> str:

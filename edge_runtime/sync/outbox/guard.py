@@ -11,6 +11,7 @@ import logging
 import sqlite3
 
 from edge_runtime.core.clock import SECOND, Clock
+from edge_runtime.core.events import EventKind
 from edge_runtime.recording.trouble import is_damage
 from edge_runtime.sync.outbox.outbox import Outbox
 from edge_runtime.sync.records.records import own_event
@@ -18,7 +19,7 @@ from edge_runtime.sync.records.records import own_event
 log = logging.getLogger(__name__)
 
 READ_BACK_NS = 10 * SECOND
-EVENT = "sync.outbox_mended"
+EVENT = EventKind.OUTBOX_MENDED
 
 
 class OutboxGuard:

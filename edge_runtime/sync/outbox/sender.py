@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge_runtime.core.clock import MS, SECOND, Clock
+from edge_runtime.core.events import EventKind
 from edge_runtime.recording.pruned import ranges
 from edge_runtime.sync.mqtt.link import MqttLink
 from edge_runtime.sync.mqtt.read_back import ReadBack, Step, Verdict, unproven_words
@@ -47,7 +48,7 @@ MOST_RANGES = 1000  # in one acknowledgement of a consumer
 DUBIOUS_NS = 120 * SECOND  # after a lost connection, one at a time for so long at most
 TELL_EVERY_NS = 60 * SECOND  # events about records set aside: the broker may refuse these, too
 
-Tell = Callable[[str, Mapping[str, Any]], object]
+Tell = Callable[[EventKind, Mapping[str, Any]], object]
 
 
 class Sender:
@@ -337,7 +338,8 @@ class Sender:
         else:
             log.warning("uplink.unproven protocol=%s %s", self._link.protocol, self.proof.why)
         if verdict is Verdict.UNPROVEN or self._was_unproven:
-            self._tell(f"uplink.{verdict}", {"protocol": self._link.protocol, "why": self.proof.why})
+            kind = EventKind.UPLINK_UNPROVEN if verdict is Verdict.UNPROVEN else EventKind.UPLINK_PROVEN
+            self._tell(kind, {"protocol": self._link.protocol, "why": self.proof.why})
         self._was_unproven = verdict is Verdict.UNPROVEN
 
     def _bring_back(self) -> None:
@@ -410,7 +412,7 @@ class Sender:
             seqs = sorted(seq for seq, why in untold if why == code)
             spans = [list(span) for span in ranges(seqs)[:MOST_RANGES]]
             log.warning("uplink.set_aside count=%d why=%s first=%d", len(seqs), in_words(code), seqs[0])
-            self._tell("uplink.set_aside", {"count": len(seqs), "why": in_words(code), "seqs": spans})
+            self._tell(EventKind.SET_ASIDE, {"count": len(seqs), "why": in_words(code), "seqs": spans})
 
     def report(self) -> Mapping[str, Any]:
         return {

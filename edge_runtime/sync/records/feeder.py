@@ -18,6 +18,7 @@ from typing import Any
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.errors import StorageError
+from edge_runtime.core.events import EventKind
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.outbox.mark import read_mark
 from edge_runtime.sync.outbox.outbox import Outbox
@@ -233,7 +234,7 @@ class Feeder:
             self._places.go_to(db, {table: known.get(table, 0) for table in TABLES})
             db.execute("UPDATE meta SET journal = ?", (identity,))
             if before:
-                outbox.add([own_event("sync.journal_replaced", {"before": before, "now": identity}, self._wall)])
+                outbox.add([own_event(EventKind.JOURNAL_REPLACED, {"before": before, "now": identity}, self._wall)])
                 lost |= self._never_read(before)
             outbox.add([drop_record(self._wall, what, "journal_lost", count) for what, count in lost.items()])
         outbox.rows_lost = {}
@@ -260,7 +261,7 @@ class Feeder:
             self._places.go_to(self._outbox.db, back)
             self._outbox.db.execute("UPDATE meta SET journal_again = journal_again + 1")
             detail = {"journal": self._journal, "from": before, "to": back}
-            self._outbox.add([own_event("sync.journal_went_back", detail, self._wall)])
+            self._outbox.add([own_event(EventKind.SYNC_WENT_BACK, detail, self._wall)])
             self._outbox.add([drop_record(self._wall, what, "journal_lost", count) for what, count in lost.items()])
         self._load()
         self._has_more = True

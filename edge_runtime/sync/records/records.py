@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.core.events import EventKind, severity_of
 from edge_runtime.recording.reader import iso_utc
 from edge_runtime.recording.wall_clock import WallClock
 
@@ -207,7 +208,8 @@ def run_record(row: Row, wall: WallClock, lane: int) -> Draft:
 
 def event_record(row: Row, lane: int) -> Draft:
     """row: of the table `event`."""
-    data = {"event": row["kind"], "detail": _json(row["detail"], {}), "by": "run"}
+    kind = str(row["kind"])
+    data = {"event": kind, "severity": severity_of(kind), "detail": _json(row["detail"], {}), "by": "run"}
     at = row["at_ns"], row["at_utc_ns"], row["time_quality"]
     return Draft(Kind.EVENT, *at, data, row["id"], lane, row["run"])
 
@@ -240,8 +242,10 @@ def own_record(kind: Kind, data: Row, wall: WallClock) -> Draft:
     return Draft(kind, wall.monotonic(), wall.now(), wall.quality.value, data)
 
 
-def own_event(event: str, detail: Row, wall: WallClock) -> Draft:
-    return own_record(Kind.EVENT, {"event": event, "detail": dict(detail), "by": "sync"}, wall)
+def own_event(event: EventKind, detail: Row, wall: WallClock) -> Draft:
+    return own_record(
+        Kind.EVENT, {"event": event, "severity": severity_of(event), "detail": dict(detail), "by": "sync"}, wall
+    )
 
 
 def epoch_record(wall: WallClock, previous: str | None, why: str, aside: Sequence[str], carried: int = 0) -> Draft:

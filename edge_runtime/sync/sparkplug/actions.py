@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from edge_runtime.core.events import EventKind
 from edge_runtime.sync.sparkplug.payload import Value
 
 Readings = Mapping[str, Value | None]  # metric name -> value now; None where it is not known
@@ -76,9 +77,9 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something for the log or the journal: "sparkplug.born", "sparkplug.lost", "sparkplug.command_refused"..."""
+    """Something for the log or the journal: see EventKind."""
 
-    kind: str
+    kind: EventKind
     detail: Mapping[str, object] = field(default_factory=dict)
 
 

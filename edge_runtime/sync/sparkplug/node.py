@@ -20,6 +20,7 @@ from itertools import count
 
 from edge_runtime.core.clock import MS, SECOND
 from edge_runtime.core.errors import ProtocolError
+from edge_runtime.core.events import EventKind
 from edge_runtime.sync.sparkplug.actions import (
     Action,
     Command,
@@ -165,7 +166,7 @@ class SparkplugNode:
         if was is not Phase.BORN:
             self.server = (self.server + 1) % self.identity.servers
         self._due_ns = now.ns + self._rest_ns()
-        return [Note("sparkplug.lost", {"server": self.server, "phase": was.value, "reason": reason})]
+        return [Note(EventKind.SPARKPLUG_LOST, {"server": self.server, "phase": was.value, "reason": reason})]
 
     def stop(self, now: Moment) -> list[Action]:
         """End for good: NDEATH and DISCONNECT where there is a session."""
@@ -288,7 +289,7 @@ class SparkplugNode:
         death = self._death(now)
         self.phase, self._due_ns = Phase.LEAVING, now.ns + ANSWER_WAIT_NS
         self._rest_until_ns = now.ns + (self._rest_ns() if rest else LEAVE_REST_NS)
-        return [death, Note("sparkplug.left", {"why": why, "next_server": self.server}), Disconnect()]
+        return [death, Note(EventKind.SPARKPLUG_LEFT, {"why": why, "next_server": self.server}), Disconnect()]
 
     def _birth(self, now: Moment) -> list[Action]:
         """NBIRTH, a DBIRTH for each device, what was kept, a DDEATH for each device that is down."""
@@ -303,7 +304,7 @@ class SparkplugNode:
         actions += [self._device_birth(device, now) for device in self._alive]
         actions += [self._data_message(device, metrics, now) for device, metrics in self._history.take()]
         actions += [self._device_death(device, now) for device, alive in self._alive.items() if not alive]
-        return [*actions, Note("sparkplug.born", {"server": self.server, "bdSeq": self._bd_seq})]
+        return [*actions, Note(EventKind.SPARKPLUG_BORN, {"server": self.server, "bdSeq": self._bd_seq})]
 
     def _device_birth(self, device: str, now: Moment) -> Publish:
         metrics = self._boards[device].birth(self._stamp(now))
@@ -340,4 +341,4 @@ class SparkplugNode:
 
 
 def _refused(where: str, why: str) -> Note:
-    return Note("sparkplug.command_refused", {"where": where, "why": why})
+    return Note(EventKind.SPARKPLUG_COMMAND_REFUSED, {"where": where, "why": why})

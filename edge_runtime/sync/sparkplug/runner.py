@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import EdgeError, StorageError
+from edge_runtime.core.events import EventKind
 from edge_runtime.flow.components import Health, State
 from edge_runtime.sync.sparkplug.actions import (
     Action,
@@ -259,7 +260,7 @@ class SparkplugRunner:
             log.warning("sparkplug.bd_seq %s; live tags go on", err)  # a full disk must not take the live tags away
 
     def _pass_on(self, note: Note) -> None:
-        if note.kind == "sparkplug.command_refused":
+        if note.kind == EventKind.SPARKPLUG_COMMAND_REFUSED:
             self._counts["refused"] += 1
         log.info("%s %s", note.kind, " ".join(f"{key}={value}" for key, value in note.detail.items()))
         self._note(note)

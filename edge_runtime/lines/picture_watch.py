@@ -31,7 +31,7 @@ Gate = Callable[[NDArray[np.uint8]], str]  # picture (h, w, 3) u8 RGB -> what is
 
 BLIND_AFTER = 3  # pictures in a row
 TELL_EVERY_NS = 60 * SECOND
-SAMPLES = 160  # rows and columns of a picture that are compared with those of the one before
+SAMPLES = 160  # rows of a picture, and values of each, that are compared with those of the one before
 SAME_LEVELS = 1  # as far as JPEG of the same picture may be apart
 STILL_SHARE = 0.002  # of the samples that may differ all the same: a clock that is written into the picture
 FIX = "check lamp, lens cap, focus and exposure; `edge-runtime io capture` shows what the camera sees"
@@ -72,8 +72,7 @@ class PictureWatch:
         return {"invalid": self.invalid, "last": self._last, "blind": self._blind}
 
     def _is_as_before(self, image: NDArray[np.uint8]) -> bool:
-        rows, columns = (max(1, side // SAMPLES) for side in image.shape[:2])
-        now = np.ascontiguousarray(image[::rows, ::columns])
+        now = _samples(image)
         before, self._before = self._before, now
         if before is None or before.shape != now.shape:
             return False
@@ -105,3 +104,11 @@ class PictureWatch:
             level, "%s camera=%s %s", kind, self._camera, " ".join(f"{key}={value}" for key, value in detail.items())
         )
         self._tell(Event(kind, self._clock(), {"camera": self._camera, **detail}))
+
+
+def _samples(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Single values on some rows, red, green and blue in turn: whole pixels take ten times as long to collect."""
+    rows = image[:: max(1, len(image) // SAMPLES)]
+    lines = rows.reshape(len(rows), -1)
+    every = max(1, lines.shape[1] // SAMPLES)
+    return lines[:, :: every + (every % 3 == 0)].copy()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge_runtime.config.schema import CheckPictures
 from edge_runtime.core.clock import monotonic_ns
-from edge_runtime.core.config import CheckPictures
 from edge_runtime.lines.picture_watch import STILL, PictureWatch
 
 SIZES = [(1, 1), (64, 64), (180, 321), (360, 640), (486, 648), (720, 1280), (1080, 1920)]  # rows, columns

@@ -2,7 +2,9 @@
 
 Boxes (1, n, 4) as ymin, xmin, ymax, xmax, then classes, scores and a count. TF1 and Model Maker exports list boxes,
 classes, scores, count; TF2 object-detection exports list scores, boxes, count, classes. Boxes and count are known by
-shape, and whether classes or scores come first by where the boxes stand.
+shape, and whether classes or scores come first by where the boxes stand, unless the values say otherwise: some exports
+list scores before classes behind the boxes. A class is a whole number, so the first picture with a score between 0 and
+1 settles which list is which; what contradicts it later is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import OutputSpec
@@ -31,11 +34,13 @@ class BoxDecoder:
         self._values = [Values(tensor, "none") for tensor in outputs]
         self._spec = spec
         self._defects = set(spec.defect_labels)
+        self._is_settled = False  # which of the two lists holds the classes
 
     def __call__(self, outputs: Outputs, content: Box = WHOLE) -> Finding:
         values = [read(output) for read, output in zip(self._values, outputs, strict=True)]
+        count = min(max(int(values[self._count].ravel()[0]), 0), values[self._scores].size)
+        self._settle([value.ravel()[:count] for value in values])
         boxes, scores = values[self._boxes][0], values[self._scores].ravel()
-        count = min(max(int(values[self._count].ravel()[0]), 0), len(scores))
         best: dict[str, float] = {}
         regions: list[Region] = []
         for index in range(count):
@@ -49,11 +54,28 @@ class BoxDecoder:
         judged = [score for label, score in best.items() if not self._defects or label in self._defects]
         return Finding(max(judged, default=0.0), best, tuple(regions))
 
+    def _settle(self, values: Sequence[NDArray[np.float32]]) -> None:
+        """See the module. Raises ModelError when neither list can be that of the classes."""
+        if _are_whole(values[self._classes]):
+            self._is_settled |= not _are_whole(values[self._scores])
+            return
+        if self._is_settled or not _are_whole(values[self._scores]):
+            told = float(values[self._classes][0])
+            raise ModelError(
+                f"the model tells class {told:g}, and a class is a whole number: its outputs are not those of "
+                "TFLite_Detection_PostProcess"
+            )
+        self._classes, self._scores, self._is_settled = self._scores, self._classes, True
+
     def _label(self, value: float) -> str:
         index = round(value)
         if not 0 <= index < len(self._spec.labels):
             raise ModelError(f"the model tells class {value:g}, output.labels has {len(self._spec.labels)}")
         return self._spec.labels[index]
+
+
+def _are_whole(values: NDArray[np.float32]) -> bool:
+    return bool(np.array_equal(values, np.rint(values)))
 
 
 def _order(outputs: Sequence[Tensor]) -> tuple[int, int, int, int] | None:

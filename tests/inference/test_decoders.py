@@ -1,5 +1,6 @@
 """Output tensors to findings, with hand-made tensors: every dtype, order and kind of garbage."""
 
+import itertools
 import math
 
 import numpy as np
@@ -206,3 +207,29 @@ def test_detection_of_nothing_scores_zero_and_of_an_unknown_class_is_refused():
     assert decode([BOXES, CLASSES, SCORES, np.zeros(1, np.float32)]).score == 0.0
     with pytest.raises(ModelError, match=r"tells class 7, output.labels has 2"):
         decode([BOXES, CLASSES + 6, SCORES, COUNT])
+
+
+ALL_ORDERS = list(itertools.permutations(range(4)))
+
+
+@pytest.mark.parametrize("order", ALL_ORDERS, ids=lambda order: "".join("bcsn"[index] for index in order))
+@pytest.mark.parametrize("labels", [("scratch",), ("scratch", "dent")], ids=len)
+def test_a_detector_is_judged_by_its_scores_whatever_order_its_outputs_have(order, labels):
+    scores = np.array([[0.95, 0.9, 0.0]], np.float32)
+    arrays = [(BOXES, np.zeros((1, 3), np.float32), scores, np.array([2], np.float32))[index] for index in order]
+    decode = make_decoder(Kind.DETECTION, [float_output(*a.shape) for a in arrays], OutputSpec(labels=labels))
+    for _ in range(2):
+        finding = decode(arrays)
+        assert finding.score == pytest.approx(0.95) and finding.scores == {"scratch": pytest.approx(0.95)}
+
+
+def test_which_list_holds_the_classes_is_settled_once_and_what_contradicts_it_is_refused():
+    arrays = [BOXES, CLASSES, SCORES, COUNT]
+    decode = make_decoder(Kind.DETECTION, [float_output(*a.shape) for a in arrays], OutputSpec(labels=("a", "b")))
+    assert decode([BOXES, np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32), COUNT]).score == 1.0
+    assert decode(arrays).score == pytest.approx(0.9)
+    with pytest.raises(ModelError, match=r"class 0.9, and a class is a whole number"):
+        decode([BOXES, SCORES, CLASSES, COUNT])
+    again = make_decoder(Kind.DETECTION, [float_output(*a.shape) for a in arrays], OutputSpec(labels=("a", "b")))
+    with pytest.raises(ModelError, match="a class is a whole number"):
+        again([BOXES, SCORES, SCORES, COUNT])

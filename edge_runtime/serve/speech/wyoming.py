@@ -5,7 +5,7 @@ to its `data`, then that many bytes of payload. One utterance is: transcribe, au
 the answer is one transcript. Servers that stream send transcript-start, -chunk, -stop around it.
 
 Not by the `wyoming` package: it reads whatever length a server names and knows no deadline for a whole exchange, which
-are what this file is about, and it brings asyncio along: 11 MB and 75 ms of CPU in `serve`. It is the peer in the tests.
+are what this file is about; and it brings asyncio along, 11 MB and 75 ms of CPU in `serve`. It is the peer in tests.
 """
 
 from __future__ import annotations

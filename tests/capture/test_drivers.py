@@ -21,7 +21,7 @@ from edge_runtime.capture.cameras import folder as folder_camera
 from edge_runtime.capture.cameras.camera import Camera, CameraLost
 from edge_runtime.capture.cameras.folder import AHEAD, FolderCamera
 from edge_runtime.capture.cameras.opencv_capture import QUEUED, GrabbingCamera, Picture
-from edge_runtime.capture.cameras.v4l2 import V4l2Device
+from edge_runtime.capture.cameras.v4l2 import MOST_DAMAGED, V4l2Device
 from edge_runtime.capture.cameras.v4l2_devices import list_devices
 from edge_runtime.capture.cameras.video import VideoFile
 from edge_runtime.config.schema import CameraConfig, WorldConfig
@@ -426,6 +426,64 @@ def test_v4l2_pictures_carry_the_kernels_stamp_where_it_makes_sense(tmp_path: Pa
         for _ in range(QUEUED):
             camera.read(LONG_S)
     camera.stop()
+
+
+class DamagedCapture(FakeCapture):
+    """A camera of whose pictures, counted from 1, some arrive damaged: grabbed, and not to be decoded."""
+
+    def __init__(self, path: str, is_damaged: Callable[[int], bool]) -> None:
+        super().__init__(path, lambda: 0.0)
+        self.number, self._is_damaged = 0, is_damaged
+
+    def grab(self) -> bool:
+        self.number += 1
+        return True
+
+    def retrieve(self) -> tuple[bool, np.ndarray[Any, Any] | None]:
+        if self._is_damaged(self.number):
+            return False, None
+        return True, np.full((4, 6, 3), (101, 102, 103), np.uint8)
+
+
+def damaged_camera(tmp_path: Path, is_damaged: Callable[[int], bool]) -> GrabbingCamera:
+    node = tmp_path / "video0"
+    node.touch()
+    cfg = CameraConfig(driver="v4l2", path=str(node))
+    source = V4l2Device(cfg, monotonic_ns, lambda path: DamagedCapture(path, is_damaged))
+    return GrabbingCamera("v4l2", cfg, monotonic_ns, lambda: source)
+
+
+@pytest.mark.parametrize(
+    "is_damaged",
+    [
+        lambda number: number == 60,
+        lambda number: number % 3 == 0,
+        lambda number: number > 60 and number % 10,
+        lambda number: 1 < number < MOST_DAMAGED,
+    ],
+    ids=["one", "each third", "nine of ten", "all of the first second but one"],
+)
+def test_damaged_pictures_are_left_out_and_counted_and_the_camera_goes_on(tmp_path: Path, is_damaged) -> None:
+    camera = damaged_camera(tmp_path, is_damaged)
+    camera.start()
+    try:
+        for _ in range(200):
+            assert camera.read(LONG_S) is not None
+        wait_until(lambda: camera.report()["damaged"] >= 1)
+        assert camera.health().state is State.OK
+    finally:
+        camera.stop()
+
+
+def test_a_camera_of_which_every_picture_is_damaged_is_lost_and_says_so(tmp_path: Path) -> None:
+    camera = damaged_camera(tmp_path, lambda number: number > 60)
+    camera.start()
+    try:
+        with pytest.raises(CameraLost, match="only damaged pictures; check the cable"):
+            while camera.read(LONG_S) is not None:
+                pass
+    finally:
+        camera.stop()
 
 
 # -- sim --

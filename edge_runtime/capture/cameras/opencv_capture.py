@@ -46,11 +46,18 @@ class PictureSource(Protocol):
     def settles(self) -> bool:
         """Whether its first pictures are dark or badly exposed, and belong to no part."""
 
+    @property
+    def damaged(self) -> int:
+        """Pictures that came and could not be read."""
+
     def open(self) -> str:
         """Open it and say what it is. Raises DeviceError, with nothing left open."""
 
     def take(self, stop: threading.Event) -> Picture | None:
-        """The next picture; None when `stop` was set meanwhile. Raises CameraLost when there are no more."""
+        """The next picture; None when it was damaged, or `stop` was set meanwhile.
+
+        Raises CameraLost when there are no more.
+        """
 
     def close(self) -> None: ...
 
@@ -80,7 +87,7 @@ class GrabbingCamera:
         self._lost = ""
         self._seq = -1
         self._last_ns = 0
-        self._delivered = self._overrun = self._unsettled = 0
+        self._delivered = self._overrun = self._unsettled = self._damaged = 0
         self._progress_ns: int | None = None
 
     def start(self) -> None:
@@ -129,6 +136,7 @@ class GrabbingCamera:
             "overrun": self._overrun,
             "device": self._what,
             "unsettled": self._unsettled,
+            "damaged": self._damaged,
         }
 
     def trigger(self, trigger: Trigger) -> None:
@@ -155,7 +163,8 @@ class GrabbingCamera:
         why, settling = "", Settling() if source.settles else None
         try:
             while not stop.is_set():
-                picture = source.take(stop)
+                before, picture = source.damaged, source.take(stop)
+                self._damaged += source.damaged - before
                 if picture is None:
                     continue
                 if settling is None or settling.is_done(picture.image, self._clock()):

@@ -3,7 +3,7 @@
 The kernel stamps each picture at the start of exposure with the same monotonic clock the box uses; OpenCV hands the
 stamp out as CAP_PROP_POS_MSEC, and it is believed when it lies in the last half second. MJPG is asked for, because
 uncompressed 1280x720 fills USB 2 at 10 frames/s. Two kernel buffers: with one, cameras drop every other picture; with
-the default four, a slow reader sees the past.
+the default four, a slow reader sees the past. A picture that came damaged is left out and counted.
 
 A camera that falls silent without going away keeps OpenCV waiting for up to 10 s. Its thread is left behind with the
 device; opening it again fails as busy until then, and the line tries again by itself.
@@ -30,6 +30,7 @@ from edge_runtime.core.errors import DeviceError
 BUFFERS = 2
 MAX_STAMP_AGE_NS = 500 * MS
 MANUAL_EXPOSURE = 1  # V4L2_EXPOSURE_MANUAL
+MOST_DAMAGED = 10  # pictures in a row: interference spoils one or two, a loose cable all of them
 EXPOSURE_UNIT_US = 100  # of V4L2_CID_EXPOSURE_ABSOLUTE
 
 OpenCapture = Callable[[str], Any]  # path -> cv2.VideoCapture or what looks like one
@@ -52,6 +53,8 @@ class V4l2Device:
         self._cfg, self._clock, self._open_device = cfg, clock, open_device
         self._path = cfg.path
         self._capture: Any = None
+        self._damaged_run = 0
+        self.damaged = 0
 
     def open(self) -> str:
         self._path = self._find()
@@ -74,10 +77,22 @@ class V4l2Device:
             return None
         stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * MS)
         _, image = self._capture.retrieve() if good else (False, None)
-        if image is None:
+        if not good:
             raise CameraLost(f"camera '{self._path}' delivers no more pictures; check the cable")
+        if image is None:
+            self._leave_out()
+            return None
+        self._damaged_run = 0
         is_sane = 0 <= now_ns - stamp_ns <= MAX_STAMP_AGE_NS
         return Picture(to_rgb(image), stamp_ns if is_sane else now_ns - self._cfg.exposure_us * 1000)
+
+    def _leave_out(self) -> None:
+        """The picture that was grabbed could not be decoded."""
+        self.damaged, self._damaged_run = self.damaged + 1, self._damaged_run + 1
+        if self._damaged_run >= MOST_DAMAGED:
+            raise CameraLost(
+                f"camera '{self._path}' delivers only damaged pictures; check the cable and what runs beside it"
+            )
 
     def close(self) -> None:
         capture, self._capture = self._capture, None

@@ -25,6 +25,7 @@ class VideoFile:
     """Frames of a file, each at its time. A file whose header tells no rate plays at `camera.fps`."""
 
     settles = False  # it was recorded when it was
+    damaged = 0  # OpenCV passes over what it cannot decode
 
     def __init__(self, cfg: CameraConfig, clock: Clock, loops: bool = True) -> None:
         self._path, self._name, self._fps_wanted = cfg.path, cfg.name, cfg.fps

@@ -22,6 +22,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from edge_runtime.core.errors import EdgeError
+from edge_runtime.media.jpeg import decode_jpeg
 from edge_runtime.media.orientation import orientation, turn
 
 MAX_MEGAPIXELS = 64  # 192 MB as RGB; the largest industrial area cameras on such a box have 25
@@ -37,8 +38,11 @@ class PictureError(EdgeError):
     """This file is no picture that can be judged: look at the file."""
 
 
-def decode_picture(content: bytes) -> NDArray[np.uint8]:
-    """Pixels of a picture file as viewers show them, uint8 RGB (height, width, 3). Raises PictureError."""
+def decode_picture(content: bytes, notes: list[str] | None = None) -> NDArray[np.uint8]:
+    """Pixels of a picture file as viewers show them, uint8 RGB (height, width, 3). Raises PictureError.
+
+    notes: harmless damage that was passed over is added to it, in words.
+    """
     width, height = picture_size(content)
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         raise PictureError(
@@ -46,7 +50,7 @@ def decode_picture(content: bytes) -> NDArray[np.uint8]:
         )
     if content.startswith(b"BM"):
         return _decode_other(content)
-    pixels = _decode_jpeg(content) if content.startswith(b"\xff\xd8") else _decode_other(content)
+    pixels = _decode_jpeg(content, notes) if content.startswith(b"\xff\xd8") else _decode_other(content)
     return turn(pixels, orientation(content))
 
 
@@ -83,9 +87,9 @@ def picture_size(content: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _decode_jpeg(content: bytes) -> NDArray[np.uint8]:
+def _decode_jpeg(content: bytes, notes: list[str] | None) -> NDArray[np.uint8]:
     try:
-        return np.asarray(simplejpeg.decode_jpeg(content, "RGB", strict=True), np.uint8)
+        return decode_jpeg(content, notes)
     except (ValueError, MemoryError) as err:
         raise PictureError(f"damaged JPEG ({' '.join(str(err).split())})") from err
 

@@ -67,14 +67,15 @@ class Predictor:
         if self._speech:
             return entry | self._speech.file(Path(path))
         assert self._read is not None
+        notes: list[str] = []
         try:
-            prediction, regions, read_ms = self._read(Path(path))
+            prediction, regions, read_ms = self._read(Path(path), notes)
         except InvalidPicture as err:
             return entry | _invalid(str(err), err.read_ms)
         except (PictureError, SoundError, ModelError) as err:
             nothing: dict[str, Any] = {"verdict": None, "score": None, "scores": {}, "regions": [], "timings_ms": {}}
             return entry | nothing | {"error": str(err).removeprefix(f"{Path(path)}: ")}
-        return entry | self._said(prediction, regions, read_ms)
+        return entry | self._said(prediction, regions, read_ms) | ({"note": "; ".join(notes)} if notes else {})
 
     def _said(self, prediction: Prediction, regions: list[dict[str, Any]], read_ms: float) -> dict[str, Any]:
         verdict, reason = self.policy.judge(prediction)
@@ -108,9 +109,9 @@ def _invalid(why: str, read_ms: float) -> dict[str, Any]:
 
 
 class Reader(Protocol):
-    def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
+    def __call__(self, path: Path, notes: list[str]) -> tuple[Prediction, list[dict[str, Any]], float]:
         """The prediction, its regions as JSON, and how long reading took in ms. Raises PictureError, SoundError,
-        ModelError, or InvalidPicture."""
+        ModelError, or InvalidPicture. notes: harmless damage that was passed over is added to it."""
 
 
 class PictureReader:
@@ -120,9 +121,9 @@ class PictureReader:
         self._model = open_vision_model(bundle, cfg)
         self._gate = None if checks is CheckPictures.OFF else picture_gate(bundle)
 
-    def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
+    def __call__(self, path: Path, notes: list[str]) -> tuple[Prediction, list[dict[str, Any]], float]:
         started = time.perf_counter()
-        image = decode_picture(_read(path))
+        image = decode_picture(_read(path), notes)
         read_ms = (time.perf_counter() - started) * 1e3
         self._model.refuse_tiny(image)
         if self._gate and (fault := self._gate(image)):
@@ -143,7 +144,7 @@ class MachineSoundReader:
 
         self._model = open_sound_model(bundle, cfg)
 
-    def __call__(self, path: Path) -> tuple[Prediction, list[dict[str, Any]], float]:
+    def __call__(self, path: Path, notes: list[str]) -> tuple[Prediction, list[dict[str, Any]], float]:
         from edge_runtime.features.sound_validity import REASON, SoundCheck
         from edge_runtime.media.sound_file import read_sound
 

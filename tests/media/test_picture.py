@@ -180,3 +180,62 @@ def test_hidden_files_are_no_pictures_of_a_folder(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("")
     assert [path.name for path in pictures_in(tmp_path)] == ["a.PNG", "b.jpg", "c.bmp"]
+
+
+# -- harmless damage ---------------------------------------------------------------------------------------------------
+
+
+def with_restarts(seed: int) -> bytes:
+    """A JPEG whose blocks come in short stretches with a restart marker behind each."""
+    noise = np.random.default_rng(seed).integers(0, 255, (64, 96, 3), np.uint8)
+    return cv2.imencode(".jpg", cv2.GaussianBlur(noise, (9, 9), 3), [cv2.IMWRITE_JPEG_RST_INTERVAL, 4])[1].tobytes()
+
+
+def markers(content: bytes) -> list[int]:
+    """Where a stretch of blocks ends."""
+    ends = {*range(0xD0, 0xD8), 0xD9}
+    return [at for at in range(len(content) - 1) if content[at] == 0xFF and content[at + 1] in ends]
+
+
+@pytest.mark.parametrize("stray", [b"\x00", b"\x5a\xa5", b"\x01\x02\x03", b"\xaa" * 8], ids=len)
+def test_stray_bytes_before_any_marker_cost_no_pixel_and_are_told(stray):
+    content = with_restarts(3)
+    whole = decode_picture(content)
+    told = []
+    for at in markers(content):
+        assert np.array_equal(decode_picture(content[:at] + stray + content[at:], told), whole)
+    assert all("stray bytes" in note for note in told)
+    assert len(stray) < 3 or len(told) >= 3  # a decoder may take one or two in unseen, and does not look behind the end
+
+
+def test_stray_bytes_in_two_places_are_left_out_and_in_many_are_damage():
+    content = with_restarts(3)
+    places = markers(content)
+    for count in (2, len(places)):
+        spoilt = content
+        for at in reversed(places[:count]):
+            spoilt = spoilt[:at] + b"\x01\x02\x03" + spoilt[at:]
+        if count == 2:
+            assert np.array_equal(decode_picture(spoilt), decode_picture(content))
+        else:
+            with pytest.raises(PictureError, match="extraneous bytes"):
+                decode_picture(spoilt)
+
+
+def test_what_is_missing_is_never_mended():
+    content = with_restarts(3)
+    first, second = markers(content)[:2]
+    for spoilt in (
+        content[: len(content) // 2],
+        content[:first] + content[second:],
+        content[:first] + content[first + 2 :],
+    ):
+        with pytest.raises(PictureError, match="damaged JPEG"):
+            decode_picture(spoilt)
+
+
+def test_many_strays_are_more_than_a_camera_leaves():
+    content = with_restarts(3)
+    at = markers(content)[0]
+    with pytest.raises(PictureError, match="extraneous bytes"):
+        decode_picture(content[:at] + bytes(range(1, 100)) + content[at:])

@@ -69,6 +69,7 @@ class FolderCamera:
         self._next_file = 0
         self._is_decoding = False  # a file that counts as read already
         self._bad: dict[Path, str] = {}
+        self._mended: set[Path] = set()  # read all the same, with something left out
         self._seq = -1
         self._delivered = 0
         self._progress_ns: int | None = None
@@ -115,6 +116,7 @@ class FolderCamera:
             "frames": self._delivered,
             "pictures": len(self._files),
             "unreadable": len(self._bad),
+            "mended": len(self._mended),
             "waiting_triggers": len(self._shots),
         }
 
@@ -190,7 +192,8 @@ class FolderCamera:
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | None:
         try:
-            image = decode_picture(_read(path))
+            notes: list[str] = []
+            image = decode_picture(_read(path), notes)
         except (PictureError, OSError, MemoryError) as err:
             self._complain(path, str(err))
             return None
@@ -199,6 +202,9 @@ class FolderCamera:
             self._complain(path, f"{type(err).__name__}: {err}")
             return None
         self._bad.pop(path, None)
+        if notes and path not in self._mended:
+            self._mended.add(path)
+            log.warning("picture mended file=%s %s", path, "; ".join(notes))
         image.flags.writeable = False
         return image
 

@@ -10,7 +10,6 @@ has loaded the network and the model has said about its golden sound what was sa
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,9 +93,9 @@ def learn_sound(
             f"windows of {window_s:g} s, at least {FEWEST_WINDOWS} are needed; record more{first_of(sounds.skipped)}"
         )
     rows = [one.rows for one in sounds.normal]
-    lesson = fit_sound(rows, row_hops=ROW_HOPS, window_rows=window_rows, over_alarm=over_alarm, progress=progress)
-    with tempfile.TemporaryDirectory(prefix="learn-sound-") as work, native_noise_hidden():
-        bundle = write_bundle(Path(work, name), name, version, sounds, lesson, time.perf_counter() - started)
+    with store.workshop() as work, native_noise_hidden():
+        lesson = fit_sound(rows, row_hops=ROW_HOPS, window_rows=window_rows, over_alarm=over_alarm, progress=progress)
+        bundle = write_bundle(work / name, name, version, sounds, lesson, time.perf_counter() - started)
         if problem := probe(bundle.model_path, seconds=0.0).problem or check_golden_sound(bundle, cfg.model):
             raise ModelError(f"{bundle.label} was learnt but does not pass its check: {problem}")
         installed = store.install(bundle)

@@ -10,7 +10,6 @@ child process has loaded it and has said about its golden pictures what was said
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -87,19 +86,17 @@ def teach(
     cfg = cfg or EdgeConfig()
     version = next_version(name, store, Kind.ANOMALY)
     backbone = _backbone(store)
-    pictures = load_pictures(folder).without_odd(backbone.manifest.input)
+    pictures = load_pictures(folder).without_copies().without_odd(backbone.manifest.input)
     if len(pictures.images) < FEWEST_PARTS:
         raise UsageError(
             f"{folder}: {len(pictures.images)} readable pictures of good parts, at least {FEWEST_PARTS} are needed"
             f"{first_of(pictures.skipped)}"
         )
-    with native_noise_hidden():
-        features = FeatureModel(backbone, open_engine(backbone, cfg.model))
-    lesson = learn(features, pictures.images, over_reject, progress)
-    with tempfile.TemporaryDirectory(prefix="teach-") as work:
-        bundle = write_bundle(
-            Path(work, name), name, version, backbone, pictures, lesson, time.perf_counter() - started
-        )
+    with store.workshop() as work:
+        with native_noise_hidden():
+            features = FeatureModel(backbone, open_engine(backbone, cfg.model))
+        lesson = learn(features, pictures.images, over_reject, progress)
+        bundle = write_bundle(work / name, name, version, backbone, pictures, lesson, time.perf_counter() - started)
         report = check_golden(bundle, cfg.model)
         if report.problem:
             raise ModelError(f"{bundle.label} was learnt but does not pass its check: {report.problem}")

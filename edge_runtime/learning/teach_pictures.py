@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from edge_runtime.core.errors import UsageError
 from edge_runtime.core.manifest import InputSpec
+from edge_runtime.features.image import shrink
 from edge_runtime.features.picture_validity import odd_pictures
 from edge_runtime.media.picture import SUFFIXES, PictureError, decode_picture, pictures_in
 
 MOST_PICTURES = 150  # more teach nothing new; evenly spaced ones of a larger folder are taken
 MAX_FILE_BYTES = 64 << 20
+MEMORY_BYTES = 450_000_000  # for all pictures of a folder: 150 of a 1 megapixel camera as they are, 40 of four
+LOOK_SIDE, ALIKE_LEVELS = 128, 0.5  # pictures no further apart at this size, on average, are copies or one part twice
 SHIFT, TURN_DEGREES, ZOOM = 0.03, 1.5, 0.03  # how parts lie: share of the side, degrees, relative
 GAIN, OFFSET = 0.15, 10.0  # how lamps age: relative, grey levels
 
@@ -39,17 +42,37 @@ class Pictures:
     digest: str = ""  # SHA-256 over the digests of the files that were read, in order of their names
     names: list[str] = field(default_factory=list)  # of the images
 
+    def without_copies(self) -> Pictures:
+        """Without those that show what another shows: a part that counts twice teaches that parts never differ.
+
+        Copies that were saved again with losses are not told from shots of one part that lies still: many of either
+        are told, and kept.
+        """
+        first: dict[bytes, int] = {}
+        told, kept = [], []
+        for number, image in enumerate(self.images):
+            same = first.setdefault(_identity(image), number)
+            if same == number:
+                kept.append(number)
+            else:
+                told.append(f"{self.names[number]}: the same picture as {self.names[same]}")
+        return self._only(kept, told + _much_alike([self.images[number] for number in kept]))
+
     def without_odd(self, spec: InputSpec | None) -> Pictures:
         """Without those that show nothing, or are nothing like the others under `spec`; each is told as skipped."""
         odd = odd_pictures(self.images, spec)
         kept = [number for number in range(len(self.images)) if number not in odd]
         told = [f"{self.names[number]}: {fault}" for number, fault in sorted(odd.items())]
+        return self._only(kept, told)
+
+    def _only(self, kept: Sequence[int], told: list[str]) -> Pictures:
         images, names = [self.images[number] for number in kept], [self.names[number] for number in kept]
         return Pictures(images, self.skipped + told, self.digest, names)
 
 
 def load_pictures(folder: Path) -> Pictures:
-    """Read at most MOST_PICTURES pictures of a folder, in order of their names. Raises UsageError when it has none."""
+    """Read at most MOST_PICTURES pictures of a folder, in order of their names, in at most MEMORY_BYTES: larger ones
+    are shrunk as they are read. Raises UsageError when it has none."""
     try:
         files = pictures_in(folder)
     except OSError as err:
@@ -63,7 +86,7 @@ def load_pictures(folder: Path) -> Pictures:
     for path in taken:
         try:
             content = _read(path)
-            images.append(decode_picture(content))
+            images.append(_bounded(decode_picture(content), MEMORY_BYTES // len(taken)))
             names.append(path.name)
             digest.update(hashlib.sha256(content).digest())
         except (OSError, PictureError) as err:
@@ -95,6 +118,35 @@ def jitter(picture: Picture, rng: np.random.Generator) -> Picture:
     gain, offset = 1.0 + rng.uniform(-GAIN, GAIN), rng.uniform(-OFFSET, OFFSET)
     levels = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(moved, levels))
+
+
+def _bounded(image: Picture, most_bytes: int) -> Picture:
+    factor = (most_bytes / image.nbytes) ** 0.5
+    if factor >= 1.0:
+        return image
+    return np.ascontiguousarray(
+        shrink(image, max(1, int(image.shape[1] * factor)), max(1, int(image.shape[0] * factor)))
+    )
+
+
+def _identity(image: Picture) -> bytes:
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+
+
+def _much_alike(images: Sequence[Picture]) -> list[str]:
+    """One line when most pictures are nearly the same as an earlier one."""
+    seen: list[NDArray[np.int16]] = []
+    count = 0
+    for image in images:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        small = np.asarray(cv2.resize(grey, (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA), np.int16)
+        count += any(float(np.abs(other - small).mean()) < ALIKE_LEVELS for other in seen)
+        seen.append(small)
+    if 2 * count < len(images):
+        return []
+    return [
+        f"{count} of {len(images)} pictures are nearly the same as another: what parts may look like is learnt from few"
+    ]
 
 
 def _read(path: Path) -> bytes:

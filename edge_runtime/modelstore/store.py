@@ -6,10 +6,12 @@ more and renamed into place, so that a power cut leaves either the whole bundle 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,8 @@ from edge_runtime.modelstore.bundle import (
 log = logging.getLogger(__name__)
 
 _PARTIAL = ".partial-"
+_WORKSHOP = ".making-"
+ROOM_BYTES = 32 << 20  # for a bundle while it is made and installed; taught ones have 2 to 12 MB
 
 
 def shipped_models() -> Path | None:
@@ -169,6 +173,27 @@ class ModelStore:
         log.info("model installed model=%s digest=%s folder=%s", bundle.label, bundle.digest[:12], target)
         return load_bundle(target)
 
+    @contextlib.contextmanager
+    def workshop(self) -> Iterator[Path]:
+        """A folder beside the bundles in which one is made: not in /tmp, which may be memory. Gone afterwards.
+
+        Raises StorageError when it cannot be had, or there is no room for a bundle: before hours of work, not after.
+        """
+        try:
+            custody_of(self.own).make_folder(self.own)
+            self._sweep()
+            free = shutil.disk_usage(self.own).free
+            if free < ROOM_BYTES:
+                raise StorageError(
+                    f"{self.own} has {free / 1e6:.0f} MB left, {ROOM_BYTES / 1e6:.0f} are needed to make a model; "
+                    "free some, or set model.store"
+                )
+            folder = tempfile.TemporaryDirectory(prefix=f"{_WORKSHOP}{os.getpid()}-", dir=self.own)
+        except OSError as err:
+            raise StorageError(f"cannot make a model in {self.own}: {err.strerror or err}; set model.store") from err
+        with folder as path:
+            yield Path(path)
+
     def remove(self, reference: str) -> Path:
         """Delete a bundle from the box's own folder."""
         stored = self.find(reference)
@@ -181,7 +206,10 @@ class ModelStore:
         return stored.folder
 
     def _sweep(self) -> None:
-        """Delete what installs left that a power cut ended."""
+        """Delete what was left by those whom a power cut ended."""
+        for left in self.own.glob(f"{_WORKSHOP}*"):
+            if not Path("/proc", left.name.removeprefix(_WORKSHOP).partition("-")[0]).exists():
+                shutil.rmtree(left, ignore_errors=True)
         for left in self.own.glob(f"{_PARTIAL}*"):
             pid = left.name.removeprefix(_PARTIAL)
             if pid == str(os.getpid()) or not Path("/proc", pid).exists():

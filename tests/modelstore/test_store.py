@@ -130,3 +130,26 @@ def test_a_path_opens_a_bundle_that_is_in_no_store(store, make_bundle, tmp_path)
     bundle = make_bundle("heatmap", name="oil", folder=tmp_path / "a")
     assert open_bundle(str(bundle.folder), store).digest == bundle.digest
     assert open_bundle("scratch@2", store).label == "scratch@2"
+
+
+def test_a_model_is_made_beside_the_others_and_nothing_is_left(store, make_bundle, monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    with store.workshop() as folder:
+        assert folder.parent == store.own
+        bundle = make_bundle("heatmap", name="scratch", version="12", folder=folder / "scratch")
+        assert store.install(bundle).label == "scratch@12", "another's install sweeps, and leaves ours"
+        assert folder.is_dir() and [one.label for one in store.list()][:1] == ["scratch@12"]
+    assert sorted(path.name for path in store.own.iterdir()) == ["scratch"]
+
+
+def test_what_a_power_cut_left_of_making_one_is_swept(store):
+    left = store.own / ".making-999999999-abc"
+    left.mkdir(parents=True)
+    with store.workshop():
+        assert not left.exists()
+
+
+def test_a_full_disk_is_told_before_the_work(store, monkeypatch):
+    monkeypatch.setattr(store_module, "ROOM_BYTES", 1 << 60)
+    with pytest.raises(StorageError, match=r"MB left, \d+ are needed to make a model; free some, or set model.store"):
+        store.workshop().__enter__()

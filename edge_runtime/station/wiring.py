@@ -23,6 +23,7 @@ from edge_runtime.core.messages import Event, PartKey
 from edge_runtime.decision.policy import station_policy
 from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.inference.engine import pick_runtime
+from edge_runtime.lines.inspector import LineModel
 from edge_runtime.lines.sound_line import SoundLine
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.modelstore.bundle import Bundle
@@ -101,10 +102,8 @@ class Box:
         return self.bundle.label
 
     def _take_over(self, bundle: Bundle, commit: Callable[[], None]) -> None:
-        cfg = self.cfg
         self.journal.learn_model(bundle.label, bundle.digest)
-        thresholds = station_policy(cfg.decision, bundle.manifest.thresholds)
-        self.line.swap_model(lambda: open_model(bundle, cfg), thresholds, bundle.label, picture_gate(bundle), commit)
+        self.line.swap_model(line_model(bundle, self.cfg), commit)
         self.bundle, self.chosen = bundle, Chosen(bundle)
 
     def _tell_if_apart(self) -> None:
@@ -234,7 +233,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
     evidence = _evidence(cfg, state, journal, clock) if cfg.recording.evidence else None
     world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
-    bad_day = BadDay(cfg.world.bad_days)
+    model, bad_day = line_model(bundle, cfg), BadDay(cfg.world.bad_days)
     try:
         microphone, no_microphone = open_shared_microphone(cfg, clock), None
     except DeviceError as err:
@@ -243,9 +242,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     line = VisionLine(
         camera=open_camera(cfg.camera, world, clock),
         camera_cfg=cfg.camera,
-        open_model=lambda: bad_day.over(open_model(bundle, cfg)),
-        model_label=bundle.label,
-        policy=station_policy(cfg.decision, bundle.manifest.thresholds),
+        model=replace(model, open=lambda: bad_day.over(model.open())),
         decision_cfg=cfg.decision,
         open_rejecter=lambda on_trigger, on_report, on_event: Rejecter(
             cfg.controller,
@@ -260,7 +257,6 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         taps=[journal, *([evidence] if evidence else [])],
         clock=clock,
         rule=sound_rule(cfg, sound),
-        gate=picture_gate(bundle),
     )
     desk = OperatorDesk(line, line.rejecter.hold, clock)
     voice = no_microphone or open_voice(
@@ -288,8 +284,14 @@ def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> E
     )
 
 
-def open_model(bundle: Bundle, cfg: EdgeConfig) -> VisionModel:
-    """The model of a line. Whatever a runtime throws at it is the model's fault: ModelError."""
+def line_model(bundle: Bundle, cfg: EdgeConfig) -> LineModel:
+    """What a line needs of a bundle; nothing is loaded yet."""
+    thresholds = station_policy(cfg.decision, bundle.manifest.thresholds)
+    return LineModel(bundle.label, lambda: _open_model(bundle, cfg), thresholds, picture_gate(bundle))
+
+
+def _open_model(bundle: Bundle, cfg: EdgeConfig) -> VisionModel:
+    """Whatever a runtime throws at it is the model's fault: ModelError."""
     try:
         return open_vision_model(bundle, cfg.model)
     except EdgeError:

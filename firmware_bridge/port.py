@@ -17,18 +17,17 @@ import select
 import termios
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import serial
 import serial.rs485
 
 from firmware_bridge.adapters import SLOW_MS, latency_ms, user_of
-from firmware_bridge.modbus.link import PlcLink
+from firmware_bridge.host_link import HostLink
 from firmware_bridge.port_hints import Hearing
-from firmware_bridge.reject.clock_relation import ClockRelation
-from firmware_bridge.reject.link import Phase
+from firmware_bridge.reject.far_side import Phase
 from firmware_bridge.reject.link_events import LinkEvent, LinkRefused, VerdictAnswered
 
 log = logging.getLogger(__name__)
@@ -50,36 +49,6 @@ class PortError(Exception):
 
 
 PARITIES = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
-
-
-class HostLink(Protocol):
-    """What a port can own: `link.Link` or `plc_link.PlcLink`. Bytes and `now_ns` in, bytes and events out."""
-
-    phase: Phase
-    detail: str
-    counts: Counter[str]
-    boot_id: int | None
-
-    @property
-    def clocks(self) -> ClockRelation: ...
-    @property
-    def is_armed(self) -> bool: ...
-    @property
-    def open_parts(self) -> int: ...
-    @property
-    def pending_verdicts(self) -> int: ...
-    @property
-    def wire_counts(self) -> dict[str, int]: ...
-    def opened(self, now_ns: int) -> None: ...
-    def closed(self, reason: str, now_ns: int) -> None: ...
-    def set_armed(self, wanted: bool, now_ns: int) -> None: ...
-    def set_hold(self, wanted: bool, now_ns: int) -> None: ...
-    def submit(self, boot_id: int, part_id: int, reject: bool, now_ns: int) -> None: ...
-    def feed(self, data: bytes, now_ns: int) -> None: ...
-    def tick(self, now_ns: int) -> None: ...
-    def next_due_ns(self) -> int: ...
-    def take_output(self) -> bytes: ...
-    def take_events(self) -> list[LinkEvent]: ...
 
 
 def open_serial(
@@ -228,12 +197,8 @@ class BridgePort:
 
         reason (`registers.Reason`) and confidence (0..1000) are for a PLC's display; frames have no room for them.
         """
-        link = self._link
         with self._lock:
-            if isinstance(link, PlcLink):
-                link.submit(boot_id, part_id, reject, self._clock(), reason=reason, confidence=confidence)
-            else:
-                link.submit(boot_id, part_id, reject, self._clock())
+            self._link.submit(boot_id, part_id, reject, self._clock(), reason=reason, confidence=confidence)
             self._write()
 
     def set_armed(self, wanted: bool) -> None:
@@ -265,7 +230,7 @@ class BridgePort:
         """Phase of the link and what to tell a person about it."""
         link = self._link
         phase, detail = link.phase, link.detail
-        if phase is Phase.HELLO and not isinstance(link, PlcLink):  # that one looks at what it hears by itself
+        if phase is Phase.HELLO and not link.explains_silence:
             hint = self._hearing.hint(self._clock())
             detail = f"{detail}: {hint}" if hint else detail
         return phase, detail
@@ -273,7 +238,7 @@ class BridgePort:
     @property
     def adapter_problem(self) -> str:
         """What to set when the RS-485 adapter is not as the station says. Frames are never taken for their own echo."""
-        return self._link.adapter_problem if isinstance(self._link, PlcLink) else ""
+        return self._link.adapter_problem
 
     def report(self) -> dict[str, Any]:
         """Counters and round trips; JSON types only."""

@@ -21,7 +21,9 @@ from firmware_bridge.modbus.link import PlcLink
 from firmware_bridge.modbus.registers import Reason
 from firmware_bridge.port import BridgePort, PortError
 from firmware_bridge.reject import messages as wire
-from firmware_bridge.reject.link import WHAT_BLOCKS, GateSetup, Link, Phase
+from firmware_bridge.reject.far_side import WHAT_BLOCKS, Phase
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,

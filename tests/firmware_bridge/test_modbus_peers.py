@@ -29,7 +29,7 @@ from firmware_bridge.modbus.registers import BOX, MAP_ID, MAP_VERSION, PLC, PlcB
 from firmware_bridge.modbus.rtu import ExceptionCode, Line, read_request
 from firmware_bridge.modbus.server import Refused, RtuServer
 from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.reject.link import GateSetup
+from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link_events import LinkRefused, LinkUp, Settled, Triggered, VerdictAnswered
 
 HERE = Path(__file__).parent

@@ -21,7 +21,9 @@ from firmware_bridge.modbus.registers import PLC
 from firmware_bridge.modbus.rtu import Line, read_reply, read_request
 from firmware_bridge.modbus.server import RtuServer
 from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.reject.link import GateSetup, Link, Phase
+from firmware_bridge.reject.far_side import Phase
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.sim.controller import ControllerSim
 
 PATIENCE_S = 20.0

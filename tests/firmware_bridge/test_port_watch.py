@@ -15,7 +15,8 @@ from firmware_bridge.modbus.registers import BOX, MAP_VERSION, PLC, SETUP, PlcBl
 from firmware_bridge.modbus.rtu import Line, read_request, write_request
 from firmware_bridge.port import BridgePort, PortError
 from firmware_bridge.reject.controller import Transport
-from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import Settled, Triggered
 from firmware_bridge.reject.messages import Flags
 from firmware_bridge.sim.controller import ControllerSim

@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from reject_inspector import Inspector, is_defective
 
 from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,

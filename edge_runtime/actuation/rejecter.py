@@ -19,7 +19,7 @@ from edge_runtime.core.messages import Decision, Event, GateReport, Outcome, Par
 from edge_runtime.flow.components import Health, State
 from firmware_bridge.modbus.link import PlcLink
 from firmware_bridge.modbus.registers import Reason
-from firmware_bridge.port import BridgePort, PortError
+from firmware_bridge.port import BridgePort
 from firmware_bridge.reject import messages as wire
 from firmware_bridge.reject.far_side import WHAT_BLOCKS, Phase
 from firmware_bridge.reject.gate_setup import GateSetup
@@ -41,6 +41,7 @@ from firmware_bridge.reject.link_events import (
     VerdictAnswered,
 )
 from firmware_bridge.reject.messages import BLOCKING, Flags
+from firmware_bridge.serial_device import PortError
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from edge_runtime.actuation.rejecter import open_link
+from edge_runtime.actuation.controller_link import open_link
 from edge_runtime.commissioning.far_side import open_watch
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import DeviceError

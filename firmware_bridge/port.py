@@ -1,4 +1,4 @@
-"""The one thread that owns the serial port. pyserial is imported here and nowhere else.
+"""The one thread that owns the serial port, and the link on it.
 
 Whoever sends a verdict writes it to the port itself, under the lock that guards the link: handing it to the port's
 thread would cost a wake-up. Reading waits in `select` on the port and on a pipe, so that stopping and arming do not
@@ -10,128 +10,28 @@ elsewhere: the name is resolved anew at each opening, and while nobody answers i
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
-import termios
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-import serial
-import serial.rs485
-
-from firmware_bridge.adapters import SLOW_MS, latency_ms, user_of
-from firmware_bridge.modbus.link import PlcLink
+from firmware_bridge.host_link import HostLink
 from firmware_bridge.port_hints import Hearing
-from firmware_bridge.reject.clock_relation import ClockRelation
-from firmware_bridge.reject.link import Phase
+from firmware_bridge.reject.far_side import Phase
 from firmware_bridge.reject.link_events import LinkEvent, LinkRefused, VerdictAnswered
+from firmware_bridge.serial_device import READ_BYTES, OpenPort, PortError, open_serial, say_latency
+from firmware_bridge.wake_pipe import WakePipe
 
 log = logging.getLogger(__name__)
 
-LOW_LATENCY_FIX = "install systemd/99-edge-runtime.rules, or: echo 1 > /sys/class/tty/{name}/device/latency_timer"
-
 MAX_WAIT_S = 0.02  # shorter than the link's first retry of a verdict, so that sending one need not wake the thread
 REOPEN_S = 0.2  # an adapter that was pulled takes a second to come back anyway
-LOOK_NS = 500_000_000  # while nobody answers: has the name of the port moved?
 STOP_S = 1.0
-CONTROL_MODES = 2  # c_cflag in the list of tcgetattr
-READ_BYTES = 4096
-MAX_BACKLOG = 4096  # bytes not taken by the port: 0.35 s at 115200; what is dropped is sent again by the link
 TRIPS_KEPT = 512
-
-
-class PortError(Exception):
-    """The port cannot be opened, or is gone. The text says what to do."""
-
-
-PARITIES = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
-
-
-class HostLink(Protocol):
-    """What a port can own: `link.Link` or `plc_link.PlcLink`. Bytes and `now_ns` in, bytes and events out."""
-
-    phase: Phase
-    detail: str
-    counts: Counter[str]
-    boot_id: int | None
-
-    @property
-    def clocks(self) -> ClockRelation: ...
-    @property
-    def is_armed(self) -> bool: ...
-    @property
-    def open_parts(self) -> int: ...
-    @property
-    def pending_verdicts(self) -> int: ...
-    @property
-    def wire_counts(self) -> dict[str, int]: ...
-    def opened(self, now_ns: int) -> None: ...
-    def closed(self, reason: str, now_ns: int) -> None: ...
-    def set_armed(self, wanted: bool, now_ns: int) -> None: ...
-    def set_hold(self, wanted: bool, now_ns: int) -> None: ...
-    def submit(self, boot_id: int, part_id: int, reject: bool, now_ns: int) -> None: ...
-    def feed(self, data: bytes, now_ns: int) -> None: ...
-    def tick(self, now_ns: int) -> None: ...
-    def next_due_ns(self) -> int: ...
-    def take_output(self) -> bytes: ...
-    def take_events(self) -> list[LinkEvent]: ...
-
-
-def open_serial(
-    path: str, baud: int, *, parity: str = "none", stop_bits: int = 1, rs485: bool = False
-) -> serial.Serial:
-    """A raw port of eight data bits that never blocks, owned by us alone. Raises PortError with the fix in its text.
-
-    rs485: the UART's driver switches the direction of the line; adapters that do it by themselves need nothing.
-    """
-    try:
-        port = serial.Serial(
-            path, baud, parity=PARITIES[parity], stopbits=stop_bits, timeout=0, write_timeout=0, exclusive=True
-        )
-    except (serial.SerialException, OSError, ValueError) as err:
-        raise PortError(_why(path, err)) from err
-    if rs485:
-        try:
-            port.rs485_mode = serial.rs485.RS485Settings()
-        except (OSError, ValueError) as err:
-            port.close()
-            raise PortError(f"{path} cannot switch an RS-485 line: use an adapter that does it by itself") from err
-    _keep_lines_up(port)
-    try:
-        port.set_low_latency_mode(True)  # FTDI adapters hold bytes back for 16 ms otherwise
-    except (AttributeError, OSError, ValueError, NotImplementedError):
-        pass  # a pty, or an adapter without it
-    return port
-
-
-def _keep_lines_up(port: serial.Serial) -> None:
-    """Leave DTR up when the port is closed: on many boards its edge resets the chip, at each restart of ours."""
-    try:
-        modes = termios.tcgetattr(port.fileno())
-        modes[CONTROL_MODES] &= ~termios.HUPCL
-        termios.tcsetattr(port.fileno(), termios.TCSANOW, modes)
-    except (OSError, termios.error):
-        pass  # no modem lines to keep
-
-
-def _why(path: str, err: Exception) -> str:
-    code = getattr(err, "errno", None)
-    text = str(err).lower()
-    if code == errno.ENOENT or not os.path.exists(path):  # noqa: PTH110, a path may be a dangling by-id link
-        return f"no serial port {path}: check the cable, and [controller] port (see `ls /dev/serial/by-id`)"
-    if code == errno.EACCES:
-        return f"no permission for {path}: add the user to the group of the device (dialout)"
-    if code in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in text:
-        who = user_of(path)
-        return f"{path} is in use by another process: stop " + (
-            f"{who}" if who else f"it (`fuser {path}` as root names it)"
-        )
-    return f"cannot open {path}: {err}"
 
 
 class BridgePort:
@@ -158,18 +58,16 @@ class BridgePort:
         self._clock = clock
         self._lock = threading.RLock()
         self._quiet = threading.Condition(self._lock)  # told after every turn
-        self._port: serial.Serial | None = None
-        self._backlog = bytearray()
+        self._port: OpenPort | None = None
         self._counts = {"opened": 0, "open_failed": 0, "dropped_bytes": 0, "crashes": 0}
         self._trips_ms: deque[float] = deque(maxlen=TRIPS_KEPT)
         self._hearing = Hearing()
         self._latency_ms: int | None = None  # of the adapter's timer
-        self._looked_ns = 0
         self._told = ""  # the complaint logged last
         self._told_adapter = ""
         self._is_stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._wake_r = self._wake_w = -1
+        self._waker = WakePipe()
 
     # Running
 
@@ -188,8 +86,7 @@ class BridgePort:
             if must_open:
                 raise
             self._complain(str(err))
-        self._wake_r, self._wake_w = os.pipe()
-        os.set_blocking(self._wake_r, False)
+        self._waker.open()
         self._thread = threading.Thread(target=self._run, name="bridge-port", daemon=True)
         self._thread.start()
         if self._port is None:
@@ -207,15 +104,13 @@ class BridgePort:
             return
         self._is_stopping.set()
         with self._lock:
-            self._wake()
+            self._waker.wake()
         if thread is not threading.current_thread():
             thread.join(STOP_S)
         with self._lock:
             self._close("stopped")
             self._link.take_events()  # that we went is no news
-            for fd in (self._wake_r, self._wake_w):
-                os.close(fd)
-            self._wake_r = self._wake_w = -1
+            self._waker.close()
 
     @property
     def is_running(self) -> bool:
@@ -228,12 +123,8 @@ class BridgePort:
 
         reason (`registers.Reason`) and confidence (0..1000) are for a PLC's display; frames have no room for them.
         """
-        link = self._link
         with self._lock:
-            if isinstance(link, PlcLink):
-                link.submit(boot_id, part_id, reject, self._clock(), reason=reason, confidence=confidence)
-            else:
-                link.submit(boot_id, part_id, reject, self._clock())
+            self._link.submit(boot_id, part_id, reject, self._clock(), reason=reason, confidence=confidence)
             self._write()
 
     def set_armed(self, wanted: bool) -> None:
@@ -241,14 +132,14 @@ class BridgePort:
         with self._lock:
             self._link.set_armed(wanted, self._clock())
             self._write()
-            self._wake()
+            self._waker.wake()
 
     def set_hold(self, wanted: bool) -> None:
         """Ask the machine for a controlled hold of the feed, or let it go on."""
         with self._lock:
             self._link.set_hold(wanted, self._clock())
             self._write()
-            self._wake()
+            self._waker.wake()
 
     def wait_armed(self, timeout_s: float) -> bool:
         return self._wait(lambda: self._link.is_armed, timeout_s)
@@ -259,13 +150,14 @@ class BridgePort:
 
     def drain(self, timeout_s: float, is_done: Callable[[], bool] | None = None) -> bool:
         """Wait until every verdict is answered and every part heard of is settled, or until `is_done`."""
-        return self._wait(is_done or self._is_drained, timeout_s)
+        link = self._link
+        return self._wait(is_done or (lambda: not link.open_parts and not link.pending_verdicts), timeout_s)
 
     def state(self) -> tuple[Phase, str]:
         """Phase of the link and what to tell a person about it."""
         link = self._link
         phase, detail = link.phase, link.detail
-        if phase is Phase.HELLO and not isinstance(link, PlcLink):  # that one looks at what it hears by itself
+        if phase is Phase.HELLO and not link.explains_silence:
             hint = self._hearing.hint(self._clock())
             detail = f"{detail}: {hint}" if hint else detail
         return phase, detail
@@ -273,7 +165,7 @@ class BridgePort:
     @property
     def adapter_problem(self) -> str:
         """What to set when the RS-485 adapter is not as the station says. Frames are never taken for their own echo."""
-        return self._link.adapter_problem if isinstance(self._link, PlcLink) else ""
+        return self._link.adapter_problem
 
     def report(self) -> dict[str, Any]:
         """Counters and round trips; JSON types only."""
@@ -312,14 +204,14 @@ class BridgePort:
                 log.exception("port thread failed path=%s; goes on", self.path)
                 self._is_stopping.wait(REOPEN_S)
 
-    def _turn(self, port: serial.Serial) -> None:
+    def _turn(self, port: OpenPort) -> None:
         """Wait for bytes, a wake-up or a due time; then everything that follows from it."""
         with self._lock:
             due_s = (self._link.next_due_ns() - self._clock()) / 1e9
-        fd = port.fileno()
+        fd, wake_fd = port.fd, self._waker.fd
         try:
             readable, _, _ = select.select(
-                [fd, self._wake_r], [fd] if self._backlog else [], [], min(MAX_WAIT_S, max(0.0, due_s))
+                [fd, wake_fd], [fd] if port.has_backlog else [], [], min(MAX_WAIT_S, max(0.0, due_s))
             )
             data = os.read(fd, READ_BYTES) if fd in readable else None
         except BlockingIOError:
@@ -330,10 +222,10 @@ class BridgePort:
         if data == b"":  # end of file: the adapter was pulled
             self._lose(f"port {self.path} is gone: check the cable")
             return
-        if self._wake_r in readable:
-            _drain_pipe(self._wake_r)
+        if wake_fd in readable:
+            self._waker.drain()
         now_ns = self._clock()
-        if self._has_moved(port, now_ns):
+        if self._link.phase is Phase.HELLO and port.has_moved(now_ns):
             self._lose(f"{self.path} is another device now")
             return
         with self._lock:
@@ -373,24 +265,13 @@ class BridgePort:
         port = open_serial(self.path, self._baud, **self._framing)
         now_ns = self._clock()
         with self._lock:
-            self._port = port
-            self._backlog.clear()
+            self._port = OpenPort(self.path, port, now_ns)
             self._counts["opened"] += 1
             self._link.opened(now_ns)
             self._hearing.opened(self._good_frames, now_ns)
             self._write()
-        self._looked_ns = now_ns
         self._told = ""
-        self._say_latency()
-
-    def _say_latency(self) -> None:
-        device = os.path.realpath(self.path)
-        self._latency_ms = latency_ms(device)
-        if self._latency_ms is not None and self._latency_ms > SLOW_MS:
-            fix = LOW_LATENCY_FIX.format(name=os.path.basename(device))  # noqa: PTH119
-            log.warning("port slow path=%s latency_timer_ms=%d fix=%s", self.path, self._latency_ms, fix)
-        else:
-            log.info("port open path=%s device=%s latency_timer_ms=%s", self.path, device, self._latency_ms or "none")
+        self._latency_ms = say_latency(self.path)
 
     def _reopen(self) -> None:
         try:
@@ -413,16 +294,6 @@ class BridgePort:
     def _good_frames(self) -> int:
         return self._link.wire_counts.get("frames_in", 0)
 
-    def _has_moved(self, port: serial.Serial, now_ns: int) -> bool:
-        """Whether the name leads to another device than the open one, on which nobody answers."""
-        if self._link.phase is not Phase.HELLO or now_ns - self._looked_ns < LOOK_NS:
-            return False
-        self._looked_ns = now_ns
-        try:
-            return os.stat(self.path).st_rdev != os.fstat(port.fileno()).st_rdev  # noqa: PTH116
-        except OSError:  # the name is gone: so is the adapter, and reading will tell
-            return False
-
     def _lose(self, reason: str) -> None:
         log.warning("port lost path=%s reason=%s", self.path, reason)
         with self._lock:
@@ -433,46 +304,14 @@ class BridgePort:
         port, self._port = self._port, None
         self._link.closed(reason, self._clock())
         if port is not None:
-            try:
-                port.close()
-            except (OSError, serial.SerialException):
-                pass
+            port.close()
 
     def _write(self) -> None:
         """Hand the link's output to the port as far as it takes it. Holds the lock; never blocks."""
-        self._backlog += self._link.take_output()
-        port = self._port
-        if port is None or not self._backlog:
-            return
-        try:
-            sent = os.write(port.fileno(), self._backlog)
-            del self._backlog[:sent]
-        except BlockingIOError:
-            pass
-        except (OSError, serial.SerialException) as err:  # the thread finds out by reading, and opens it again
-            log.warning("write failed path=%s error=%s", self.path, err)
-            self._backlog.clear()
-        if len(self._backlog) > MAX_BACKLOG:
-            self._counts["dropped_bytes"] += len(self._backlog)
-            self._backlog.clear()
-
-    def _wake(self) -> None:
-        if self._wake_w >= 0:
-            try:
-                os.write(self._wake_w, b"!")
-            except OSError:
-                pass  # stopping
+        data = self._link.take_output()
+        if self._port is not None:
+            self._counts["dropped_bytes"] += self._port.write(data)
 
     def _wait(self, is_true: Callable[[], bool], timeout_s: float) -> bool:
         with self._quiet:
             return self._quiet.wait_for(is_true, timeout_s)
-
-    def _is_drained(self) -> bool:
-        return not self._link.open_parts and not self._link.pending_verdicts
-
-
-def _drain_pipe(fd: int) -> None:
-    try:
-        os.read(fd, READ_BYTES)
-    except BlockingIOError:
-        pass

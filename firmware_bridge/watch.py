@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from firmware_bridge.port_hints import Hearing
 from firmware_bridge.reject.clock_relation import ClockRelation
 from firmware_bridge.reject.frames import Deframer, encode_frame
-from firmware_bridge.reject.link import ASK_AGAIN_NS, GateSetup
+from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.messages import (
     PROTOCOL_VERSION,
     Beat,
@@ -29,6 +29,7 @@ from firmware_bridge.reject.messages import (
     hello_version,
     unpack,
 )
+from firmware_bridge.reject.times import ASK_AGAIN_NS
 from firmware_bridge.wrap import U16, U32, since16, since32
 
 BEAT_EVERY_NS = 100_000_000

@@ -7,7 +7,7 @@ import select
 import time
 from collections.abc import Callable
 
-from firmware_bridge.port import READ_BYTES, PortError, open_serial
+from firmware_bridge.serial_device import READ_BYTES, PortError, open_serial
 from firmware_bridge.watch import News, Watch
 
 TICK_S = 0.005

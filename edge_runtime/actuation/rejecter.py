@@ -12,17 +12,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edge_runtime.actuation.controller_link import open_link
 from edge_runtime.config.schema import ControllerConfig, SafeAction
 from edge_runtime.core.clock import Clock
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
 from edge_runtime.flow.components import Health, State
-from firmware_bridge.modbus.link import PlcLink
 from firmware_bridge.modbus.registers import Reason
-from firmware_bridge.port import BridgePort, PortError
+from firmware_bridge.port import BridgePort
 from firmware_bridge.reject import messages as wire
-from firmware_bridge.reject.link import WHAT_BLOCKS, GateSetup, Link, Phase
+from firmware_bridge.reject.far_side import WHAT_BLOCKS, Phase
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
@@ -40,6 +40,7 @@ from firmware_bridge.reject.link_events import (
     VerdictAnswered,
 )
 from firmware_bridge.reject.messages import BLOCKING, Flags
+from firmware_bridge.serial_device import PortError
 
 log = logging.getLogger(__name__)
 
@@ -303,36 +304,3 @@ class Rejecter:
         level = logging.WARNING if is_trouble else logging.INFO
         log.log(level, "%s %s", kind, " ".join(f"{name}={value}" for name, value in detail.items()))
         self._on_event(Event(kind, self._clock(), detail))
-
-
-def open_link(cfg: ControllerConfig, safe_action: SafeAction, resume: tuple[int, int] | None = None) -> Link | PlcLink:
-    """The link that the station file asks for. resume: see Link."""
-    setup = _setup(cfg, safe_action)
-    if cfg.protocol == "reject":
-        return Link(setup, resume=resume)
-    return PlcLink(
-        setup,
-        role=cfg.role,
-        unit=cfg.unit,
-        baud=cfg.baud,
-        parity=cfg.parity,
-        rs485_echo=cfg.rs485_echo,
-        resume=resume,
-    )
-
-
-def _setup(cfg: ControllerConfig, safe_action: SafeAction) -> GateSetup:
-    default = wire.Verdict.ACCEPT if safe_action is SafeAction.ACCEPT else wire.Verdict.REJECT
-    inputs = wire.Flags(0)
-    for name in cfg.inputs:
-        inputs |= wire.Flags[name.upper()]
-    return GateSetup(
-        cfg.decide_counts,
-        cfg.fire_counts,
-        cfg.pulse_counts,
-        cfg.watchdog_ms,
-        default,
-        cfg.confirm_counts,
-        debounce_counts=cfg.debounce_counts,
-        inputs=inputs,
-    )

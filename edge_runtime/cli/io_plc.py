@@ -60,7 +60,7 @@ def _show_running(box: dict[str, Any], as_json: bool) -> None:
 
 def _watch(cfg: EdgeConfig, port: str, seconds: float, once: bool, as_json: bool) -> dict[str, Any]:
     from edge_runtime.commissioning.far_side import open_watch
-    from firmware_bridge.port import PortError
+    from firmware_bridge.serial_device import PortError
     from firmware_bridge.watch_port import look
 
     watch = open_watch(cfg.controller, cfg.decision.safe_action)

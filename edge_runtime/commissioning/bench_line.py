@@ -29,6 +29,7 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Decision, Event, Frame, GateReport, HumanLabel, PartKey, Prediction, Trigger
 from edge_runtime.decision.policy import station_policy
 from edge_runtime.flow.components import Health, State
+from edge_runtime.lines.inspector import LineModel
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.predictors.vision import picture_gate
@@ -287,9 +288,12 @@ class BenchLine:
         return VisionLine(
             camera=self._camera,
             camera_cfg=cfg.camera,
-            open_model=lambda: open_model(bundle, cfg.model),
-            model_label=bundle.label,
-            policy=station_policy(cfg.decision, bundle.manifest.thresholds),
+            model=LineModel(
+                bundle.label,
+                lambda: open_model(bundle, cfg.model),
+                station_policy(cfg.decision, bundle.manifest.thresholds),
+                picture_gate(bundle),
+            ),
             decision_cfg=decision,
             open_rejecter=lambda on_trigger, on_report, on_event: Rejecter(
                 GATE,
@@ -302,7 +306,6 @@ class BenchLine:
             ),
             taps=[self._stopwatch, self.journal, self.evidence],
             clock=monotonic_ns,
-            gate=picture_gate(bundle),
         )
 
     def _running(self) -> VisionLine:

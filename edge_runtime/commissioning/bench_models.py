@@ -15,7 +15,7 @@ from edge_runtime.config.schema import ModelConfig
 from edge_runtime.core.errors import EdgeError, ModelError
 from edge_runtime.core.manifest import Kind
 from edge_runtime.core.messages import Prediction
-from edge_runtime.lines.vision_line import Model
+from edge_runtime.lines.inspector import Model
 from edge_runtime.modelstore.bundle import MODEL, Bundle, seal_bundle
 from edge_runtime.predictors.vision import FeatureModel, open_engine, open_vision_model
 

@@ -16,9 +16,9 @@ from edge_runtime.commissioning.finding import Finding
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.schema import ControllerConfig, EdgeConfig
 from firmware_bridge.adapters import SLOW_MS, latency_ms
-from firmware_bridge.port import PortError
 from firmware_bridge.reject import core
-from firmware_bridge.reject.link import WHAT_BLOCKS
+from firmware_bridge.reject.far_side import WHAT_BLOCKS
+from firmware_bridge.serial_device import PortError
 from firmware_bridge.watch_port import look
 
 ANSWER_WITHIN_S = 2.5  # a board that its opened port resets answers after one second

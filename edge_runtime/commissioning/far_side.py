@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.actuation.rejecter import open_link
+from edge_runtime.actuation.controller_link import open_link
 from edge_runtime.config.paths import socket_path
 from edge_runtime.config.schema import ControllerConfig, EdgeConfig, SafeAction
 from edge_runtime.core.errors import DeviceError

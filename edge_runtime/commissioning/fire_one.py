@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from edge_runtime.actuation.rejecter import open_link
+from edge_runtime.actuation.controller_link import open_link
 from edge_runtime.commissioning.far_side import open_watch
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import DeviceError
-from firmware_bridge.port import BridgePort, PortError
+from firmware_bridge.port import BridgePort
 from firmware_bridge.reject.link_events import (
     GateConfirmed,
     LinkBlocked,
@@ -25,6 +25,7 @@ from firmware_bridge.reject.link_events import (
     Triggered,
     VerdictAnswered,
 )
+from firmware_bridge.serial_device import PortError
 from firmware_bridge.watch_port import look
 from firmware_bridge.wrap import since32
 

@@ -20,22 +20,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLost
 from edge_runtime.catalogue.searcher import Found
-from edge_runtime.catalogue.spoken import near_line
 from edge_runtime.config.schema import Automation
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.errors import EdgeError
 from edge_runtime.core.messages import AudioChunk, OperatorRequest, Utterance
-from edge_runtime.decision.dialog import Act, Beep, Dialog, Heard, Mode, Noted, Sound, ToDo
+from edge_runtime.decision.dialog import Act, Beep, Dialog, Mode, Noted, Sound, ToDo
 from edge_runtime.features.audio_level import rms_dbfs
-from edge_runtime.features.sound_validity import REASON, SPEECH, why_invalid
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
-from edge_runtime.inference.speech_answer import Transcript
+from edge_runtime.lines.understanding import Recogniser, Search, Understanding, near
+from edge_runtime.lines.wake_ear import WakeEar, WakeWord
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +40,7 @@ START_WAIT_S = (0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts, while the station
 SILENT_DBFS = -100.0  # shown for digital silence, whose loudness JSON has no number for
 LATCHED = "sound like speech without an end for 30 s: use the talk key, move the microphone or look for the noise"
 EARLY_NS = 300 * MS  # people begin to speak while they press the key
-WAKE_CHUNKS = 33  # that a wake word is heard in: a second
 RECENT = 12  # requests kept for the screen
-
-
-class WakeWord(Protocol):
-    """Listens to everything and keeps nothing but its own state."""
-
-    def __call__(self, chunk: AudioChunk) -> float:
-        """How sure it is, 0..1, that its word has just ended; 0 while it rests after a detection."""
-
-    def reset(self) -> None: ...
 
 
 class SpeechCutter(Protocol):
@@ -73,16 +59,6 @@ class SpeechCutter(Protocol):
         """What is in work, and a fresh start."""
 
     def report(self) -> Mapping[str, Any]: ...
-
-
-class Recogniser(Protocol):
-    def __call__(self, utterance: Utterance) -> Transcript:
-        """Raises EdgeError when it has no answer."""
-
-    def report(self) -> Mapping[str, Any]: ...
-
-
-Search = Callable[[str], Found]  # of a transcript
 
 
 class VoiceTap(Protocol):
@@ -118,15 +94,12 @@ class VoiceLine:
         deaf_ms: int = 0,
     ) -> None:
         self.microphone = microphone
-        self._wake = wake
-        self._wake_at = wake_at
+        self._wake = WakeEar(wake, wake_at) if wake else None
         self._cutter = cutter
-        self._recognise = recognise
-        self._search = search
+        self._understanding = Understanding(recognise, search, keep_audio)
         self._dialog = dialog
         self._carry_out = carry_out
         self._play = play
-        self._keep_audio = keep_audio
         self._taps = taps
         self._clock = clock
         self._deaf_ns = deaf_ms * MS
@@ -138,8 +111,6 @@ class VoiceLine:
         self._trouble = ""
         self._progress_ns = clock()
         self._counts: Counter[str] = Counter()
-        self._wake_score = 0.0
-        self._newest: deque[NDArray[np.int16]] = deque(maxlen=WAKE_CHUNKS)
         self._level_dbfs = SILENT_DBFS
         self._requests = 0
         self.recent: deque[OperatorRequest] = deque(maxlen=RECENT)
@@ -178,13 +149,15 @@ class VoiceLine:
     def report(self) -> Mapping[str, Any]:
         return {
             **self._counts,
+            **(self._wake.counts if self._wake else {}),
+            **self._understanding.counts,
             "mode": self._dialog.mode.value,
             "says": self._dialog.says,
             "shown": list(self._dialog.shown),
-            "wake_score": round(self._wake_score, 3),
+            "wake_score": round(self._wake.score, 3) if self._wake else 0.0,
             "level_dbfs": round(self._level_dbfs, 1),
             "is_speech": self._cutter.is_open,
-            "recogniser": dict(self._recognise.report()),
+            "recogniser": dict(self._understanding.report()),
             "microphone": dict(self.microphone.report()),
             "voice_activity": dict(self._cutter.report()),
             "word_to_event_ms": self.word_to_event.summary(),
@@ -203,8 +176,8 @@ class VoiceLine:
 
     def ask(self, text: str) -> Found:
         """A typed search."""
-        found = self._search(text)
-        self._tell(lambda now: self._dialog.typed(text, found.results, now, _near(text, found)))
+        found = self._understanding.search(text)
+        self._tell(lambda now: self._dialog.typed(text, found.results, now, near(text, found)))
         return found
 
     def choose(self, code: str) -> str:
@@ -273,9 +246,8 @@ class VoiceLine:
     def _start_anew(self) -> None:
         """What comes now does not join on to what was."""
         self._cutter.flush()
-        self._newest.clear()
         if self._wake:
-            self._wake.reset()
+            self._wake.start_anew()
 
     def _tick(self) -> None:
         self._progress_ns = self._clock()
@@ -287,57 +259,24 @@ class VoiceLine:
         if chunk.captured_ns < self._deaf_until_ns:
             return  # the hole it leaves in the numbers ends what the listeners had in work
         utterances = self._cutter(chunk)
-        if self._wake and self._dialog.mode in (Mode.IDLE, Mode.SHOWN):
-            self._wake_score = self._wake(chunk)
-            self._newest.append(chunk.pcm)
-            if self._wake_score >= self._wake_at and self._is_a_voice(chunk.rate_hz):
-                self._counts["wakes"] += 1
-                self._cutter.flush()  # the wake word itself is no command
-                self._tell(lambda now: self._dialog.open("wake", now))
-                return
+        if self._wake and self._dialog.mode in (Mode.IDLE, Mode.SHOWN) and self._wake.hears_it(chunk):
+            self._counts["wakes"] += 1
+            self._cutter.flush()  # the wake word itself is no command
+            self._tell(lambda now: self._dialog.open("wake", now))
+            return
         if self._cutter.is_open:
             self._dialog.speech(self._clock())
         for utterance in utterances:
             self._counts["utterances"] += 1
             if self._dialog.mode in (Mode.WINDOW, Mode.PENDING) and self._is_meant(utterance):
-                self._understand(utterance)
-
-    def _is_a_voice(self, rate_hz: int) -> bool:
-        """Not a wake word that a model finds in a dead, stuck or overdriven channel."""
-        flaw = why_invalid(np.concatenate(self._newest), rate_hz, SPEECH)
-        if flaw:
-            self._counts["invalid_wakes"] += 1
-            log.warning("voice.invalid wake word not taken: %s: %s", REASON, flaw)
-        return not flaw
+                self._answer(utterance)
 
     def _is_meant(self, utterance: Utterance) -> bool:
         """Not what somebody was saying already when the key was pressed."""
         return utterance.start_ns + utterance.padded_ms * MS >= self._opened_ns - EARLY_NS
 
-    def _understand(self, utterance: Utterance) -> None:
-        flaw = f"{REASON}: {utterance.flaw}" if utterance.flaw else ""
-        try:
-            said = Transcript("", 0.0, None, "") if flaw else self._recognise(utterance)
-        except EdgeError as err:
-            log.error("voice.recogniser %s", err)
-            self._counts["recogniser_faults"] += 1
-            said = Transcript("", 0.0, None, "")
-        found = self._search(said.text) if said.text and said.command is None else Found()
-        heard = Heard(
-            utterance.start_ns,
-            utterance.end_ns,
-            said.text,
-            said.confidence,
-            said.command,
-            found.results,
-            said.origin,
-            audio=self._keep_audio(utterance) if self._keep_audio else "",
-            near=_near(said.text, found),
-            flaw=flaw,
-        )
-        if flaw:
-            self._counts["invalid_utterances"] += 1
-            log.warning("voice.invalid %s", flaw)
+    def _answer(self, utterance: Utterance) -> None:
+        heard = self._understanding.of(utterance)
         self._tell(lambda now: self._dialog.heard(heard, now))
         word_ended_ns = utterance.end_ns - utterance.padded_ms * MS
         self.word_to_event.add((self._clock() - word_ended_ns) / MS)
@@ -375,10 +314,6 @@ class VoiceLine:
         self.recent.append(request)
         for tap in self._taps:
             tap.requested(request)
-
-
-def _near(text: str, found: Found) -> str:
-    return near_line(text, found.near) if found.near else ""
 
 
 def _recent(request: OperatorRequest) -> dict[str, Any]:

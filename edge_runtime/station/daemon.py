@@ -85,7 +85,7 @@ class Daemon:
         try:
             box.start()
         except (ModelError, NotReady) as err:
-            if not box.give_way(err):
+            if not box.model.give_way(err):
                 raise
             return False
         self._started_ns = self._clock()
@@ -94,7 +94,7 @@ class Daemon:
         if not box.line.arm():
             log.warning("controller.silent %s: %s", self._loaded.config.controller.port, box.controller_detail)
         self._notifier.ready(self._line())
-        log.info("ready station=%s model=%s", self._loaded.config.station.name, box.model_label)
+        log.info("ready station=%s model=%s", self._loaded.config.station.name, box.model.label)
         return True
 
     def _open_control(self, control: ControlServer) -> None:
@@ -117,7 +117,7 @@ class Daemon:
             if now - fed_ns >= feed_ns:
                 self._feed(box, now)
                 fed_ns = now
-                box.tell_changes()  # somebody may have staged another model
+                box.model.tell_changes()  # somebody may have staged another model
                 if folder.was_removed():  # with all in it: take it again, and be reachable again
                     log.error("state.gone %s was removed: made anew", folder.path)
                     folder.take()
@@ -174,8 +174,8 @@ class Daemon:
             "station": station.name,
             "site": station.site,
             "line": station.line,
-            "model": box.model_label,
-            "model_digest": box.bundle.digest,
+            "model": box.model.label,
+            "model_digest": box.model.bundle.digest,
             "config": self._loaded.origin,
             "config_digest": self._loaded.digest,
             "run": box.run_id,
@@ -203,7 +203,7 @@ class Daemon:
         world_parts = self._parts if box.sim and not self._asked_to_stop.is_set() and self._seconds is None else None
         return summary(
             line=box.line,
-            model=box.model_label,
+            model=box.model.label,
             config_digest=self._loaded.digest,
             truth=counted,
             world_parts=world_parts,

@@ -41,7 +41,7 @@ class OperatorDesk:
         command = act.command
         verdict = _VERDICTS.get(command)
         if verdict is not None:
-            if act.as_label or self._line.decide_by_person(verdict, by) is None:
+            if act.as_label or self._line.people.decide(verdict, by) is None:
                 self._label(command, by)
         elif command is Command.RESCAN:
             self._label(command, by)

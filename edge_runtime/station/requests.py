@@ -45,12 +45,12 @@ def _model(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
     verb = _word(words, "verb")
     if verb not in ("promote", "rollback"):
         raise UsageError(f"verb {verb!r} is none of promote, rollback")
-    name, version = _word(words, "name", box.bundle.manifest.name), _word(words, "version", "")
+    name, version = _word(words, "name", box.model.bundle.manifest.name), _word(words, "version", "")
     by, why = _word(words, "by", "cli"), _word(words, "why", "")
     wanted = Held(version, _word(words, "digest", "")) if version else None
     request = Request("promote" if verb == "promote" else "rollback", name, wanted, by, why)
-    before = box.model_label
-    now = box.switch_model(request)
+    before = box.model.label
+    now = box.model.switch(request)
     log.warning("model.%s before=%s now=%s by=%s why=%s", verb, before, now, by, why)
     return {"before": before, "now": now}
 

@@ -64,7 +64,7 @@ def latency(line: VisionLine) -> dict[str, dict[str, float]]:
     return {
         "trigger_to_verdict": line.trigger_to_verdict.summary(),
         "capture_to_verdict": line.capture_to_verdict.summary(),
-        "invoke": line.invoke.summary(),
+        "invoke": line.inspector.invoke.summary(),
     }
 
 

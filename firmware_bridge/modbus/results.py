@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from firmware_bridge.modbus.registers import PlcBlock, ResultAnswer
 from firmware_bridge.modbus.rtu import MS
-from firmware_bridge.reject.link import MAX_PENDING, REMEMBERED, Key
 from firmware_bridge.reject.link_events import VerdictAnswered
 from firmware_bridge.reject.messages import Answer, Verdict
+from firmware_bridge.reject.part_book import Key
+from firmware_bridge.reject.verdicts import MAX_PENDING, REMEMBERED
 from firmware_bridge.wrap import U16
 
 ACK_WAIT_NS = 1000 * MS  # many polls: a PLC program that does not acknowledge must not hold up all later verdicts

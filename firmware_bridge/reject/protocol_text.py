@@ -13,7 +13,7 @@ from dataclasses import fields
 from enum import IntEnum, IntFlag
 from pathlib import Path
 
-from firmware_bridge.reject import link
+from firmware_bridge.reject import times
 from firmware_bridge.reject.frames import CRC_BYTES, MAX_PAYLOAD, crc16, encode_frame
 from firmware_bridge.reject.messages import CODES, PROTOCOL_VERSION, TABLE, Message, Verdict, VerdictMsg, layout_of
 
@@ -84,15 +84,15 @@ def _code(kind: type[IntEnum | IntFlag]) -> str:
 
 def _times() -> str:
     rows = (
-        (link.ASK_AGAIN_NS, "HELLO, CONFIG and ARM are sent again, until answered"),
-        (link.REFUSED_AGAIN_NS, "the same, to a controller of another version or that refuses the values"),
-        (link.BEAT_NS, "from one BEAT to the next; a quarter of the watchdog time when that is shorter"),
-        (link.BEAT_AGAIN_NS, "a BEAT without an answer is followed by the next"),
-        (link.VERDICT_AGAIN_NS, "a VERDICT without an answer is sent again"),
-        (link.LOST_AFTER_NS, "silence of the controller after which the box begins at HELLO again"),
+        (times.ASK_AGAIN_NS, "HELLO, CONFIG and ARM are sent again, until answered"),
+        (times.REFUSED_AGAIN_NS, "the same, to a controller of another version or that refuses the values"),
+        (times.BEAT_NS, "from one BEAT to the next; a quarter of the watchdog time when that is shorter"),
+        (times.BEAT_AGAIN_NS, "a BEAT without an answer is followed by the next"),
+        (times.VERDICT_AGAIN_NS, "a VERDICT without an answer is sent again"),
+        (times.LOST_AFTER_NS, "silence of the controller after which the box begins at HELLO again"),
     )
     lines = ["| ms | |", "| --- | --- |"]
-    return "\n".join([*lines, *(f"| {ns // link.MS} | {text} |" for ns, text in rows)])
+    return "\n".join([*lines, *(f"| {ns // times.MS} | {text} |" for ns, text in rows)])
 
 
 def _example() -> str:

@@ -190,7 +190,7 @@ def test_a_full_bin_stops_the_line_is_told_and_ends_by_itself(make_hall, protoco
 def test_an_input_whose_event_was_lost_is_found_by_its_level():
     events = []
     rejecter = _idle(events=events)
-    rejecter._link.flags = Flags.BIN_FULL | Flags.HEALTHY
+    rejecter._link.far.flags = Flags.BIN_FULL | Flags.HEALTHY
     rejecter._take(wire.EventsLost(8))
     rejecter._take(wire.InputChanged(True, False, False, False, 3))  # no news any more
     assert [event.kind for event in events] == ["controller.events_lost", "input.bin_full"]

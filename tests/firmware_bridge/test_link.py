@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firmware_bridge.reject.far_side import Phase
 from firmware_bridge.reject.frames import Deframer, encode_frame
-from firmware_bridge.reject.link import LOST_AFTER_NS, MS, GateSetup, Link, Phase
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
@@ -45,6 +47,7 @@ from firmware_bridge.reject.messages import (
     unpack,
 )
 from firmware_bridge.reject.part_book import MAX_MISSED
+from firmware_bridge.reject.times import LOST_AFTER_NS, MS
 
 BOOT = 500
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=40, watchdog_ms=500)
@@ -156,7 +159,7 @@ def test_another_protocol_is_refused_with_what_to_do():
     desk.sent()
     desk.wait(1100)
     assert len([m for m in desk.sent() if isinstance(m, Hello)]) <= 2  # slowly: it may be being flashed
-    desk.link._ask(desk.now)
+    desk.link._way_up._ask(desk.now)
     desk.hello()
     assert desk.link.phase is Phase.CONFIG
 

@@ -36,7 +36,8 @@ from firmware_bridge.modbus.registers import (
 )
 from firmware_bridge.modbus.rtu import MS, Request, exception_reply, read_reply, read_request, with_crc, write_request
 from firmware_bridge.port import BridgePort
-from firmware_bridge.reject.link import GateSetup, Phase
+from firmware_bridge.reject.far_side import Phase
+from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     GateConfirmed,
@@ -680,13 +681,13 @@ def test_confirm_news_reach_the_box(library):
     link = PlcLink(GATE, role="server")
     link.opened(0)
     block = PlcBlock(heartbeat=1, boot_id=1).pack()
-    link.on_plc_block(block, 0, 0)
+    link.desk.on_plc_block(block, 0, 0)
     entry = [(0, 0, 0)] * RING
     entry[1] = (1, OutcomeCode.FIRED, 0)
     entry[2] = (1, OutcomeCode.UNCONFIRMED, 50)
     seen = PlcBlock(heartbeat=2, boot_id=1, part_id=1, trigger_seq=1, outcome_seq=2, outcomes=tuple(entry),
                     triggers=((0, 0), (1, 0), *((0, 0),) * 6))  # fmt: skip
-    link.on_plc_block(seen.pack(), MS, MS)
+    link.desk.on_plc_block(seen.pack(), MS, MS)
     assert [event for event in link.take_events() if isinstance(event, GateConfirmed)] == [GateConfirmed(1, 1, False)]
     assert link.phase in (Phase.READY, Phase.CONFIG) and link.setup.default is Verdict.REJECT
 

@@ -30,7 +30,8 @@ from firmware_bridge.modbus.registers import (
 )
 from firmware_bridge.modbus.rtu import MS, ExceptionCode, Line, read_request, write_request
 from firmware_bridge.modbus.server import Refused, RtuServer
-from firmware_bridge.reject.link import GateSetup, Phase
+from firmware_bridge.reject.far_side import Phase
+from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
@@ -736,7 +737,7 @@ def test_no_values_of_a_plc_break_the_link(words, ids):
     for at, is_good in enumerate(ids):
         block = [*good] if is_good else [good[0], *words[1:10], good[10], *words[11:-1], good[-1]]
         block[1] = at
-        link.on_plc_block(block, at * MS, at * MS)
+        link.desk.on_plc_block(block, at * MS, at * MS)
         link.take_events()
     assert link.open_parts >= 0
 

@@ -14,7 +14,7 @@ from firmware_bridge.modbus.link import PlcLink
 from firmware_bridge.modbus.registers import BOX, MAP_VERSION, PLC, RING
 from firmware_bridge.modbus.rtu import MS, Line, read_request, write_request
 from firmware_bridge.modbus.server import ExceptionCode, Refused, RtuServer
-from firmware_bridge.reject.link import GateSetup
+from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link_events import LinkUp, Outcome, Settled, Triggered
 
 PAGE = Path(firmware_bridge.__file__).parent / "WIRING.md"

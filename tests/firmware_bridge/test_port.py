@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from firmware_bridge.port import BridgePort, PortError, open_serial
-from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.port import BridgePort
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import ControllerReset, LinkLost, PartsMissed, Settled, Triggered
+from firmware_bridge.serial_device import PortError, open_serial
 from firmware_bridge.sim.controller import BadWire, ControllerSim
 
 PATIENCE_S = 20.0

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge import port as port_module
-from firmware_bridge import port_hints
+from firmware_bridge import port_hints, serial_device
 from firmware_bridge.adapters import latency_ms
 from firmware_bridge.modbus.link import PlcLink
 from firmware_bridge.modbus.registers import PLC
 from firmware_bridge.modbus.rtu import Line, read_reply, read_request
 from firmware_bridge.modbus.server import RtuServer
-from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.reject.link import GateSetup, Link, Phase
+from firmware_bridge.port import BridgePort
+from firmware_bridge.reject.far_side import Phase
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
+from firmware_bridge.serial_device import PortError
 from firmware_bridge.sim.controller import ControllerSim
 
 PATIENCE_S = 20.0
@@ -152,7 +154,7 @@ def test_a_good_frame_takes_the_complaint_back():
 
 
 def test_a_name_that_leads_elsewhere_is_followed_while_nobody_answers(tmp_path, make_pty, open_port, monkeypatch):
-    monkeypatch.setattr(port_module, "LOOK_NS", 10_000_000)
+    monkeypatch.setattr(serial_device, "LOOK_NS", 10_000_000)
     first, second, name = make_pty(), make_pty(), tmp_path / "by-id"
     name.symlink_to(first.name)
     port = open_port(name, Link(SETUP))
@@ -208,7 +210,7 @@ def test_a_slow_adapter_is_told_with_the_fix(make_pty, open_port, tmp_path, monk
     device = tmp_path / Path(pty.name).name / "device"
     device.mkdir(parents=True)
     (device / "latency_timer").write_text("16\n")
-    monkeypatch.setattr(port_module, "latency_ms", functools.partial(latency_ms, sys_tty=tmp_path))
+    monkeypatch.setattr(serial_device, "latency_ms", functools.partial(latency_ms, sys_tty=tmp_path))
     with caplog.at_level(logging.WARNING):
         port = open_port(pty.name, Link(SETUP))
     assert port.report()["latency_timer_ms"] == 16

@@ -13,11 +13,13 @@ from firmware_bridge.modbus.client import Answered, RtuClient
 from firmware_bridge.modbus.link import PlcLink, setup_block
 from firmware_bridge.modbus.registers import BOX, MAP_VERSION, PLC, SETUP, PlcBlock, PlcControl, Reason
 from firmware_bridge.modbus.rtu import Line, read_request, write_request
-from firmware_bridge.port import BridgePort, PortError
+from firmware_bridge.port import BridgePort
 from firmware_bridge.reject.controller import Transport
-from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import Settled, Triggered
 from firmware_bridge.reject.messages import Flags
+from firmware_bridge.serial_device import PortError
 from firmware_bridge.sim.controller import ControllerSim
 from firmware_bridge.sim.plc_belt import PollingSim
 from firmware_bridge.watch import FramesWatch

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import InputChanged, LinkBlocked, Settled, Triggered
 from firmware_bridge.reject.messages import WIRED
 from firmware_bridge.sim.belt import BadBelt, Drive

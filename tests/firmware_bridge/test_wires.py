@@ -12,9 +12,12 @@ from random import Random
 import pytest
 
 from firmware_bridge.reject.controller import Controller
-from firmware_bridge.reject.link import MS, GateSetup, Link, Phase
+from firmware_bridge.reject.far_side import Phase
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import PartsMissed, Settled, Triggered, VerdictAnswered
 from firmware_bridge.reject.messages import PROTOCOL_VERSION, Answer, EventKind
+from firmware_bridge.reject.times import MS
 
 ENDS = {EventKind.PASSED: "passed", EventKind.FIRED: "fired", EventKind.DEFAULTED: "defaulted"}
 COUNTS_PER_MS = 2

@@ -14,6 +14,7 @@ from edge_runtime.core.errors import DeviceError, ModelError
 from edge_runtime.core.messages import Cause, Frame, GateReport, Outcome, PartKey, Prediction, Trigger, Verdict
 from edge_runtime.decision.policy import Policy
 from edge_runtime.flow.components import Health, State
+from edge_runtime.lines.inspector import Inspector, Job, LineModel
 from edge_runtime.lines.vision_line import VisionLine
 
 WAIT_S = 20.0
@@ -107,7 +108,7 @@ class Listener:
 
 
 class Bench:
-    def __init__(self, **decision):
+    def __init__(self, taps=(), **decision):
         self.camera, self.listener = ScriptedCamera(), Listener()
         self.model_waits = threading.Event()
         self.model_waits.set()
@@ -119,15 +120,17 @@ class Bench:
         self.line = VisionLine(
             camera=self.camera,
             camera_cfg=CameraConfig(lost_after_s=0.05),
-            open_model=lambda: self.model,
-            model_label="m@1",
-            policy=Policy(0.4, 0.6),
+            model=LineModel(
+                "m@1",
+                lambda: self.model,
+                Policy(0.4, 0.6),
+                lambda image: self.faults.get(int(image[0, 0, 0]), ""),
+            ),
             decision_cfg=DecisionConfig(**{"deadline_ms": 5000, "stage_budget_ms": 10_000, **decision}),
             open_rejecter=ScriptedGate,
-            taps=[self.listener],
+            taps=[self.listener, *taps],
             clock=monotonic_ns,
             rule=lambda: self.against,
-            gate=lambda image: self.faults.get(int(image[0, 0, 0]), ""),
         )
         self.gate = self.line.rejecter
         self.line.start()
@@ -152,8 +155,8 @@ class Bench:
 def bench():
     made = []
 
-    def make(**decision) -> Bench:
-        made.append(Bench(**decision))
+    def make(taps=(), **decision) -> Bench:
+        made.append(Bench(taps, **decision))
         return made[-1]
 
     yield make
@@ -288,25 +291,13 @@ def test_closed_line_takes_no_further_parts(bench):
     assert b.line.ledger.counts().triggers == 0
 
 
-def test_one_stall_does_not_refuse_parts_for_ever(bench):
-    b = bench(deadline_ms=2000, stage_budget_ms=20_000)
-    b.line._model_ns = 1e12  # as after a suspend in the middle of an inference
-    causes = []
-    for part in range(1, 200):
-        b.frame(b.trigger(part))
-        causes.append(b.listener.decision().cause)
-        if causes[-1] is Cause.MODEL:
-            break
-    assert causes[0] is Cause.OVERLOAD and causes[-1] is Cause.MODEL
-
-
 def held(bench_, count):
     """Wait until so many parts wait for a person."""
     for _ in range(2000):
-        if len(bench_.line.waiting_for_person()) == count:
-            return bench_.line.waiting_for_person()
+        if len(bench_.line.people.waiting()) == count:
+            return bench_.line.people.waiting()
         threading.Event().wait(0.005)
-    raise AssertionError(f"{len(bench_.line.waiting_for_person())} parts wait, not {count}")
+    raise AssertionError(f"{len(bench_.line.people.waiting())} parts wait, not {count}")
 
 
 def test_with_partial_automation_a_person_decides_what_the_model_is_unsure_of(bench):
@@ -316,7 +307,7 @@ def test_with_partial_automation_a_person_decides_what_the_model_is_unsure_of(be
     line.frame(key)
     held(line, 1)
     assert line.gate.written == []
-    assert line.line.decide_by_person(Verdict.ACCEPT, "voice") == key
+    assert line.line.people.decide(Verdict.ACCEPT, "voice") == key
     decision = line.listener.decision()
     assert (decision.verdict, decision.cause, decision.score) == (Verdict.ACCEPT, Cause.HUMAN, 0.5)
     assert line.listener.labels == [(1, "accept", "voice")]
@@ -336,7 +327,7 @@ def test_a_part_that_nobody_decides_is_unsure_at_the_deadline_and_not_late(bench
     assert (decision.verdict, decision.cause) == (Verdict.UNSURE, Cause.MODEL)
     assert "no person decided" in decision.reason
     assert line.line.ledger.counts().late == 0
-    assert line.line.decide_by_person(Verdict.ACCEPT, "voice") is None
+    assert line.line.people.decide(Verdict.ACCEPT, "voice") is None
 
 
 def test_with_full_automation_nothing_waits_for_a_person(bench):
@@ -344,7 +335,7 @@ def test_with_full_automation_nothing_waits_for_a_person(bench):
     line.score = 0.5
     line.frame(line.trigger(1))
     assert line.listener.decision().verdict is Verdict.UNSURE
-    assert line.line.decide_by_person(Verdict.ACCEPT, "voice") is None
+    assert line.line.people.decide(Verdict.ACCEPT, "voice") is None
 
 
 def test_parts_that_wait_for_a_person_are_bounded_and_the_oldest_goes_first(bench):
@@ -356,22 +347,22 @@ def test_parts_that_wait_for_a_person_are_bounded_and_the_oldest_goes_first(benc
             held(line, count)
     decision = line.listener.decision()
     assert (decision.key, decision.verdict, decision.cause) == (keys[0], Verdict.UNSURE, Cause.OVERLOAD)
-    assert line.line.decide_by_person(Verdict.REJECT, "page", keys[2]) == keys[2]
-    assert [one.job.trigger.key for one in line.line.waiting_for_person()] == [keys[1]]
+    assert line.line.people.decide(Verdict.REJECT, "page", keys[2]) == keys[2]
+    assert [one.key for one in line.line.people.waiting()] == [keys[1]]
 
 
 def test_a_model_is_swapped_between_two_parts_with_its_own_thresholds(bench):
     line = bench()
     line.frame(line.trigger(1))
     assert line.listener.decision().model == "m@1"
-    line.line.swap_model(lambda: lambda image: Prediction("m@2", 0.5, {}), Policy(0.6, 0.8), "m@2")
+    line.line.swap_model(LineModel("m@2", lambda: lambda image: Prediction("m@2", 0.5, {}), Policy(0.6, 0.8)))
     line.frame(line.trigger(2))
     decisions = [line.listener.decision()]
     if decisions[0].model == "m@1":  # the old worker had its hand on the queue already
         line.frame(line.trigger(3))
         decisions.append(line.listener.decision())
     assert (decisions[-1].model, decisions[-1].verdict) == ("m@2", Verdict.ACCEPT)
-    assert line.line.model_label == "m@2"
+    assert line.line.inspector.label == "m@2"
 
 
 def test_a_model_that_cannot_be_opened_changes_nothing(bench):
@@ -381,10 +372,53 @@ def test_a_model_that_cannot_be_opened_changes_nothing(bench):
         raise ModelError("truncated")
 
     with pytest.raises(ModelError, match="truncated"):
-        line.line.swap_model(broken, Policy(0.4, 0.6), "m@2")
+        line.line.swap_model(LineModel("m@2", broken, Policy(0.4, 0.6)))
     line.frame(line.trigger(1))
     assert line.listener.decision().model == "m@1"
-    assert line.line.model_label == "m@1"
+    assert line.line.inspector.label == "m@1"
+
+
+class Beside:
+    """A second inspector, asked of every picture that the line decided on."""
+
+    def __init__(self, model):
+        self.told: queue.Queue = queue.Queue()
+        self.inspector = Inspector(
+            model,
+            DecisionConfig(deadline_ms=60_000, stage_budget_ms=10_000),
+            look=lambda image, gate: "",
+            begins=lambda job: True,
+            on_judged=lambda job, judged: self.told.put(judged.verdict),
+            on_overload=lambda job, why: self.told.put(why),
+            on_fault=lambda job, error: self.told.put(error),
+            clock=monotonic_ns,
+        )
+        self.inspector.start()
+
+    def triggered(self, trigger): ...
+    def ended(self, report): ...
+    def labelled(self, label): ...
+    def happened(self, event): ...
+    def decided(self, decision, frame, prediction):
+        self.inspector.offer(Job(Trigger(decision.key, 0, decision.trigger_ns), frame))
+
+
+def test_a_second_model_beside_the_line_is_asked_the_same_and_moves_nothing(bench):
+    scores = iter([0.9, 0.5, float("nan")])
+    beside = Beside(LineModel("m@2", lambda: lambda image: Prediction("m@2", next(scores), {}), Policy(0.4, 0.6)))
+    try:
+        b = bench(taps=[beside])
+        said = []
+        for part in (1, 2, 3):
+            b.frame(b.trigger(part))
+            assert b.listener.decision().model == "m@1"
+            said.append(beside.told.get(timeout=WAIT_S))
+    finally:
+        beside.inspector.stop()
+    assert said[:2] == [Verdict.REJECT, Verdict.UNSURE] and isinstance(said[2], ModelError)
+    assert [one.verdict for one in b.gate.written] == [Verdict.ACCEPT] * 3
+    assert (beside.inspector.report()["faults"], b.line.inspector.report()["faults"]) == (1, 0)
+    assert b.line.healths()["model"].state is State.OK and b.listener.events.empty()
 
 
 def test_a_rule_rejects_what_the_model_would_accept(bench):
@@ -466,8 +500,8 @@ def test_person_may_decide_a_part_whose_picture_shows_nothing(bench, degree):
     b.faults = {7: "too dark"}
     b.frame(b.trigger(1), 7)
     (one,) = held(b, 1)
-    assert one.prediction is None and one.reason == "invalid_image: too dark"
-    assert b.line.decide_by_person(Verdict.REJECT, "page")
+    assert one.judged.prediction is None and one.judged.reason == "invalid_image: too dark"
+    assert b.line.people.decide(Verdict.REJECT, "page")
     decision = b.listener.decision()
     assert (decision.verdict, decision.cause, decision.score) == (Verdict.REJECT, Cause.HUMAN, None)
 

@@ -14,11 +14,12 @@ KEY = PartKey(1, 7)
 
 class Line:
     def __init__(self):
+        self.people = SimpleNamespace(decide=self.decide)
         self.recent = deque([SimpleNamespace(key=KEY)])
         self.waiting = None
         self.decided, self.labels, self.events = [], [], []
 
-    def decide_by_person(self, verdict, by):
+    def decide(self, verdict, by):
         self.decided.append(verdict)
         return self.waiting
 

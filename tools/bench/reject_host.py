@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from reject_inspector import Inspector, is_defective
 
-from firmware_bridge.port import BridgePort, PortError
-from firmware_bridge.reject.link import GateSetup, Link
+from firmware_bridge.port import BridgePort
+from firmware_bridge.reject.gate_setup import GateSetup
+from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
@@ -41,6 +42,7 @@ from firmware_bridge.reject.link_events import (
     VerdictAnswered,
 )
 from firmware_bridge.reject.messages import Flags
+from firmware_bridge.serial_device import PortError
 
 Note = dict[str, Any]
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import Cause, Outcome, PartKey, Region, Verdict
+from edge_runtime.recording.database import open_for_reading, version_of
 from edge_runtime.recording.going_back import say_shortfall
-from edge_runtime.recording.schema import VERSION, open_for_reading
+from edge_runtime.recording.schema import VERSION
 
 PERCENTILES = (50, 95, 99)
 PAGE = 200  # parts read at once where somebody works through all of them
@@ -135,7 +136,7 @@ class JournalReader:
             raise StorageError(f"no journal at {path}: nothing was recorded there yet (start `edge-runtime run` first)")
         with self._told():
             self._db = open_for_reading(path)
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            version = version_of(self._db)
         if version != VERSION:
             self._db.close()
             raise StorageError(

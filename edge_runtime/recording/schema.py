@@ -1,8 +1,6 @@
-"""The journal's file: tables, their versions, and how to open it for writing and for reading.
+"""The journal's tables and their versions.
 
-SQLite in WAL mode: readers never block the writer, and a power cut costs at most the transaction in flight.
-synchronous=FULL syncs at each commit; a commit that returned is on the medium. Times named `*_ns` are monotonic and
-mean something within one `run`; `*_utc_ns` are nanoseconds since 1970.
+Times named `*_ns` are monotonic and mean something within one `run`; `*_utc_ns` are nanoseconds since 1970.
 """
 
 from __future__ import annotations
@@ -10,10 +8,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from edge_runtime.recording import database
 from edge_runtime.recording.pruned import TABLE as PRUNED
-
-BUSY_WAIT_S = 2.0  # for another program's short write, such as a label; longer is told in health and retried
-WAL_LIMIT_BYTES = 16 * 1024 * 1024  # a reader that holds an old view makes the log grow; cut back to this
 
 # One script per version; a file at version n gets scripts n, n+1, ... Never edit one that was released.
 MIGRATIONS = (
@@ -122,53 +118,12 @@ MIGRATIONS = (
 VERSION = len(MIGRATIONS)
 
 
-class NewerSchema(Exception):
-    """The file was written by a newer version of the product; this one must not touch it."""
-
-
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """The journal at `path`, made or brought to the present version. Raises sqlite3.Error or NewerSchema."""
-    connection = sqlite3.connect(path, timeout=BUSY_WAIT_S, isolation_level=None)
+    connection = database.open_for_writing(path, MIGRATIONS)
     try:
-        connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-        migrate(connection)
         connection.execute(PRUNED)
     except BaseException:
         connection.close()
         raise
-    return connection
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables to the present version. The connection is in autocommit mode."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise NewerSchema(f"schema version {version}, this program knows {VERSION}")
-    for script in MIGRATIONS[version:]:
-        version += 1
-        try:
-            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {version}; COMMIT;")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A view that cannot write. Raises sqlite3.Error when there is no readable journal.
-
-    A closed journal in a folder that is not ours to write needs `immutable`, because WAL wants a shared-memory file.
-    That is safe only while nobody writes, and then there is no `-wal` file.
-    """
-    uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=BUSY_WAIT_S, isolation_level=None)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        if not path.is_file() or path.with_name(path.name + "-wal").exists():
-            raise
-        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
     return connection

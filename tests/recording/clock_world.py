@@ -111,7 +111,7 @@ class World:
         self.shelf.scan()
         self.clips = ClipShelf(self.state, GOOD_DAYS, self.retention, self._date)
         self._turn_journal()
-        self.journal._writer._db.execute("PRAGMA synchronous = OFF")  # type: ignore[union-attr]
+        self.journal._file.writer._db.execute("PRAGMA synchronous = OFF")  # type: ignore[union-attr]
 
     def _date(self) -> datetime:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=self.utc_ns() // SECOND)
@@ -121,8 +121,7 @@ class World:
             for event in self.retention.take_events(is_last=True):
                 self.journal.happened(event)
             self._turn_journal(is_last=True)
-        self.journal._close()
-        self.journal._free_lock()
+        self.journal._file.close(is_last=True)
 
     def close(self) -> None:
         self._close(killed=False)
@@ -189,8 +188,8 @@ class World:
         return {name for name in known if (name in rows if " " in name else (self.state / name).exists())}
 
     def _rows(self, query: str) -> list[tuple[int]]:
-        assert self.journal._writer is not None
-        return self.journal._writer._db.execute(query).fetchall()
+        assert self.journal._file.writer is not None
+        return self.journal._file.writer._db.execute(query).fetchall()
 
     def left(self) -> Counter[str]:
         return Counter(map(_kind, self._present()))

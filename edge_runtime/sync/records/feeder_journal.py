@@ -15,9 +15,10 @@ from typing import Any
 
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import StorageError
+from edge_runtime.recording.database import open_for_reading
 from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.pruned import count_pruned
-from edge_runtime.recording.schema import VERSION, open_for_reading
+from edge_runtime.recording.schema import VERSION
 from edge_runtime.sync.records.feeder_place import COLUMNS, print_of
 
 LOOK_NS = SECOND // 2  # between looks at whether the file is still the one that is open

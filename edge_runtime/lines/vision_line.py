@@ -26,17 +26,20 @@ from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.errors import DeviceError, ModelError
 from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import (
+    OPERATOR,
     Cause,
     Decision,
     Event,
     Frame,
     GateReport,
     HumanLabel,
+    Label,
     Outcome,
     PartKey,
     Prediction,
     Trigger,
     Verdict,
+    Where,
 )
 from edge_runtime.decision.ledger import Ledger, Row
 from edge_runtime.decision.policy import Policy
@@ -432,14 +435,16 @@ class VisionLine:
         with self._held_lock:
             return list(self._held.values())
 
-    def decide_by_person(self, verdict: Verdict, by: str, key: PartKey | None = None) -> PartKey | None:
+    def decide_by_person(
+        self, verdict: Verdict, where: Where, key: PartKey | None = None, by: str = OPERATOR
+    ) -> PartKey | None:
         """A person's verdict for a waiting part, the oldest where no key is given. None when none waits (any more)."""
         for held in self.waiting_for_person():
             part = held.job.trigger.key
             if key not in (None, part):
                 continue
-            if self._decide(held.job, held.prediction, verdict, Cause.HUMAN, f"{by}; {held.reason}"):
-                self.label(HumanLabel(part, verdict.value, self._clock(), by))
+            if self._decide(held.job, held.prediction, verdict, Cause.HUMAN, f"{where}; {held.reason}"):
+                self.label(HumanLabel(part, Label(verdict.value), self._clock(), by, where))
                 return part
         return None
 

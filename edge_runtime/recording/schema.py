@@ -11,6 +11,18 @@ from pathlib import Path
 from edge_runtime.recording import database
 from edge_runtime.recording.pruned import TABLE as PRUNED
 
+# The view `saying` over a file of version 2, which knew one label of a part, by voice, and neither by whom nor when.
+_SAYINGS_OF_2 = """
+    SELECT id, run, id AS part, boot_id, part_id, label, NULL AS undoes, '' AS defect,
+           'carried over: who said it and when was not kept, the time is that of the part' AS comment,
+           'operator' AS "by", 'voice' AS "where", coalesce(decided_ns, trigger_ns) AS at_ns,
+           trigger_utc_ns AS at_utc_ns, time_quality, NULL AS saw_model, NULL AS saw_digest, NULL AS saw_verdict,
+           0 AS is_undone
+    FROM part WHERE label IN ('accept', 'reject')"""
+
+# What a reader adds for itself, and no file has, to see a file of an earlier version as one of the present.
+SEEN_AS_PRESENT = {2: f"CREATE TEMP VIEW saying AS {_SAYINGS_OF_2}"}
+
 # One script per version; a file at version n gets scripts n, n+1, ... Never edit one that was released.
 MIGRATIONS = (
     """
@@ -113,6 +125,62 @@ MIGRATIONS = (
         audio TEXT NOT NULL                   -- clip, relative to the state folder; empty: none was kept
     );
     CREATE INDEX request_by_time ON request (opened_utc_ns);
+    """,
+    """
+    CREATE TABLE label (                      -- what people said about parts, see recording/labels.py
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run INTEGER NOT NULL,                 -- that was going on, or had ended last
+        part INTEGER,                         -- row of the part; NULL: the journal did not know it
+        boot_id INTEGER NOT NULL,
+        part_id INTEGER NOT NULL,
+        label TEXT CHECK (label IN ('accept', 'reject', 'cannot_tell')),
+        undoes INTEGER,                       -- row of the label that this one takes back
+        defect TEXT NOT NULL,                 -- class; empty: none was named
+        comment TEXT NOT NULL,
+        "by" TEXT NOT NULL,
+        "where" TEXT NOT NULL CHECK ("where" IN ('page', 'cli', 'voice', 'import')),
+        at_ns INTEGER,                        -- NULL: said while no run went on
+        at_utc_ns INTEGER NOT NULL,
+        time_quality TEXT NOT NULL,
+        saw_model INTEGER,                    -- row of the model whose verdict they saw; NULL: nobody's
+        saw_verdict TEXT,
+        CHECK ((label IS NULL) = (undoes IS NOT NULL))
+    );
+    CREATE INDEX label_of_part ON label (part);
+    CREATE INDEX label_of_name ON label (boot_id, part_id);
+    CREATE INDEX label_undone ON label (undoes) WHERE undoes IS NOT NULL;
+    CREATE VIEW saying AS
+        SELECT label.id, label.run, label.part, label.boot_id, label.part_id, label.label, label.undoes, label.defect,
+               label.comment, label."by", label."where", label.at_ns, label.at_utc_ns, label.time_quality,
+               model.label AS saw_model, model.digest AS saw_digest, label.saw_verdict,
+               EXISTS (SELECT 1 FROM label AS undo WHERE undo.undoes = label.id) AS is_undone
+        FROM label LEFT JOIN model ON model.id = label.saw_model;
+
+    -- What was said before there was a history. `part.label` is read no more; dropping it would rewrite the table.
+    INSERT INTO label (run, part, boot_id, part_id, label, undoes, defect, comment, "by", "where", at_ns, at_utc_ns,
+                       time_quality, saw_model, saw_verdict)
+        SELECT run, part, boot_id, part_id, label, undoes, defect, comment, "by", "where", at_ns, at_utc_ns,
+               time_quality, NULL, NULL
+        FROM ("""
+    + _SAYINGS_OF_2
+    + """) ORDER BY part;
+    INSERT INTO event (run, kind, detail, at_ns, at_utc_ns, time_quality)
+        SELECT run, 'operator.rescan', printf('{"by": "voice", "part": "%04x-%d"}', boot_id, part_id),
+               coalesce(decided_ns, trigger_ns), trigger_utc_ns, time_quality
+        FROM part WHERE label = 'rescan' ORDER BY id;
+
+    DROP VIEW ledger;
+    CREATE VIEW ledger AS
+        SELECT part.id, part.run, part.boot_id, part.part_id, part.encoder,
+               part.trigger_ns, part.trigger_utc_ns, part.time_quality, part.captured_ns, part.decided_ns,
+               part.verdict, part.cause, part.reason, part.score, model.label AS model, model.digest AS model_digest,
+               run.config_digest, part.recovered, part.outcome, part.outcome_encoder, part.outcome_ns,
+               (part.decided_ns - part.trigger_ns) / 1e6 AS trigger_to_verdict_ms,
+               (part.decided_ns - part.captured_ns) / 1e6 AS capture_to_verdict_ms,
+               part.timings_ms, part.regions, part.evidence,
+               (SELECT saying.label FROM saying WHERE saying.part = part.id AND saying.label IS NOT NULL
+                AND NOT saying.is_undone ORDER BY saying.id DESC LIMIT 1) AS label
+        FROM part JOIN run ON run.id = part.run LEFT JOIN model ON model.id = part.model;
     """,
 )
 VERSION = len(MIGRATIONS)

@@ -17,7 +17,8 @@ from edge_runtime.lines.voice_line import VoiceLine
 from edge_runtime.modelstore.slots_file import Held
 from edge_runtime.predictors.model_switch import Request
 from edge_runtime.process.control import Handler
-from edge_runtime.station.wiring import Box
+from edge_runtime.recording import say_label
+from edge_runtime.station.wiring import FLUSH_S, Box
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def box_requests(box: Box) -> Mapping[str, Handler]:
         "model": lambda words: _model(box, words),
         "automation": lambda words: _automation(box, words),
         "hold": lambda words: _hold(box, words),
+        say_label.REQUEST: lambda words: _label(box, words),
         "resume": lambda words: {"resumed": box.desk.resume(_word(words, "by", "cli"))},
         "listen": lambda _: {"says": _voice(box).push()},
         "cancel": lambda _: {"says": _voice(box).cancel()},
@@ -74,6 +76,12 @@ def _hold(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
     """The same as the words `stop line`: only `resume` ends it."""
     box.desk.carry_out(Act(Command.STOP_LINE), _word(words, "by", "cli"))
     return {"held_by": box.desk.held_by}
+
+
+def _label(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person said about a part, as recording/say_label.py asks it; whether it is on the disk."""
+    box.line.label(say_label.of_words(words, box.clock()))
+    return {"is_written": box.journal.flush(FLUSH_S)}
 
 
 def _search(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from typing import Any
 
 from edge_runtime.catalogue.spoken import CODE_WORD, as_code, as_words
 from edge_runtime.core.errors import ConfigError, StorageError
+from edge_runtime.recording.database import connect
 
 DATABASE = "catalogue.db"
 SHIPPED = Path(__file__).parent / "demo.csv"
@@ -35,7 +36,6 @@ REQUIRED = ("code", "name")
 KINDS = ("part", "defect", "instruction")
 MOST_ROWS, MOST_CHARACTERS = 200_000, 10_000  # a catalogue, not a library
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
-BUSY_WAIT_S = 2.0
 WEIGHTS = (0.0, 0.0, 8.0, 6.0, 1.0)  # of the columns below in BM25: a name says more than a sentence in an instruction
 LEAST_SPELLED = 3  # words that each stand for a symbol: fewer may be part of a name
 NEAR_CODES = 5  # more than that is a list to read, not a hint
@@ -90,7 +90,7 @@ class Catalogue:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=BUSY_WAIT_S, isolation_level=None)
+            self._db = connect(path)
             self._prepare()
         except (sqlite3.Error, OSError) as err:
             raise StorageError(

@@ -6,7 +6,7 @@ import json
 import re
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,9 @@ from edge_runtime.cli.beside_line import ComputesBesideLine, LooksAtLine
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import Cause, Outcome, PartKey, Verdict
+from edge_runtime.recording.labels import Saying, is_disputed
 from edge_runtime.recording.part_times import boot_since, clock_notes
-from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
+from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow, iso_utc
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -101,7 +102,7 @@ def _print_table(rows: Sequence[PartRow], counts: Mapping[str, Any], losses: Seq
 
 
 def _table(rows: Sequence[PartRow]) -> list[str]:
-    head = ("ID", "TIME", "PART", "VERDICT", "CAUSE", "SCORE", "OUTCOME", "MS", "PICTURE", "REASON")
+    head = ("ID", "TIME", "PART", "VERDICT", "CAUSE", "SCORE", "OUTCOME", "MS", "PICTURE", "LABEL", "REASON")
     cells = [
         (
             str(row.id),
@@ -113,6 +114,7 @@ def _table(rows: Sequence[PartRow]) -> list[str]:
             row.outcome,
             "-" if row.trigger_to_verdict_ms is None else f"{row.trigger_to_verdict_ms:.1f}",
             "yes" if row.evidence else "-",
+            row.label or "-",
             row.reason or "",
         )
         for row in rows
@@ -158,19 +160,22 @@ def parse_since(text: str, now_s: float | None = None) -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def show(session: Session, part: str, picture: Path | None, as_json: bool) -> None:
-    """One part, joined. ID is a number of `parts list`, a part's name such as 7f3a-128, or `last`."""
+    """One part, joined, with all that people said about it. ID is a number of `parts list`, a part's name such as
+    7f3a-128, or `last`."""
     with _journal(session) as reader:
         row = _find(reader, part)
         run = reader.run(row.run) or {}
+        history = reader.history(row.id)
         state = reader.path.parent
     has_picture = row.evidence is not None and (state / row.evidence).is_file()
     if picture:
         _draw(state, row, picture, has_picture)
-    document = {**row.as_dict(), "has_picture": has_picture, "run_started": run.get("started")}
+    labels = [{**saying.as_dict(), "time": iso_utc(saying.at_utc_ns)} for saying in history]
+    document = {**row.as_dict(), "has_picture": has_picture, "run_started": run.get("started"), "labels": labels}
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
-    click.echo("\n".join(_card(row, run, has_picture)))
+    click.echo("\n".join([*_card(row, run, has_picture), *_said_by_people(history)]))
 
 
 def _find(reader: JournalReader, text: str) -> PartRow:
@@ -208,7 +213,7 @@ def _card(row: PartRow, run: dict[str, Any], has_picture: bool) -> list[str]:
         "settings": row.config_digest[:12],
         "run": f"{row.run}, started {run.get('started', '-')}",
         "picture": picture if has_picture or not row.evidence else f"{picture} (no longer there)",
-        "label": row.label or "-",
+        "label": row.label or "nobody said anything",
     }
     lines = [f"part {row.id}  {row.part}  {word}"]
     lines += [f"  {name:<10} {value}".rstrip() for name, value in facts.items()]
@@ -217,6 +222,24 @@ def _card(row: PartRow, run: dict[str, Any], has_picture: bool) -> list[str]:
     if row.recovered:
         lines.append("  note       closed when the box started again: it had stopped before it noted a decision")
     return lines
+
+
+def _said_by_people(history: Sequence[Saying]) -> Iterator[str]:
+    """The whole history, the oldest first: what was taken back stands there, and says so."""
+    for saying in history:
+        what = saying.label or f"takes {saying.undoes} back"
+        about = [saying.defect, f"after {saying.saw_model} had said {saying.saw_verdict}" if saying.saw_model else ""]
+        comment = " ".join(saying.comment.split())
+        about += ["taken back" if saying.is_undone else "", f'"{comment}"' if comment else ""]
+        yield ", ".join(
+            [
+                f"  said {saying.id:<5} {_local(saying.at_utc_ns).isoformat(' ', 'seconds')} {saying.by}"
+                f" ({saying.where}): {what}",
+                *filter(None, about),
+            ]
+        )
+    if is_disputed(history):
+        yield "  note       people disagree about this part"
 
 
 def _after(row: PartRow, at_ns: int | None) -> str:

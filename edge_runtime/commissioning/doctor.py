@@ -201,8 +201,8 @@ def _storage(loaded: Loaded) -> Iterator[Finding]:
 def _journal(loaded: Loaded) -> Iterator[Finding]:
     from edge_runtime.config.paths import JOURNAL
     from edge_runtime.process.control import is_answering
+    from edge_runtime.recording.database import open_for_reading
     from edge_runtime.recording.going_back import say_shortfall
-    from edge_runtime.recording.schema import open_for_reading
 
     path = state_dir(loaded.config) / JOURNAL
     if not path.exists():

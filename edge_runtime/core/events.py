@@ -79,6 +79,7 @@ class EventKind(StrEnum):
     OPERATOR_HOLD = "operator.hold", _WARNING, "an operator held the line", "by", "why"
     OPERATOR_RESUMED = "operator.resumed", _INFO, "an operator let the line go on", "by", "after"
     OPERATOR_NO_PART = "operator.no_part", _INFO, "an operator spoke of a part, and none waited", "by", "said"
+    OPERATOR_RESCAN = "operator.rescan", _INFO, "an operator wants the last part to pass once more", "by", "part"
     SOUND_ABNORMAL = "sound.abnormal", _WARNING, "the machine sounds unlike what was learnt", *_HEARD
     SOUND_NORMAL = "sound.normal", _INFO, "the machine sounds as it should again", *_HEARD
     SOUND_INVALID = "sound.invalid", _WARNING, "the microphone hears nothing that can be judged", "model", "why"

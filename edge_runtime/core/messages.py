@@ -62,6 +62,26 @@ class Command(StrEnum):
     STOP_LINE = "stop line"
 
 
+class Label(StrEnum):
+    """What a person may say about a part. `CANNOT_TELL` is an answer: they looked, and it does not show."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    CANNOT_TELL = "cannot_tell"
+
+
+class Where(StrEnum):
+    """Where a person said it."""
+
+    PAGE = "page"
+    CLI = "cli"
+    VOICE = "voice"
+    IMPORT = "import"
+
+
+OPERATOR = "operator"  # who said it, where the box knows only that somebody at the line did
+
+
 class PartKey(NamedTuple):
     """Identity of one part: the controller counts parts from its own start, so the id alone is not enough."""
 
@@ -165,12 +185,19 @@ class GateReport:
 
 @dataclass(frozen=True, slots=True)
 class HumanLabel:
-    """What a person said about one part. It never moves the gate by itself."""
+    """One thing that a person said about one part. It never moves the gate by itself, and overwrites nothing."""
 
     key: PartKey
-    label: str  # "accept", "reject", "rescan"
+    label: Label | None  # None: it takes an earlier saying back, the one that `undoes` names
     at_ns: int
-    by: str  # "voice", "page", "cli"
+    by: str  # who: a name, or OPERATOR
+    where: Where
+    defect: str = ""  # class of the defect, as the model's labels name it; empty: none was named
+    comment: str = ""
+    saw_model: str = ""  # "scratch@1", whose verdict they saw before they spoke; empty: nobody's
+    saw_verdict: Verdict | None = None
+    undoes: int | None = None  # row of the label in the journal
+    row: int | None = None  # row of the part in the journal; None: the newest part with this key
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from edge_runtime.config.schema import Automation
 from edge_runtime.core.clock import Clock
-from edge_runtime.core.messages import Cause, HumanLabel, PartKey, Verdict
+from edge_runtime.core.messages import OPERATOR, Cause, HumanLabel, Label, PartKey, Verdict, Where
 from edge_runtime.decision.ledger import Ledger
 from edge_runtime.lines.inspector import Job, Judged
 
@@ -71,13 +71,13 @@ class PersonQueue:
         with self._lock:
             return list(self._held.values())
 
-    def decide(self, verdict: Verdict, by: str, key: PartKey | None = None) -> PartKey | None:
+    def decide(self, verdict: Verdict, where: Where, key: PartKey | None = None, by: str = OPERATOR) -> PartKey | None:
         """A person's verdict for a waiting part, the oldest where no key is given. None when none waits (any more)."""
         for held in self.waiting():
             if key not in (None, held.key):
                 continue
-            if self._end(held, verdict, Cause.HUMAN, f"{by}; {held.judged.reason}"):
-                self._label(HumanLabel(held.key, verdict.value, self._clock(), by))
+            if self._end(held, verdict, Cause.HUMAN, f"{where}; {held.judged.reason}"):
+                self._label(HumanLabel(held.key, Label(verdict.value), self._clock(), by, where))
                 return held.key
         return None
 

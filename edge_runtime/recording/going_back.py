@@ -6,7 +6,7 @@ things), and gives the journal a new name, so that `sync` does not go on reading
 Whoever reads it says so.
 
 Events, with the fields that `sync` may rely on. `journal` is the name of the journal as it was before; `first` and
-`last` are the oldest and newest row numbers it held, by table (`run`, `part`, `event`, `loss`, `request`):
+`last` are the oldest and newest row numbers it held, by table (one of `TABLES`):
 
 - `journal.went_back`: `why` (`went_back`, `replaced`, `empty`), `journal`, `now` (the new name), `first`, `last`,
   `found` (the newest rows still there; none when the file is another one), `missing` (rows by table), `parts`; and
@@ -31,16 +31,13 @@ from typing import Any
 from edge_runtime.recording.high_water import HighWater, read_high_water
 from edge_runtime.recording.wall_clock import machine_boot
 
-TABLES = ("run", "part", "event", "loss", "request")
+TABLES = ("run", "part", "event", "loss", "request", "label")
 MARGIN_ROWS = 1000  # a power cut may cost the last second of the mark; nobody writes 1000 rows of a table in it
 MARK_READS = 3  # of a mark that changes while it is compared
 GROUP_MARGIN = 100  # a process may be killed between the commit of a group and its mark; readers may have seen it
 NO_BOOT = "unknown"
 RUN_MARGIN = 1  # the mark is synced when a run begins
 _COUNTED = "SELECT what, sum(count) FROM loss GROUP BY what"
-_NEWEST, _OLDEST = (
-    "SELECT " + ", ".join(f"(SELECT {end}(id) FROM {table})" for table in TABLES) for end in ("max", "min")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +98,18 @@ def given_numbers(connection: sqlite3.Connection) -> dict[str, int]:
 
 def newest_rows(connection: sqlite3.Connection) -> dict[str, int]:
     """The newest row of each table that has any."""
-    return _ends(connection, _NEWEST)
+    return _ends(connection, "max")
 
 
 def oldest_rows(connection: sqlite3.Connection) -> dict[str, int]:
-    return _ends(connection, _OLDEST)
+    return _ends(connection, "min")
 
 
-def _ends(connection: sqlite3.Connection, query: str) -> dict[str, int]:
-    found = zip(TABLES, connection.execute(query).fetchone(), strict=True)
-    return {table: int(row) for table, row in found if row is not None}
+def _ends(connection: sqlite3.Connection, end: str) -> dict[str, int]:
+    """Of tables that ever gave a number: a journal of an earlier version has not all of them."""
+    found = {table: connection.execute(f"SELECT {end}(id) FROM {table}") for table in given_numbers(connection)}
+    rows = {table: cursor.fetchone()[0] for table, cursor in found.items()}
+    return {table: int(row) for table, row in rows.items() if row is not None}
 
 
 def behind_mark(given: Mapping[str, int], mark: HighWater) -> str:

@@ -13,9 +13,7 @@ somebody deletes, replaces or writes over under it are noticed within half a sec
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -38,18 +36,12 @@ from edge_runtime.core.messages import (
 )
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
-from edge_runtime.recording.file_guard import FileGuard
-from edge_runtime.recording.file_watch import Disturbance
-from edge_runtime.recording.going_back import all_of, find_shortfall
 from edge_runtime.recording.inbox import Inbox, Lost
-from edge_runtime.recording.log_salvage import salvage_log
-from edge_runtime.recording.read_back import WHOLE_LIMIT_S, check_whole
-from edge_runtime.recording.records import KINDS, NOTHING, Before, Decided, Kept, Record, RecordWriter, RunInfo
-from edge_runtime.recording.rescue import Unrescued, finish_copy, refuse_emptied
+from edge_runtime.recording.journal_file import JournalFile
+from edge_runtime.recording.records import KINDS, Decided, Kept, Record, RecordWriter, RunInfo
 from edge_runtime.recording.retention import Retention
 from edge_runtime.recording.row_retention import RowRetention
-from edge_runtime.recording.schema import NewerSchema, open_for_writing
-from edge_runtime.recording.trouble import explain, is_damage, set_aside
+from edge_runtime.recording.trouble import explain
 from edge_runtime.recording.unwritten import count_unwritten, last_words
 from edge_runtime.recording.wall_clock import WallClock
 
@@ -63,9 +55,6 @@ RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts while the disk ref
 START_WAIT_S = 3.0
 STOP_WAIT_S = 5.0
 CHORES_NS = 10 * SECOND  # wall clock and retention
-START_CHECK_S = 0.5  # enough for 10 MB: what a start looks at before it writes; the rest is read back later
-RESCUE_TRIES = 3  # then the rows are given up and counted
-TOLD_NS = 600 * SECOND  # how long health is degraded by rows that are missing; its detail says so until the end
 DAY_NS = 86_400 * SECOND
 
 
@@ -86,22 +75,12 @@ class Journal:
         retention: Retention | None = None,
     ) -> None:
         self.path = path
-        self._info = info
         self._clock = clock
         self._wall = WallClock(clock, utc_ns)
+        self._file = JournalFile(path, info, self._wall, clock, self._wake)
         self.retention = retention or Retention(path.parent, clock, utc_ns)
         self._old_rows = RowRetention(self.retention, keep_days * DAY_NS)
         self._inbox: Inbox[Record] = Inbox(backlog, GROUP_ROWS, clock)
-        self._writer: RecordWriter | None = None
-        self._more_models: dict[str, str] = {}
-        self._is_open = False
-        self._guard = FileGuard(path, self._wall.now, self._wake)
-        self._is_disturbed = False  # the open connection has rows that the files under our names have not
-        self._rescue_tries = 0
-        self._aside: dict[str, str] = {}  # what was set aside and is not told yet
-        self._rescue: dict[str, str] = {}  # what was rescued and is not told yet
-        self._word, self._word_until_ns = "", 0  # of rows that are missing, or were rescued
-        self._lock_fd: int | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._tried = threading.Event()
@@ -114,14 +93,11 @@ class Journal:
         self._attempts = 0
         self._failed_attempt = 0
         self._failures_in_a_row = 0
-        self._proven = True  # a commit succeeded since the last quarantine: damage would be news
-        self._started_ns = self._progress_ns = clock()
-        self._chores_ns = self._started_ns - CHORES_NS  # at once: the clock may have stepped since the last run
-        self.run_id: int | None = None
+        self._progress_ns = clock()
+        self._chores_ns = self._progress_ns - CHORES_NS  # at once: the clock may have stepped since the last run
         self.durable = 0  # records on the disk, in the order they came
         self.commits = 0
         self.lost: Counter[str] = Counter()
-        self.quarantined: list[str] = []
         self.commit_ms = Latency()
 
     # -- what the line calls: never waits, never raises ---------------------------------------------------------------
@@ -147,9 +123,7 @@ class Journal:
 
     def learn_model(self, label: str, digest: str) -> None:
         """A model that was not there when the run began: its digest belongs to its parts."""
-        self._more_models[label] = digest
-        if self._writer:
-            self._writer.learn_model(label, digest)
+        self._file.learn_model(label, digest)
 
     def kept(self, key: PartKey, file: str) -> None:
         """A picture of the part is on the disk; `file` is relative to the state folder."""
@@ -162,8 +136,7 @@ class Journal:
         if self._thread:
             return
         self._stopping.clear()
-        self._started_ns = self._clock()
-        self._guard.start()
+        self._file.begin(self._clock())
         self._thread = threading.Thread(target=self._loop, name="journal", daemon=True)
         self._thread.start()
         self._inbox.hurry()
@@ -201,12 +174,22 @@ class Journal:
         """Parts of which something is not in the journal: waiting, or lost for want of room. Final after `stop`."""
         return count_unwritten([*self._group, *self._inbox.peek()], self.lost)
 
+    @property
+    def run_id(self) -> int | None:
+        """The row of this run; None before the first opening."""
+        return self._file.run_id
+
+    @property
+    def quarantined(self) -> list[str]:
+        """Files that were set aside in this run, the newest last."""
+        return self._file.quarantined
+
     def health(self) -> Health:
         if self._thread is None:
             return Health(State.STOPPED)
         if not self._trouble:
-            well = State.DEGRADED if self._clock() < self._word_until_ns else State.OK
-            word = self._word or self.retention.trouble
+            well = State.DEGRADED if self._file.is_worrying else State.OK
+            word = self._file.word or self.retention.trouble
             return Health(well if self._tried.is_set() else State.STARTING, word, self._progress_ns)
         is_losing = len(self._inbox) >= self._inbox.capacity
         detail = f"{self._trouble}; {self.waiting} records wait in memory"
@@ -215,7 +198,7 @@ class Journal:
         return Health(State.FAILED if is_losing else State.DEGRADED, detail, self._progress_ns)
 
     def report(self) -> Mapping[str, Any]:
-        writer = self._writer
+        writer = self._file.writer
         return {
             "run": self.run_id,
             "accepted": self._inbox.accepted,
@@ -250,30 +233,25 @@ class Journal:
             else:
                 if is_last and not self._group:
                     break
-        self._guard.stop()  # its connection would keep the log from being closed with ours
         self._leave_word()
-        self._close()
-        self._guard.close()
+        self._file.close(is_last=True)
         if self.unwritten:
             log.error("journal.lost the run ended with parts=%d records=%d unwritten", self.unwritten, self.waiting)
 
     def _turn(self, is_last: bool) -> None:
         self._attempts += 1
         self._note_losses()
-        if self._writer and self._is_open:
-            self._keep_rows(self._writer, self._guard.look())
+        self._file.look()
         if self._clock() - self._chores_ns >= CHORES_NS:
             self._do_chores()
-            self._guard.look_for_swap()  # retention has written
-        writer = self._writer if self._writer and self._is_open else self._open()
+        writer = self._file.opened()
         if self._group or self._losses:
             self._commit(writer)
-            writer = self._prove(writer)
+            self._file.prove()
         if is_last:
-            writer.end()
+            self._file.end()
             self.retention.save(is_last=True)
-            self._guard.committed(writer.connection)
-        self._guard.unspeak()
+        self._file.speak(None)
         if self._trouble:
             log.info("journal.well the journal is written again: waiting=%d", self.waiting)
         self._trouble, self._failures_in_a_row = "", 0
@@ -285,19 +263,10 @@ class Journal:
         malformed = writer.write_group(self._group, self._losses)
         self.commit_ms.add((time.perf_counter() - begun) * 1e3)
         self.commits += 1
-        self._proven = True
         self._losses = {}
         self.lost.update(KINDS[type(record)] for record in malformed)
         self._committed += len(self._group)
         self._group = []
-
-    def _prove(self, writer: RecordWriter) -> RecordWriter:
-        """See that what was committed lies in the files under our names, before anybody hears that it is durable."""
-        self._guard.committed(writer.connection)
-        if (swapped := self._guard.look_for_swap()) is not None:
-            self._keep_rows(writer, swapped)
-            writer = self._open()
-        return writer
 
     def _settle(self) -> None:
         with self._settled:
@@ -312,117 +281,19 @@ class Journal:
             if known is not lost:
                 known.add(lost)
 
-    def _open(self) -> RecordWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
-        with self._guard.files:
-            finish_copy(self.path)
-            self._guard.open_mark()
-            refuse_emptied(self.path)
-            self._rescue |= salvage_log(self.path, self._guard.mark)
-            connection = open_for_writing(self.path)
-            try:
-                before = self._before(connection)
-                if not self._writer or not self._writer.resume(connection, before):
-                    self._writer = self._begin(connection, before)
-                self._guard.opened(connection)
-            except BaseException:
-                connection.close()
-                raise
-        self._is_open, self.run_id = True, self._writer.run_id
-        self._tell(before)
-        return self._writer
-
-    def _before(self, connection: sqlite3.Connection) -> Before:
-        """What this file does not hold that was on the disk before, and what an earlier run could not write."""
-        short = find_shortfall(connection, self._guard.mark)
-        limit_s = 0.0 if self._writer else START_CHECK_S
-        if words := check_whole(connection, WHOLE_LIMIT_S if short else limit_s):
-            raise Unrescued(words)  # a copy made while it was written, or an older log over a newer database
-        if self._aside and self._guard.mark:
-            short = all_of(self._guard.mark, "set_aside") or short
-        if not (short or self._aside or self._guard.words or self._rescue):
-            return NOTHING
-        return Before(short, self._aside, self._guard.words, self._rescue)
-
-    def _begin(self, connection: sqlite3.Connection, before: Before) -> RecordWriter:
-        writer = RecordWriter(connection, self._wall)
-        writer.begin(self._info, self._started_ns, before)
-        for label, digest in self._more_models.items():
-            writer.learn_model(label, digest)
-        if writer.recovered:
-            log.warning("journal.recovered parts=%d had no verdict when the box stopped", writer.recovered)
-        if before.words:
-            log.error("journal.unwritten an earlier run could not write parts=%d", before.words.parts)
-        return writer
-
-    def _tell(self, before: Before) -> None:
-        """In log and health: what is missing, or was nearly. The journal itself has it already."""
-        self._aside, self._rescue = {}, {}
-        if before.short:
-            self._word = before.short.sentence() + (f", but in {before.aside['file']}" if before.aside else "")
-            self._word_until_ns = 0 if before.aside else self._clock() + TOLD_NS
-            log.error("journal.short %s", self._word)
-        elif before.rescue:
-            self._word, self._word_until_ns = f"{before.rescue['what']}; its rows were rescued", 0
-            log.warning("journal.rescued %s", self._word)
-
-    def _take_lock(self) -> None:
-        """Two writers would each close the other's open parts. Raises BlockingIOError; the system frees it at death."""
-        if self._lock_fd is not None:
-            return
-        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise
-        self._lock_fd = descriptor
-
-    def _close(self) -> None:
-        self._is_open = False
-        if self._writer:
-            try:
-                self._writer.close()
-            except sqlite3.Error as err:
-                log.warning("journal.close error=%s", err)
-        if self._stopping.is_set():
-            self._free_lock()
-
-    def _free_lock(self) -> None:
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
-
     def _do_chores(self) -> None:
         self._wall.refresh()
         self._chores_ns = self._clock()
         self.retention.look()
         self.retention.sweep()
-        if self._writer and self._is_open and not self._stopping.is_set():  # what goes now could not be told any more
+        if self._file.is_open and not self._stopping.is_set():  # what goes now could not be told any more
             self.retention.save()
-            self._writer.prune(self._old_rows)
-            self._guard.pruned(self._writer.connection)
+            self._file.prune(self._old_rows)
         self._note_retention()
 
     def _note_retention(self, *, is_last: bool = False) -> None:
         for event in self.retention.take_events(is_last=is_last):
             self._inbox.put(event, "event")
-
-    # -- when somebody else was at the files --------------------------------------------------------------------------
-
-    def _keep_rows(self, writer: RecordWriter, found: Disturbance | None) -> None:
-        """Bring what the open connection holds into files that others find; `_open` must follow."""
-        self._is_disturbed = found is not None
-        if found is None:
-            return
-        log.error("journal.disturbed %s", found.what)
-        with self._guard.files:
-            rescue = self._guard.rescue(writer.connection, found)
-            aside = self._guard.settle(rescue, self._close)
-        self._is_disturbed, self._rescue_tries = False, 0
-        self._free_lock()  # its file may be gone, too
-        self._rescue = {"what": found.what, "how": rescue.how, "file": aside}
 
     def _wake(self) -> None:
         self._inbox.hurry()
@@ -430,23 +301,18 @@ class Journal:
     # -- when it cannot be written ------------------------------------------------------------------------------------
 
     def _fail(self, error: Exception) -> None:
-        self._rescue_tries += self._is_disturbed
-        if self._is_disturbed and self._rescue_tries < RESCUE_TRIES and not isinstance(error, Unrescued):
-            log.warning("journal.rescue is tried again: %s", error)  # its connection is all that has the rows
+        if self._file.let_go(error):
+            self._settle()
+        try:
+            said = self._file.mend(error)
+        except OSError as err:
+            self._trouble = explain(err, "the journal", self.path.parent)
         else:
-            self._close()
-            self._settle_given_up()
-        if isinstance(error, NewerSchema):
-            self._set_aside("newer", error)
-        elif (is_damage(error) and self._proven) or isinstance(error, Unrescued):
-            self._set_aside("damaged", error)
-        elif isinstance(error, (sqlite3.Error, OSError)):
-            self._trouble = explain(error, "the journal", self.path.parent)
-            log.warning("journal.trouble %s: %s", self._trouble, error)
-        else:  # a fault of ours: these records may be what trips us, so they must not come back for ever
-            self._trouble = f"the journal failed: {error}"
-            log.exception("journal.fault records=%d are given up", len(self._group))
-            self._give_up_group()
+            if said is None:
+                self._wait_or_give_up(error)
+            else:
+                self._trouble = said or self._trouble
+                self._kick.set()
         self._leave_word()
         self._failures_in_a_row += 1
         self._tried.set()
@@ -454,16 +320,20 @@ class Journal:
             self._failed_attempt = self._attempts
             self._settled.notify_all()
 
-    def _settle_given_up(self) -> None:
-        """Rows that were committed into files that are gone: counted at the next opening."""
-        self._is_disturbed, self._rescue_tries = False, 0
-        self._settle()
+    def _wait_or_give_up(self, error: Exception) -> None:
+        if isinstance(error, (sqlite3.Error, OSError)):
+            self._trouble = explain(error, "the journal", self.path.parent)
+            log.warning("journal.trouble %s: %s", self._trouble, error)
+        else:  # a fault of ours: these records may be what trips us, so they must not come back for ever
+            self._trouble = f"the journal failed: {error}"
+            log.exception("journal.fault records=%d are given up", len(self._group))
+            self._give_up_group()
 
     def _leave_word(self) -> None:
         """What would be missing if the end came now, where a full disk has room for it."""
         waiting = [*self._group, *self._inbox.peek()]
         if waiting or self._losses:
-            self._guard.speak(last_words(self.run_id or 0, waiting, self._losses, self._wall))
+            self._file.speak(last_words(self.run_id or 0, waiting, self._losses, self._wall))
 
     def _give_up_group(self) -> None:
         now = self._clock()
@@ -474,20 +344,3 @@ class Journal:
         self._committed += len(self._group)
         self._group = []
         self._settle()
-
-    def _set_aside(self, what: str, error: Exception) -> None:
-        """Begin a new file at once; the old one keeps lying there for somebody to look into."""
-        try:
-            with self._guard.files:
-                aside = set_aside(self.path, what, self._wall.now()) if self.path.exists() else ""
-        except OSError as err:
-            self._trouble = explain(err, "the journal", self.path.parent)
-            return
-        self._writer, self._proven = None, False
-        self._kick.set()
-        if not aside:
-            return
-        self._trouble = f"the journal was {what} and set aside as {aside}; a new one begins"
-        log.error("journal.set_aside file=%s why=%s", aside, error)
-        self.quarantined.append(aside)
-        self._aside = {"file": aside, "why": f"{what}: {error}"}

@@ -24,10 +24,9 @@ from pathlib import Path
 from sys import byteorder
 from typing import NamedTuple
 
+from edge_runtime.recording.database import free_name, open_for_reading
 from edge_runtime.recording.going_back import find_shortfall, given_numbers
 from edge_runtime.recording.high_water import HighWater
-from edge_runtime.recording.schema import open_for_reading
-from edge_runtime.recording.trouble import free_name
 
 log = logging.getLogger(__name__)
 

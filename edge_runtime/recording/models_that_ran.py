@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from edge_runtime.recording.schema import open_for_reading
+from edge_runtime.recording.database import open_for_reading
 
 RUNS_LOOKED_AT = 500
 

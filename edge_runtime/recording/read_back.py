@@ -18,9 +18,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from edge_runtime.recording.database import open_for_reading
 from edge_runtime.recording.going_back import behind_mark, given_numbers, journal_identity
 from edge_runtime.recording.high_water import HighWater
-from edge_runtime.recording.schema import open_for_reading
 from edge_runtime.recording.trouble import is_damage
 
 log = logging.getLogger(__name__)

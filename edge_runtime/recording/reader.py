@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import StorageError
-from edge_runtime.core.messages import Cause, Outcome, PartKey, Region, Verdict
+from edge_runtime.core.messages import Cause, Label, Outcome, PartKey, Region, Verdict
+from edge_runtime.recording.database import open_for_reading, version_of
 from edge_runtime.recording.going_back import say_shortfall
-from edge_runtime.recording.schema import VERSION, open_for_reading
+from edge_runtime.recording.labels import Saying, history_of, label_of, saying
+from edge_runtime.recording.schema import SEEN_AS_PRESENT, VERSION
 
 PERCENTILES = (50, 95, 99)
 PAGE = 200  # parts read at once where somebody works through all of them
@@ -28,6 +30,7 @@ class PartRow:
     """One part, joined: what triggered, what was decided and why, by which model and settings, and how it ended.
 
     verdict, cause and reason are None only while the part is on its way. Times named `*_ns` are monotonic within `run`.
+    label: the last word of anybody; `JournalReader.history` has all of them.
     """
 
     id: int
@@ -135,8 +138,11 @@ class JournalReader:
             raise StorageError(f"no journal at {path}: nothing was recorded there yet (start `edge-runtime run` first)")
         with self._told():
             self._db = open_for_reading(path)
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version != VERSION:
+            version = version_of(self._db)
+            if version in SEEN_AS_PRESENT:
+                self._db.execute(SEEN_AS_PRESENT[version])
+        self.is_present = version == VERSION  # row numbers of labels are those that stay
+        if not self.is_present and version not in SEEN_AS_PRESENT:
             self._db.close()
             raise StorageError(
                 f"journal {path} has schema version {version}, this program reads {VERSION}: "
@@ -307,11 +313,24 @@ class JournalReader:
         """What the journal knows to be missing."""
         return self._dicts("SELECT * FROM loss ORDER BY id", [])
 
-    def is_labelled(self, key: PartKey) -> bool:
-        """Whether a person has labelled a part of this name."""
-        query = "SELECT 1 FROM part WHERE boot_id = ? AND part_id = ? AND label IS NOT NULL"
+    # -- what people said ---------------------------------------------------------------------------------------------
+
+    def history(self, part: int) -> list[Saying]:
+        """All that was said about the part in this row, the oldest first."""
         with self._told():
-            return self._db.execute(query, key).fetchone() is not None
+            return history_of(self._db, part)
+
+    def saying(self, number: int) -> Saying:
+        """One label. Raises StorageError when there is none of this number."""
+        with self._told():
+            return saying(self._db, number)
+
+    def label_of(self, key: PartKey) -> Label | None:
+        """The last word of anybody about a part of this name."""
+        with self._told():
+            return label_of(self._db, key)
+
+    # -- the file -----------------------------------------------------------------------------------------------------
 
     def problems(self) -> list[str]:
         """What SQLite finds wrong with the file, page by page. Slow on a big journal."""

@@ -17,10 +17,11 @@ import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
+from edge_runtime.core.errors import UsageError
 from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import (
     Decision,
@@ -35,6 +36,7 @@ from edge_runtime.core.messages import (
 from edge_runtime.recording.going_back import Shortfall, journal_identity, raise_floor
 from edge_runtime.recording.high_water import LastWords
 from edge_runtime.recording.inbox import Lost
+from edge_runtime.recording.labels import append, checked
 from edge_runtime.recording.row_retention import RowRetention
 from edge_runtime.recording.wall_clock import WallClock, machine_boot
 
@@ -98,6 +100,7 @@ KINDS: Mapping[type, str] = {
     Kept: "evidence",
 }
 MALFORMED = (  # one record is wrong, not the disk
+    UsageError,
     TypeError,
     ValueError,
     OverflowError,
@@ -283,7 +286,7 @@ class RecordWriter:
             case Event():
                 self._event(record)
             case HumanLabel():
-                self._db.execute("UPDATE part SET label = ? WHERE id = ?", (record.label, self._row(record.key)))
+                append(self._db, self._run, checked(self._at_its_part(record)), self._wall)
             case OperatorRequest():
                 self._request(record)
             case Kept():
@@ -361,6 +364,10 @@ class RecordWriter:
                 self._wall.quality,
             ),
         )
+
+    def _at_its_part(self, label: HumanLabel) -> HumanLabel:
+        """Who speaks of the part that has just passed means the row that goes on from before a crash, too."""
+        return label if label.row is not None else replace(label, row=self._row(label.key))
 
     def _request(self, request: OperatorRequest) -> None:
         self._db.execute(

@@ -16,9 +16,9 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from edge_runtime.recording.trouble import free_name, is_damage, set_aside
+from edge_runtime.recording.database import COMPANIONS, free_name, set_aside
+from edge_runtime.recording.trouble import is_damage
 
-COMPANIONS = ("-wal", "-shm")
 WHOLE_CHECK_BYTES = 64 << 20  # up to here indexes are compared with their tables as well: 64 MB take a second or two
 SPARE_BYTES = 1 << 20  # that a copy must leave free
 

@@ -23,7 +23,7 @@ MOST_RUNS = 5_000  # looked up in one pass
 @dataclass(frozen=True, slots=True)
 class Table:
     name: str
-    at: str  # monotonic; of a loss only the run is known
+    at: str  # monotonic; of a loss only the run is known, and of a label that was said while none went on
     date: str
 
 
@@ -32,6 +32,7 @@ TABLES = (
     Table("event", "at_ns", "at_utc_ns"),
     Table("loss", "NULL", "last_utc_ns"),
     Table("request", "opened_ns", "opened_utc_ns"),
+    Table("label", "at_ns", "at_utc_ns"),
 )
 
 

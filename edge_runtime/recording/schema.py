@@ -1,8 +1,6 @@
-"""The journal's file: tables, their versions, and how to open it for writing and for reading.
+"""The journal's tables and their versions.
 
-SQLite in WAL mode: readers never block the writer, and a power cut costs at most the transaction in flight.
-synchronous=FULL syncs at each commit; a commit that returned is on the medium. Times named `*_ns` are monotonic and
-mean something within one `run`; `*_utc_ns` are nanoseconds since 1970.
+Times named `*_ns` are monotonic and mean something within one `run`; `*_utc_ns` are nanoseconds since 1970.
 """
 
 from __future__ import annotations
@@ -10,10 +8,20 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from edge_runtime.recording import database
 from edge_runtime.recording.pruned import TABLE as PRUNED
 
-BUSY_WAIT_S = 2.0  # for another program's short write, such as a label; longer is told in health and retried
-WAL_LIMIT_BYTES = 16 * 1024 * 1024  # a reader that holds an old view makes the log grow; cut back to this
+# The view `saying` over a file of version 2, which knew one label of a part, by voice, and neither by whom nor when.
+_SAYINGS_OF_2 = """
+    SELECT id, run, id AS part, boot_id, part_id, label, NULL AS undoes, '' AS defect,
+           'carried over: who said it and when was not kept, the time is that of the part' AS comment,
+           'operator' AS "by", 'voice' AS "where", coalesce(decided_ns, trigger_ns) AS at_ns,
+           trigger_utc_ns AS at_utc_ns, time_quality, NULL AS saw_model, NULL AS saw_digest, NULL AS saw_verdict,
+           0 AS is_undone
+    FROM part WHERE label IN ('accept', 'reject')"""
+
+# What a reader adds for itself, and no file has, to see a file of an earlier version as one of the present.
+SEEN_AS_PRESENT = {2: f"CREATE TEMP VIEW saying AS {_SAYINGS_OF_2}"}
 
 # One script per version; a file at version n gets scripts n, n+1, ... Never edit one that was released.
 MIGRATIONS = (
@@ -118,57 +126,72 @@ MIGRATIONS = (
     );
     CREATE INDEX request_by_time ON request (opened_utc_ns);
     """,
+    """
+    CREATE TABLE label (                      -- what people said about parts, see recording/labels.py
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run INTEGER NOT NULL,                 -- that was going on, or had ended last
+        part INTEGER,                         -- row of the part; NULL: the journal did not know it
+        boot_id INTEGER NOT NULL,
+        part_id INTEGER NOT NULL,
+        label TEXT CHECK (label IN ('accept', 'reject', 'cannot_tell')),
+        undoes INTEGER,                       -- row of the label that this one takes back
+        defect TEXT NOT NULL,                 -- class; empty: none was named
+        comment TEXT NOT NULL,
+        "by" TEXT NOT NULL,
+        "where" TEXT NOT NULL CHECK ("where" IN ('page', 'cli', 'voice', 'import')),
+        at_ns INTEGER,                        -- NULL: said while no run went on
+        at_utc_ns INTEGER NOT NULL,
+        time_quality TEXT NOT NULL,
+        saw_model INTEGER,                    -- row of the model whose verdict they saw; NULL: nobody's
+        saw_verdict TEXT,
+        CHECK ((label IS NULL) = (undoes IS NOT NULL))
+    );
+    CREATE INDEX label_of_part ON label (part);
+    CREATE INDEX label_of_name ON label (boot_id, part_id);
+    CREATE INDEX label_undone ON label (undoes) WHERE undoes IS NOT NULL;
+    CREATE VIEW saying AS
+        SELECT label.id, label.run, label.part, label.boot_id, label.part_id, label.label, label.undoes, label.defect,
+               label.comment, label."by", label."where", label.at_ns, label.at_utc_ns, label.time_quality,
+               model.label AS saw_model, model.digest AS saw_digest, label.saw_verdict,
+               EXISTS (SELECT 1 FROM label AS undo WHERE undo.undoes = label.id) AS is_undone
+        FROM label LEFT JOIN model ON model.id = label.saw_model;
+
+    -- What was said before there was a history. `part.label` is read no more; dropping it would rewrite the table.
+    INSERT INTO label (run, part, boot_id, part_id, label, undoes, defect, comment, "by", "where", at_ns, at_utc_ns,
+                       time_quality, saw_model, saw_verdict)
+        SELECT run, part, boot_id, part_id, label, undoes, defect, comment, "by", "where", at_ns, at_utc_ns,
+               time_quality, NULL, NULL
+        FROM ("""
+    + _SAYINGS_OF_2
+    + """) ORDER BY part;
+    INSERT INTO event (run, kind, detail, at_ns, at_utc_ns, time_quality)
+        SELECT run, 'operator.rescan', printf('{"by": "voice", "part": "%04x-%d"}', boot_id, part_id),
+               coalesce(decided_ns, trigger_ns), trigger_utc_ns, time_quality
+        FROM part WHERE label = 'rescan' ORDER BY id;
+
+    DROP VIEW ledger;
+    CREATE VIEW ledger AS
+        SELECT part.id, part.run, part.boot_id, part.part_id, part.encoder,
+               part.trigger_ns, part.trigger_utc_ns, part.time_quality, part.captured_ns, part.decided_ns,
+               part.verdict, part.cause, part.reason, part.score, model.label AS model, model.digest AS model_digest,
+               run.config_digest, part.recovered, part.outcome, part.outcome_encoder, part.outcome_ns,
+               (part.decided_ns - part.trigger_ns) / 1e6 AS trigger_to_verdict_ms,
+               (part.decided_ns - part.captured_ns) / 1e6 AS capture_to_verdict_ms,
+               part.timings_ms, part.regions, part.evidence,
+               (SELECT saying.label FROM saying WHERE saying.part = part.id AND saying.label IS NOT NULL
+                AND NOT saying.is_undone ORDER BY saying.id DESC LIMIT 1) AS label
+        FROM part JOIN run ON run.id = part.run LEFT JOIN model ON model.id = part.model;
+    """,
 )
 VERSION = len(MIGRATIONS)
 
 
-class NewerSchema(Exception):
-    """The file was written by a newer version of the product; this one must not touch it."""
-
-
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """The journal at `path`, made or brought to the present version. Raises sqlite3.Error or NewerSchema."""
-    connection = sqlite3.connect(path, timeout=BUSY_WAIT_S, isolation_level=None)
+    connection = database.open_for_writing(path, MIGRATIONS)
     try:
-        connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-        migrate(connection)
         connection.execute(PRUNED)
     except BaseException:
         connection.close()
         raise
-    return connection
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables to the present version. The connection is in autocommit mode."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise NewerSchema(f"schema version {version}, this program knows {VERSION}")
-    for script in MIGRATIONS[version:]:
-        version += 1
-        try:
-            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {version}; COMMIT;")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A view that cannot write. Raises sqlite3.Error when there is no readable journal.
-
-    A closed journal in a folder that is not ours to write needs `immutable`, because WAL wants a shared-memory file.
-    That is safe only while nobody writes, and then there is no `-wal` file.
-    """
-    uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=BUSY_WAIT_S, isolation_level=None)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        if not path.is_file() or path.with_name(path.name + "-wal").exists():
-            raise
-        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
     return connection

@@ -1,8 +1,10 @@
 """Where pictures lie: `evidence/YYYY/MM/DD/HHMMSS.mmm-<boot>-<part>-<verdict>.jpg`, and who makes room for whom.
 
-The name says what a picture is worth, so room is made without asking the journal. Accepted parts go first, then
-rejects and unsure ones, then what a person has labelled, the oldest of each first. A picture never displaces one that
-is worth more. Only sums per day are held in memory: a full shelf has 30 000 files and more.
+The name says most of what a picture is worth, the labels in force the rest. Accepted parts go first, then rejects and
+unsure ones, then what a person labelled, last what a person called a reject: there are few defects to learn from, and
+nobody can label one again whose picture is gone. The oldest of each first. A picture never displaces one that is worth
+more, and what is labelled goes for want of room only, never for its age. Only sums per day are held in memory: a full
+shelf has 30 000 files and more.
 
 The oldest day is the one that was written to longest ago by the time that the box was on, not by its name: pictures of
 an hour when the clock was years ahead or behind go in their turn, and the true ones beside them keep theirs. Folders
@@ -15,13 +17,13 @@ import errno
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_runtime.core.clock import SECOND
-from edge_runtime.core.messages import PartKey, Verdict
+from edge_runtime.core.messages import Label, PartKey, Verdict
 from edge_runtime.recording.retention import Retention
 
 EVICT_SHARE = 0.01  # of the quota, freed in one go: listing a day of 10 000 pictures takes 10 ms
@@ -29,11 +31,12 @@ HEAT_SUFFIX = ".heat.png"
 DAY_NS = 86_400 * SECOND
 
 
-Labels = Callable[[], AbstractContextManager[Callable[[PartKey], bool]]]
+LabelOf = Callable[[PartKey], Label | None]  # what people say of a part in the end; None: nobody said anything
+Labels = Callable[[], AbstractContextManager[LabelOf]]
 
 
-def nobody_labels() -> AbstractContextManager[Callable[[PartKey], bool]]:
-    return nullcontext(lambda _: False)
+def nobody_labels() -> AbstractContextManager[LabelOf]:
+    return nullcontext(lambda _: None)
 
 
 class QuotaFull(Exception):
@@ -43,7 +46,7 @@ class QuotaFull(Exception):
 class Shelf:
     """The `evidence` folder of a state folder, used by one thread.
 
-    labelled: opens a look at the labels: whether a person has labelled a part.
+    labelled: opens a look at the labels in force.
     reserve_bytes: room on the disk that pictures leave for the journal.
     """
 
@@ -136,8 +139,8 @@ class Shelf:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _free(self, wanted_bytes: int, may_displace_rejects: bool) -> int:
-        with self._labelled() as is_labelled:
-            return self._remove(self._by_value(is_labelled, may_displace_rejects), wanted_bytes)
+        with self._labelled() as label_of:
+            return self._remove(self._by_value(label_of, may_displace_rejects), wanted_bytes)
 
     def expire(self) -> int:
         """Remove a few that are older than their class is kept, as far as `retention` lets. Answers how many went."""
@@ -147,9 +150,10 @@ class Shelf:
             may = self._retention.grant(what, self._held[verdict], keep_ns)
             if may <= 0:
                 continue
-            old = (day for day in self._by_age() if self._is_old(day, keep_ns))
+            old = [day for day in self._by_age() if self._is_old(day, keep_ns)]
             before = self.removed[verdict]
-            self._remove((path for day in old for path in self._pictures(day, (verdict,))), most=may)
+            with self._labelled() as label_of:
+                self._remove((path for path in self._of(old, (verdict,)) if _label(path, label_of) is None), most=may)
             self._retention.note_removed(what, self.removed[verdict] - before)
             gone += self.removed[verdict] - before
         return gone
@@ -168,21 +172,26 @@ class Shelf:
     def _by_age(self) -> list[str]:
         return sorted(self._days, key=lambda day: (self._written_on(day), day))
 
-    def _by_value(self, is_labelled: Callable[[PartKey], bool], may_displace_rejects: bool) -> Iterable[Path]:
+    def _by_value(self, label_of: LabelOf, may_displace_rejects: bool) -> Iterator[Path]:
         """Pictures, the least valuable first."""
-        days, has_labelled = self._by_age(), False
-        precious = (Verdict.REJECT, Verdict.UNSURE)
-        for verdicts in ((Verdict.ACCEPT,), precious) if may_displace_rejects else ((Verdict.ACCEPT,),):
-            for day in days:
-                for path in self._pictures(day, verdicts):
-                    key = _part(path.name)
-                    if key is not None and is_labelled(key):
-                        has_labelled = True
-                    else:
-                        yield path
-        if has_labelled and may_displace_rejects:
-            for day in days:
-                yield from self._pictures(day, tuple(Verdict))
+        days = self._by_age()
+        classes = [(Verdict.ACCEPT,), *([(Verdict.REJECT, Verdict.UNSURE)] if may_displace_rejects else [])]
+        labelled = set()
+        for verdicts in classes:
+            for path in self._of(days, verdicts):
+                label = _label(path, label_of)
+                if label is None:
+                    yield path
+                else:
+                    labelled.add(label)
+        if may_displace_rejects:
+            for labels in ({Label.ACCEPT, Label.CANNOT_TELL}, {Label.REJECT}):
+                if labels & labelled:
+                    yield from (path for path in self._of(days, tuple(Verdict)) if _label(path, label_of) in labels)
+
+    def _of(self, days: Iterable[str], verdicts: tuple[Verdict, ...]) -> Iterator[Path]:
+        """Pictures of these days with these verdicts, in order."""
+        return (path for day in days for path in self._pictures(day, verdicts))
 
     def _pictures(self, day: str, verdicts: tuple[Verdict, ...]) -> list[Path]:
         held = self._days.get(day)
@@ -252,6 +261,11 @@ def _part(name: str) -> PartKey | None:
         return PartKey(int(boot, 16), int(part))
     except ValueError:
         return None
+
+
+def _label(picture: Path, label_of: LabelOf) -> Label | None:
+    key = _part(picture.name)
+    return None if key is None else label_of(key)
 
 
 def _has_picture(heat_name: str, names: set[str]) -> bool:

@@ -6,10 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-
-from edge_runtime.core.clock import SECOND
 
 FULL_BYTES = 1 << 20
 _NO_ROOM = "no room for {what} in {folder}: free some space"
@@ -63,23 +60,3 @@ def _code(error: Exception) -> int:
 def is_damage(error: Exception) -> bool:
     """The file's content is wrong: trying again cannot help."""
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def set_aside(path: Path, what: str, now_utc_ns: int) -> str:
-    """Rename a database and its companions, and answer the new name. Raises OSError."""
-    stamp = datetime.fromtimestamp(now_utc_ns // SECOND, UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside = free_name(path.with_name(f"{path.stem}.{what}-{stamp}{path.suffix}"))
-    for suffix in ("-wal", "-shm", ""):
-        source = path.with_name(path.name + suffix)
-        if source.exists():
-            source.rename(aside.with_name(aside.name + suffix))
-    return aside.name
-
-
-def free_name(path: Path) -> Path:
-    """`path`, or with a number where that is taken: what was set aside before is not overwritten."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return free

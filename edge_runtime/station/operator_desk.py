@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_runtime.core.clock import Clock
 from edge_runtime.core.events import EventKind
-from edge_runtime.core.messages import Command, Event, HumanLabel, Verdict
+from edge_runtime.core.messages import OPERATOR, Cause, Command, Decision, Event, HumanLabel, Label, Verdict, Where
 from edge_runtime.decision.dialog import Act
 from edge_runtime.lines.vision_line import VisionLine
 
@@ -41,10 +41,10 @@ class OperatorDesk:
         command = act.command
         verdict = _VERDICTS.get(command)
         if verdict is not None:
-            if act.as_label or self._line.people.decide(verdict, by) is None:
-                self._label(command, by)
+            if act.as_label or self._line.people.decide(verdict, Where.VOICE) is None:
+                self._label(verdict, by)
         elif command is Command.RESCAN:
-            self._label(command, by)
+            self._rescan(by)
         elif command in (Command.PAUSE, Command.STOP_LINE):
             self._set_hold(command, by)
         elif command is Command.NEXT:
@@ -71,13 +71,27 @@ class OperatorDesk:
             self._hold(True)
         self._tell(EventKind.OPERATOR_HOLD, by, why=command.value)
 
-    def _label(self, command: Command, by: str) -> None:
-        """About the part decided last: the one the operator has just seen pass."""
+    def _label(self, verdict: Verdict, by: str) -> None:
+        """About the part decided last: the one the operator has just seen pass, with what was decided about it."""
+        last = self._last(verdict.value, by)
+        if last is None:
+            return
+        saw_model, saw = (last.model, last.verdict) if last.cause is Cause.MODEL else ("", None)
+        label = Label(verdict.value)
+        self._line.label(HumanLabel(last.key, label, self._clock(), OPERATOR, Where.VOICE, "", "", saw_model, saw))
+
+    def _rescan(self, by: str) -> None:
+        """The last part should pass once more, which says nothing about what it is."""
+        last = self._last(Command.RESCAN.value, by)
+        if last is not None:
+            self._tell(EventKind.OPERATOR_RESCAN, by, part=f"{last.key.boot_id:04x}-{last.key.part_id}")
+
+    def _last(self, said: str, by: str) -> Decision | None:
         recent = self._line.recent
         if not recent:
-            self._tell(EventKind.OPERATOR_NO_PART, by, said=command.value)
-            return
-        self._line.label(HumanLabel(recent[-1].key, command.value, self._clock(), by))
+            self._tell(EventKind.OPERATOR_NO_PART, by, said=said)
+            return None
+        return recent[-1]
 
     def _tell(self, kind: EventKind, by: str, **detail: Any) -> None:
         log.info("%s by=%s %s", kind, by, detail)

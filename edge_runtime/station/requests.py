@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_runtime.config.schema import Automation
+from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.errors import DeviceError, UsageError
 from edge_runtime.core.messages import Command
 from edge_runtime.decision.dialog import Act
@@ -17,6 +18,7 @@ from edge_runtime.lines.voice_line import VoiceLine
 from edge_runtime.modelstore.slots_file import Held
 from edge_runtime.predictors.model_switch import Request
 from edge_runtime.process.control import Handler
+from edge_runtime.recording import say_label
 from edge_runtime.station.wiring import Box
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ def box_requests(box: Box) -> Mapping[str, Handler]:
         "model": lambda words: _model(box, words),
         "automation": lambda words: _automation(box, words),
         "hold": lambda words: _hold(box, words),
+        say_label.REQUEST: lambda words: _label(box, words),
         "resume": lambda words: {"resumed": box.desk.resume(_word(words, "by", "cli"))},
         "listen": lambda _: {"says": _voice(box).push()},
         "cancel": lambda _: {"says": _voice(box).cancel()},
@@ -74,6 +77,15 @@ def _hold(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
     """The same as the words `stop line`: only `resume` ends it."""
     box.desk.carry_out(Act(Command.STOP_LINE), _word(words, "by", "cli"))
     return {"held_by": box.desk.held_by}
+
+
+WRITTEN_S = 2.0  # for a label to be on the disk; where the disk refuses it waits in memory, and the answer says so
+
+
+def _label(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person said about a part, as recording/say_label.py asks it; whether it is on the disk."""
+    box.line.label(say_label.of_words(words, monotonic_ns()))
+    return {"is_written": box.journal.flush(WRITTEN_S)}
 
 
 def _search(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:

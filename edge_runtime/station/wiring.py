@@ -27,7 +27,7 @@ from edge_runtime.modelstore.store import open_store
 from edge_runtime.predictors.model_choice import Chooser
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
-from edge_runtime.recording.labels import labels
+from edge_runtime.recording.labelled_parts import labels_in_force
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.simulation.line import SimLine
@@ -194,7 +194,7 @@ def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> E
         cfg.recording,
         clock=clock,
         kept=journal.kept,
-        labelled=lambda: labels(journal.path),
+        labelled=lambda: labels_in_force(journal.path),
         retention=journal.retention,
     )
 

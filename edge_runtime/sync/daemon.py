@@ -113,7 +113,8 @@ class SyncDaemon:
         self._tail = JournalTail(state / JOURNAL, clock)
         self._carrier = make_carrier(cfg, self.link, self.topics.files, self._box, env)
         pictures_of = cfg.evidence_verdicts if self._carrier else ()
-        self._feeder = Feeder(self.outbox, self._tail, self._wall, pictures_of)
+        words = config.voice.remote.may_leave
+        self._feeder = Feeder(self.outbox, self._tail, self._wall, pictures_of, with_words=words)
         self._sender = Sender(
             self.outbox,
             self.link,

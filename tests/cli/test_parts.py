@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,18 +24,22 @@ from edge_runtime.core.messages import (
     Decision,
     Frame,
     GateReport,
+    HumanLabel,
+    Label,
     Outcome,
     PartKey,
     Prediction,
     Region,
     Trigger,
     Verdict,
+    Where,
 )
 from edge_runtime.media.picture import decode_picture
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.records import RunInfo
+from edge_runtime.recording.say_label import say, take_back
 
 START_NS = monotonic_ns()  # wall time follows from it, and `--since 1h` must find the parts
 
@@ -120,6 +125,28 @@ def test_show_joins_everything_about_a_part(run: Any) -> None:
     document = json.loads(out)
     assert document["id"] == 3 and document["has_picture"] and document["regions"][0]["label"] == "scratch"
     assert run("show", "last", "--json")[1].count('"verdict": "unsure"') == 1
+
+
+def test_what_people_said_is_shown_with_all_that_was_taken_back(run: Any, state: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(state, tmp_path / "state")
+    journal, nobody, key = folder / "journal.db", folder / "control.sock", PartKey(0x7F3A, 3)
+    for word, by in ((Label.ACCEPT, "anna"), (Label.REJECT, "ben")):
+        saw = {"saw_model": "scratch@1", "saw_verdict": Verdict.REJECT}
+        say(journal, nobody, HumanLabel(key, word, 0, by, Where.CLI, "scratch", **saw))
+    take_back(journal, nobody, 2, "ben", Where.CLI, "wrong part")
+    code, out, _ = run("show", "3", folder=folder)
+    assert code == 0 and re.search(r"label +accept", out)
+    assert re.search(r"said 1 .* anna \(cli\): accept, scratch, after scratch@1 had said reject\n", out)
+    assert re.search(r"said 2 .* ben \(cli\): reject, .*taken back\n", out)
+    assert re.search(r"said 3 .* ben \(cli\): takes 2 back, \"wrong part\"\n", out)
+    labels = json.loads(run("show", "3", "--json", folder=folder)[1])["labels"]
+    assert [(label["by"], label["label"], label["is_undone"]) for label in labels] == [
+        ("anna", "accept", False), ("ben", "reject", True), ("ben", None, False),
+    ]  # fmt: skip
+    code, out, _ = run("list", folder=folder)
+    column = out.splitlines()[0].split().index("LABEL")
+    assert [line.split()[column + 1] for line in out.splitlines()[1:]] == ["-", "-", "accept", "-", "-", "-"]
+    assert "nobody said anything" in run("show", "4", folder=folder)[1]
 
 
 def test_show_draws_the_part(run: Any, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from journal_rig import fill
 from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.messages import Cause, Decision, PartKey, Trigger, Verdict
 from edge_runtime.flow.components import State
-from edge_runtime.recording import schema
+from edge_runtime.recording import database, schema
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
@@ -140,7 +140,7 @@ def test_a_file_in_place_of_the_folder_is_told_and_lived_through(tmp_path: Path,
 def test_a_locked_journal_waits_for_the_other_program(
     tmp_path: Path, start: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "BUSY_WAIT_S", 0.05)
+    monkeypatch.setattr(database, "BUSY_WAIT_S", 0.05)
     journal = start(tmp_path / "journal.db")
     other = sqlite3.connect(journal.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -217,15 +217,15 @@ def test_a_fault_in_the_writer_itself_costs_one_group_and_is_counted(
     tmp_path: Path, start: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = start(tmp_path / "journal.db")
-    assert journal._writer
-    real, faults = journal._writer.write_group, iter([True])
+    assert journal._file.writer
+    real, faults = journal._file.writer.write_group, iter([True])
 
     def faulty(*args: object) -> object:
         if next(faults, False):
             raise KeyError("a bug")
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(journal._writer, "write_group", faulty)
+    monkeypatch.setattr(journal._file.writer, "write_group", faulty)
     part(journal, 1)
     journal.flush(FLUSH_S)
     part(journal, 2)

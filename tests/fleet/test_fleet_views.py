@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from fleet_records import Read
 from fleet_rig import NOW, ago, ask, message, state, write
@@ -109,6 +110,37 @@ def test_the_delay_of_boxes_with_a_good_clock_is_told(dsn: str) -> None:
     ((records, p50, most),) = ask(dsn, "SELECT sum(records), min(p50_s)::float, max(most_s)::float FROM uplink_delay")
     assert (records, most) == (10, 10.0)
     assert p50 <= 5.5
+
+
+def label(seq: int, number: int, word: str | None, by: str, **more: Any) -> Read:
+    """A label of part row 1, as a box sends it."""
+    over = {name: more.pop(name) for name in ("epoch", "heard_at", "model") if name in more}
+    said = {
+        "part": "0007-1", "boot_id": 7, "part_id": 1, "row": 1, "number": number, "label": word, "undoes": None,
+        "defect": "", "comment": "", "by": by, "where": "page", "saw_verdict": None,
+    }  # fmt: skip
+    return message(seq=seq, kind="label", data=said | more, **over)
+
+
+def test_the_last_word_of_each_person_about_a_part_is_in_force_unless_it_was_taken_back(dsn: str) -> None:
+    batch = [
+        message(seq=1, data={"row": 1, "verdict": "accept"}),
+        label(2, 1, "reject", "anna", defect="scratch"),
+        label(3, 2, "accept", "ben", saw_verdict="accept"),
+        label(4, 3, "cannot_tell", "anna"),
+        label(1, 3, "cannot_tell", "anna", epoch="aa", heard_at=NOW + timedelta(seconds=1)),  # told anew
+        label(5, 4, None, "anna", undoes=3),
+    ]
+    asyncio.run(write(dsn, batch))
+    assert ask(dsn, "SELECT number, label, undoes FROM label ORDER BY number") == [
+        (1, "reject", None), (2, "accept", None), (3, "cannot_tell", None), (4, None, 3),
+    ]  # fmt: skip
+    query = (
+        "SELECT said_by, label, defect, is_last, verdict FROM label_in_force JOIN part USING (box, journal, part_row)"
+    )
+    assert ask(dsn, f"{query} ORDER BY 1") == [
+        ("anna", "reject", "scratch", False, "accept"), ("ben", "accept", "", True, "accept"),
+    ]  # fmt: skip
 
 
 def test_the_report_prints_every_view_and_says_what_is_wrong(dsn: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from edge_runtime.config.schema import CameraConfig, DecisionConfig
 from edge_runtime.core.clock import MS, monotonic_ns
 from edge_runtime.core.errors import DeviceError, ModelError
-from edge_runtime.core.messages import Cause, Frame, GateReport, Outcome, PartKey, Prediction, Trigger, Verdict
+from edge_runtime.core.messages import Cause, Frame, GateReport, Outcome, PartKey, Prediction, Trigger, Verdict, Where
 from edge_runtime.decision.policy import Policy
 from edge_runtime.flow.components import Health, State
 from edge_runtime.lines.inspector import Inspector, Job, LineModel
@@ -98,7 +98,7 @@ class Listener:
 
     def ended(self, report): ...
     def labelled(self, label):
-        self.labels.append((label.key.part_id, label.label, label.by))
+        self.labels.append((label.key.part_id, label.label, label.by, label.where))
 
     def happened(self, event):
         self.events.put(event.kind)
@@ -307,10 +307,10 @@ def test_with_partial_automation_a_person_decides_what_the_model_is_unsure_of(be
     line.frame(key)
     held(line, 1)
     assert line.gate.written == []
-    assert line.line.people.decide(Verdict.ACCEPT, "voice") == key
+    assert line.line.people.decide(Verdict.ACCEPT, Where.VOICE) == key
     decision = line.listener.decision()
     assert (decision.verdict, decision.cause, decision.score) == (Verdict.ACCEPT, Cause.HUMAN, 0.5)
-    assert line.listener.labels == [(1, "accept", "voice")]
+    assert line.listener.labels == [(1, "accept", "operator", "voice")]
 
 
 def test_with_partial_automation_the_model_decides_where_it_is_sure(bench):
@@ -327,7 +327,7 @@ def test_a_part_that_nobody_decides_is_unsure_at_the_deadline_and_not_late(bench
     assert (decision.verdict, decision.cause) == (Verdict.UNSURE, Cause.MODEL)
     assert "no person decided" in decision.reason
     assert line.line.ledger.counts().late == 0
-    assert line.line.people.decide(Verdict.ACCEPT, "voice") is None
+    assert line.line.people.decide(Verdict.ACCEPT, Where.VOICE) is None
 
 
 def test_with_full_automation_nothing_waits_for_a_person(bench):
@@ -335,7 +335,7 @@ def test_with_full_automation_nothing_waits_for_a_person(bench):
     line.score = 0.5
     line.frame(line.trigger(1))
     assert line.listener.decision().verdict is Verdict.UNSURE
-    assert line.line.people.decide(Verdict.ACCEPT, "voice") is None
+    assert line.line.people.decide(Verdict.ACCEPT, Where.VOICE) is None
 
 
 def test_parts_that_wait_for_a_person_are_bounded_and_the_oldest_goes_first(bench):
@@ -347,7 +347,7 @@ def test_parts_that_wait_for_a_person_are_bounded_and_the_oldest_goes_first(benc
             held(line, count)
     decision = line.listener.decision()
     assert (decision.key, decision.verdict, decision.cause) == (keys[0], Verdict.UNSURE, Cause.OVERLOAD)
-    assert line.line.people.decide(Verdict.REJECT, "page", keys[2]) == keys[2]
+    assert line.line.people.decide(Verdict.REJECT, Where.PAGE, keys[2]) == keys[2]
     assert [one.key for one in line.line.people.waiting()] == [keys[1]]
 
 
@@ -501,7 +501,7 @@ def test_person_may_decide_a_part_whose_picture_shows_nothing(bench, degree):
     b.frame(b.trigger(1), 7)
     (one,) = held(b, 1)
     assert one.judged.prediction is None and one.judged.reason == "invalid_image: too dark"
-    assert b.line.people.decide(Verdict.REJECT, "page")
+    assert b.line.people.decide(Verdict.REJECT, Where.PAGE)
     decision = b.listener.decision()
     assert (decision.verdict, decision.cause, decision.score) == (Verdict.REJECT, Cause.HUMAN, None)
 

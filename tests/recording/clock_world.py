@@ -9,16 +9,28 @@ from __future__ import annotations
 import os
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_runtime.core.clock import SECOND
-from edge_runtime.core.messages import Event, OperatorRequest, PartKey, Trigger, Utterance, Verdict
+from edge_runtime.core.messages import (
+    Event,
+    HumanLabel,
+    Label,
+    OperatorRequest,
+    PartKey,
+    Trigger,
+    Utterance,
+    Verdict,
+    Where,
+)
 from edge_runtime.recording import wall_clock
 from edge_runtime.recording.clips import ClipShelf
 from edge_runtime.recording.journal import CHORES_NS, Journal
+from edge_runtime.recording.labelled_parts import labels_in_force
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.recording.retention import PASS_SHARE, Retention
 from edge_runtime.recording.shelf import Shelf
@@ -107,11 +119,12 @@ class World:
             retention=self.retention,
         )
         keep = {Verdict.ACCEPT: GOOD_DAYS, Verdict.REJECT: KEEP_DAYS, Verdict.UNSURE: KEEP_DAYS}
-        self.shelf = Shelf(self.state, 10**9, keep, 0, self.retention)
+        labels = partial(labels_in_force, self.state / "journal.db")
+        self.shelf = Shelf(self.state, 10**9, keep, 0, self.retention, labels)
         self.shelf.scan()
         self.clips = ClipShelf(self.state, GOOD_DAYS, self.retention, self._date)
         self._turn_journal()
-        self.journal._writer._db.execute("PRAGMA synchronous = OFF")  # type: ignore[union-attr]
+        self.journal._file.writer._db.execute("PRAGMA synchronous = OFF")  # type: ignore[union-attr]
 
     def _date(self) -> datetime:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=self.utc_ns() // SECOND)
@@ -121,8 +134,7 @@ class World:
             for event in self.retention.take_events(is_last=True):
                 self.journal.happened(event)
             self._turn_journal(is_last=True)
-        self.journal._close()
-        self.journal._free_lock()
+        self.journal._file.close(is_last=True)
 
     def close(self) -> None:
         self._close(killed=False)
@@ -130,7 +142,7 @@ class World:
     # -- its work -----------------------------------------------------------------------------------------------------
 
     def record(self, count: int = 1) -> None:
-        """Parts with pictures, an event, a request, a clip: all made now."""
+        """Parts with pictures, an event, a request, a label of a part without a picture, a clip: all made now."""
         for _ in range(count):
             self._parts += 1
             key, verdict = PartKey(1, self._parts), (Verdict.ACCEPT, Verdict.REJECT)[self._parts % 2]
@@ -142,12 +154,16 @@ class World:
         self.journal.requested(
             OperatorRequest("typed", self.mono_ns, None, None, "", 1.0, None, (), 0, None, "empty", "", "")
         )
+        self.label(PartKey(2, self._parts))
         self._turn_journal()
-        for table in ("part", "event", "request", "loss"):
+        for table in ("part", "event", "request", "label", "loss"):
             for (number,) in self._rows(f"SELECT id FROM {table}"):
                 self.made.setdefault(f"{table} {number}", self.on_ns)
         sound = Utterance(self._parts, 10, 16_000, SOUND.pcm, 0)
         self.made[self.clips.keep(sound)] = self.on_ns
+
+    def label(self, key: PartKey) -> None:
+        self.journal.labelled(HumanLabel(key, Label.REJECT, self.mono_ns, "anna", Where.CLI))
 
     def turn(self) -> None:
         """One pass of everything that deletes by age."""
@@ -183,14 +199,14 @@ class World:
     # -- what is there ------------------------------------------------------------------------------------------------
 
     def _present(self) -> set[str]:
-        tables = ("part", "event", "request")
+        tables = ("part", "event", "request", "label")
         rows = {f"{table} {number}" for table in tables for (number,) in self._rows(f"SELECT id FROM {table}")}
         known = self.made.keys() - self.gone.keys()
         return {name for name in known if (name in rows if " " in name else (self.state / name).exists())}
 
     def _rows(self, query: str) -> list[tuple[int]]:
-        assert self.journal._writer is not None
-        return self.journal._writer._db.execute(query).fetchall()
+        assert self.journal._file.writer is not None
+        return self.journal._file.writer._db.execute(query).fetchall()
 
     def left(self) -> Counter[str]:
         return Counter(map(_kind, self._present()))
@@ -203,7 +219,7 @@ class World:
 
 
 def _kind(name: str) -> str:
-    """part, event, request, clips, accept or reject."""
+    """part, event, request, label, clips, accept or reject."""
     if name.startswith("evidence/"):
         return name.rpartition("-")[2].partition(".")[0]
     return name.split("/", maxsplit=1)[0].split(" ", maxsplit=1)[0]

@@ -89,7 +89,7 @@ def test_damage_without_a_trace_is_found_while_it_runs(
 
     def told(self: ReadBack, limit_s: float) -> None:
         real(self, limit_s)
-        if self._journal == written and journal._guard._damage:
+        if self._journal == written and journal._file._guard._damage:
             found.set()
 
     monkeypatch.setattr(ReadBack, "_examine", told)

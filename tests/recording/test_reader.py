@@ -93,7 +93,7 @@ def test_runs_events_and_losses_are_told(path: Path) -> None:
         assert [(event["kind"], event["detail"]) for event in reader.events()] == [("link.lost", {"why": "x"})]
         assert reader.events(run=7) == []
         assert [(loss["what"], loss["count"]) for loss in reader.losses()] == [("trigger", 3)]
-        assert reader.problems() == [] and not reader.is_labelled(PartKey(1, 1))
+        assert reader.problems() == [] and reader.label_of(PartKey(1, 1)) is None
 
 
 def test_a_reader_cannot_write(path: Path) -> None:

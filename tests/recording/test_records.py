@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from edge_runtime.core.clock import MS, SECOND, ManualClock
 from edge_runtime.core.messages import Cause, Decision, Event, GateReport, Outcome, PartKey, Trigger, Verdict
+from edge_runtime.recording.database import migrate
 from edge_runtime.recording.records import RESENT_WITHIN_NS, Decided, Kept, RecordWriter, RunInfo
-from edge_runtime.recording.schema import MIGRATIONS, migrate
+from edge_runtime.recording.schema import MIGRATIONS
 from edge_runtime.recording.wall_clock import WallClock
 
 UTC_NS = 1_800_000_000 * SECOND
@@ -25,7 +26,7 @@ class Book:
 
     def __init__(self) -> None:
         self.db = sqlite3.connect(":memory:", isolation_level=None)
-        migrate(self.db)
+        migrate(self.db, MIGRATIONS)
         self.clock = ManualClock()
         self.utc_ns = UTC_NS
         self.restart()
@@ -154,7 +155,7 @@ def test_every_older_version_is_brought_to_the_present_one() -> None:
             for script in MIGRATIONS[:version]:
                 db.executescript(script)
             db.execute(f"PRAGMA user_version = {version}")
-            migrate(db)
+            migrate(db, MIGRATIONS)
             assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         db.close()
 

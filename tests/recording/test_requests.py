@@ -3,7 +3,7 @@
 import pytest
 
 from edge_runtime.core.clock import monotonic_ns
-from edge_runtime.core.messages import Cause, Command, Decision, HumanLabel, OperatorRequest, PartKey, Trigger, Verdict
+from edge_runtime.core.messages import Command, OperatorRequest
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
@@ -55,16 +55,6 @@ def test_figures_without_requests_are_unknown_not_zero(journal):
     assert journal.flush(5.0)
     with JournalReader(journal.path) as reader:
         assert reader.request_figures()["null_results"] is None
-
-
-def test_a_label_is_written_to_its_part(journal):
-    key, now = PartKey(7, 1), monotonic_ns()
-    journal.triggered(Trigger(key, 100, now))
-    journal.decided(Decision(key, Verdict.ACCEPT, Cause.MODEL, "", 0.1, now, now, now, "m@1"), None, None)
-    journal.labelled(HumanLabel(key, "reject", now, "voice"))
-    assert journal.flush(5.0)
-    with JournalReader(journal.path) as reader:
-        assert reader.part_by_key(key).label == "reject"
 
 
 def test_a_malformed_request_costs_only_itself(journal):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from edge_runtime.cli.status_cmd import retention_lines
 from edge_runtime.core.clock import SECOND
+from edge_runtime.core.messages import PartKey
 from tests.recording.clock_world import DAY, HOUR, KEEP_DAYS, TRUE_START_NS, World, keep_ns
 
-ALL_KINDS = {"part", "event", "request", "accept", "reject", "clips"}
+ALL_KINDS = {"part", "event", "request", "label", "accept", "reject", "clips"}
 YEAR_1970, YEAR_2038, YEAR_2106 = 0, 2**31 * SECOND, 2**32 * SECOND
 
 
@@ -127,8 +128,21 @@ def test_status_says_whether_old_things_go_and_what_went(world: World) -> None:
     world.live(8 * DAY)
     (line,) = retention_lines({"retention": world.retention.report()})
     assert line.startswith("retention works, the clock is synchronised and steady; removed ")
-    for what in ("part", "event", "request", "pictures.accept", "pictures.reject", "clips"):
+    for what in ("part", "event", "request", "label", "pictures.accept", "pictures.reject", "clips"):
         assert f"{what} {world.retention.removed[what]}" in line and world.retention.removed[what] > 0
+
+
+def test_a_picture_of_a_labelled_part_stays_as_long_as_the_label_stands(world: World) -> None:
+    world.record(10)
+    labelled = {name for name in world.made if name.endswith(("-2-accept.jpg", "-3-reject.jpg"))}
+    for _ in range(3):
+        for number in (2, 3):
+            world.label(PartKey(1, number))
+        world.live((KEEP_DAYS - 1) * DAY, parts=0)
+    assert len(labelled) == 2 and not labelled & set(world.gone)
+    assert {name for name in world.made if name.startswith("evidence/")} - labelled <= set(world.gone)
+    world.live(8 * DAY, parts=0)
+    assert labelled <= set(world.gone), "the label has gone for its age, and then they had no reason to stay"
 
 
 def test_a_step_is_an_event_and_told_in_words(world: World) -> None:

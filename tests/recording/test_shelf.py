@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.core.clock import SECOND, Clock, ManualClock
-from edge_runtime.core.messages import PartKey, Verdict
+from edge_runtime.core.messages import Label, PartKey, Verdict
 from edge_runtime.recording import shelf as shelf_module
 from edge_runtime.recording.retention import Retention
 from edge_runtime.recording.shelf import QuotaFull, Shelf, heat_file
@@ -22,12 +22,15 @@ KEEP = {Verdict.ACCEPT: 7, Verdict.UNSURE: 90, Verdict.REJECT: 90}
 
 
 def open_shelf(
-    state: Path, quota: int = 10_000, labelled: set[int] | None = None, reserve: int = 0, clock: Clock | None = None
+    state: Path,
+    quota: int = 10_000,
+    labels: dict[int, Label] | None = None,
+    reserve: int = 0,
+    clock: Clock | None = None,
 ) -> Shelf:
     retention = Retention(state, clock or ManualClock())
-    shelf = Shelf(
-        state, quota, KEEP, reserve, retention, lambda: nullcontext(lambda key: key.part_id in (labelled or set()))
-    )
+    said = labels or {}
+    shelf = Shelf(state, quota, KEEP, reserve, retention, lambda: nullcontext(lambda key: said.get(key.part_id)))
     shelf.scan()
     return shelf
 
@@ -65,7 +68,7 @@ def test_an_accepted_part_never_displaces_a_rejected_one(tmp_path: Path) -> None
 
 
 def test_what_a_person_labelled_stays_longest(tmp_path: Path) -> None:
-    shelf = open_shelf(tmp_path, quota=4050, labelled={0, 2})
+    shelf = open_shelf(tmp_path, quota=4050, labels={0: Label.ACCEPT, 2: Label.REJECT})
     put(shelf, 0, Verdict.ACCEPT)
     for number in range(1, 6):
         put(shelf, number, Verdict.REJECT)
@@ -76,13 +79,28 @@ def test_what_a_person_labelled_stays_longest(tmp_path: Path) -> None:
 
 
 def test_labelled_ones_go_when_there_is_nothing_else_but_never_for_an_accepted_one(tmp_path: Path) -> None:
-    shelf = open_shelf(tmp_path, quota=2050, labelled={0, 1})
+    shelf = open_shelf(tmp_path, quota=2050, labels={0: Label.REJECT, 1: Label.REJECT})
     put(shelf, 0, Verdict.REJECT)
     put(shelf, 1, Verdict.ACCEPT)
     with pytest.raises(QuotaFull):
         put(shelf, 2, Verdict.ACCEPT)
     put(shelf, 3, Verdict.REJECT)
     assert left(tmp_path) == ["1-accept", "3-reject"]
+
+
+def test_of_the_labelled_ones_the_rejects_stay_longest_whatever_the_model_said_of_them(tmp_path: Path) -> None:
+    labels = {0: Label.REJECT, 1: Label.ACCEPT, 2: Label.CANNOT_TELL, 3: Label.REJECT}
+    shelf = open_shelf(tmp_path, quota=4050, labels=labels)
+    for number, verdict in enumerate([Verdict.ACCEPT, Verdict.REJECT, Verdict.UNSURE, Verdict.REJECT]):
+        put(shelf, number, verdict)
+    put(shelf, 4, Verdict.REJECT)
+    assert left(tmp_path) == ["0-accept", "2-unsure", "3-reject", "4-reject"]
+    labels[4] = Label.REJECT
+    put(shelf, 5, Verdict.REJECT)
+    assert left(tmp_path) == ["0-accept", "3-reject", "4-reject", "5-reject"]
+    labels[5] = Label.REJECT
+    put(shelf, 6, Verdict.REJECT)
+    assert left(tmp_path) == ["3-reject", "4-reject", "5-reject", "6-reject"]
 
 
 @pytest.mark.parametrize("days", [500, -800, 27_000, -20_000], ids=lambda days: f"{days} d")

@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.messages import HumanLabel, Label, PartKey, Verdict, Where
 from edge_runtime.modelstore.bundle import load_bundle, seal_bundle
 from edge_runtime.modelstore.store import shipped_models
 from edge_runtime.process.control import ask
 from edge_runtime.recording.reader import JournalReader
+from edge_runtime.recording.say_label import say, take_back
 
 LIMIT_S = 90.0
 
@@ -212,6 +214,32 @@ def test_a_stopped_box_tests_a_model_before_it_is_promoted_as_a_running_one_does
     assert "scratch@3 could not run" in shot["health"]["model"]["detail"]
     assert stored_active(box) == "scratch@1"
     box.end()
+
+
+def test_a_label_given_beside_a_running_box_is_on_the_disk_and_can_be_taken_back(box, tmp_path):
+    journal = box.folder / "journal.db"
+    box.start()
+    box.until(lambda shot: shot["parts"] >= 2)
+    with JournalReader(journal) as reader:
+        part = next(reader.parts())
+    key = PartKey(part.boot_id, part.part_id)
+    said = HumanLabel(
+        key, Label.REJECT, 0, "anna", Where.PAGE, "scratch", "left", "scratch@1", Verdict.ACCEPT, row=part.id
+    )
+    say(journal, box.socket, said)
+    with JournalReader(journal) as reader:
+        (written,) = reader.history(part.id)
+        run = reader.run()
+    assert (written.label, written.by, written.defect) == (Label.REJECT, "anna", "scratch")
+    assert (written.saw_model, written.saw_verdict) == ("scratch@1", Verdict.ACCEPT)
+    assert written.saw_digest and written.run == run["id"] and written.at_utc_ns >= part.trigger_utc_ns
+    shown = box.cli("parts", "show", str(part.id))
+    assert (shown["label"], [label["comment"] for label in shown["labels"]]) == ("reject", ["left"])
+    take_back(journal, box.socket, written.id, "ben", Where.CLI)
+    assert box.cli("parts", "show", str(part.id))["label"] is None
+    with pytest.raises(DeviceError, match="holds no label"):
+        ask(box.socket, "label", boot_id=1)
+    assert box.end()["unaccounted"] == 0
 
 
 def test_automation_from_afar_goes_downwards_only(box):

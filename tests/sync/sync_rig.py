@@ -20,7 +20,18 @@ import paho.mqtt.client as mqtt
 
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import Clock, monotonic_ns
-from edge_runtime.core.messages import Cause, Decision, GateReport, Outcome, PartKey, Trigger, Verdict
+from edge_runtime.core.messages import (
+    Cause,
+    Decision,
+    GateReport,
+    HumanLabel,
+    Label,
+    Outcome,
+    PartKey,
+    Trigger,
+    Verdict,
+    Where,
+)
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.records import RunInfo
 
@@ -317,6 +328,11 @@ class Line:
 
     def end(self, number: int, outcome: Outcome = Outcome.FIRED) -> None:
         self.journal.ended(GateReport(PartKey(7, number), outcome, number, self.clock()))
+
+    def say(self, number: int, label: Label, by: str, **more: Any) -> None:
+        """What a person says about a part, on the disk when this returns."""
+        self.journal.labelled(HumanLabel(PartKey(7, number), label, self.clock(), by, Where.PAGE, **more))
+        assert self.journal.flush(WAIT_S)
 
     def stop(self) -> None:
         self.journal.stop()

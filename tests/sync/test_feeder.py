@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from sync_rig import Line
 
 from edge_runtime.core.clock import MS, SECOND, ManualClock
 from edge_runtime.core.errors import StorageError
-from edge_runtime.core.messages import Event, Outcome, PartKey, Verdict
+from edge_runtime.core.messages import Event, Label, OperatorRequest, Outcome, PartKey, Verdict
+from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.schema import open_for_writing
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.outbox.outbox import Outbox
@@ -21,6 +23,8 @@ from edge_runtime.sync.records import feeder as feeder_module
 from edge_runtime.sync.records.feeder import FORMER_NS, Feeder
 from edge_runtime.sync.records.feeder_journal import JournalTail
 from edge_runtime.sync.records.records import RecordFormat
+
+REQUEST = OperatorRequest("typed", 5, None, None, "oil", 1.0, None, ("D02",), 0, "D02", "answered", "", "")
 
 
 class Sync:
@@ -302,6 +306,93 @@ def test_events_and_losses_are_told_too(state: Path, clock: ManualClock, make_sy
     line.stop()
     assert [record["data"]["event"] for record in sync.said("event")] == ["link.lost"]
     assert sync.said("loss")[0]["data"]["count"] == 9
+
+
+def labels(sync: Sync) -> list[tuple[int, str | None]]:
+    return [(record["data"]["number"], record["data"]["label"]) for record in sync.said("label")]
+
+
+def test_labels_and_requests_are_told_once_behind_the_parts_that_they_are_about(
+    line: Line, make_sync: Callable[..., Sync]
+) -> None:
+    line.parts(2)
+    line.say(1, Label.REJECT, "anna")
+    line.journal.requested(REQUEST)
+    flushed(line)
+    make_sync().feed()
+    line.say(1, Label.ACCEPT, "ben")
+    again = make_sync()
+    again.feed()
+    again.feed()
+    assert labels(again) == [(1, "reject"), (2, "accept")] and len(again.said("request")) == 1
+    kinds = [record["kind"] for record in again.said("decision", "label")]
+    assert kinds == ["decision", "decision", "label", "label"]
+
+
+def test_an_outbox_of_before_tells_the_labels_that_were_given_before_the_update(
+    line: Line, make_sync: Callable[..., Sync]
+) -> None:
+    line.parts(3)
+    sync = make_sync()
+    sync.feed()
+    with sync.outbox.transaction():  # as one that a release without labels wrote
+        sync.outbox.db.execute("DELETE FROM position WHERE name IN ('label', 'request')")
+    line.say(2, Label.REJECT, "anna")
+    again = make_sync()
+    again.feed()
+    assert labels(again) == [(1, "reject")] and len(again.told("decision")) == 3
+
+
+def test_labels_that_retention_took_unread_are_counted(line: Line, make_sync: Callable[..., Sync], state: Path) -> None:
+    line.parts(1)
+    line.say(1, Label.REJECT, "anna")
+    sync = make_sync()
+    sync.feed()
+    for _ in range(4):
+        line.say(1, Label.ACCEPT, "anna")
+    with sqlite3.connect(state / "journal.db") as db:
+        db.execute("DELETE FROM label WHERE id <= 3")
+    db.close()
+    sync.feed()
+    (drop,) = [record["data"] for record in sync.said("drop")]
+    assert (drop["what"], drop["why"], drop["count"]) == ("label", "journal_retention", 2)
+    assert [number for number, _ in labels(sync)] == [1, 4, 5]
+
+
+def test_a_journal_of_an_earlier_release_is_read_before_it_is_brought_up_and_goes_on_after(
+    state: Path, clock: ManualClock, make_sync: Callable[..., Sync]
+) -> None:
+    with closing(sqlite3.connect(state / "journal.db")) as db:
+        db.executescript((Path(__file__).parents[1] / "recording" / "journal_2.sql").read_text())
+    sync = make_sync()
+    sync.feed()
+    assert len(sync.told("decision")) == 5 and len(sync.said("request")) == 2 and labels(sync) == []
+    line = Line(state, clock)
+    line.parts(1)
+    line.say(1, Label.REJECT, "anna")
+    sync.feed()
+    line.stop()
+    assert labels(sync) == [(1, "reject"), (2, "accept"), (3, "reject")]
+    assert len(sync.told("decision")) == 6 and len(sync.said("request")) == 2
+    assert sync.said("drop") == [] and len({record["journal"] for record in sync.said("decision")}) == 1
+
+
+def test_a_journal_of_an_earlier_release_that_was_set_aside_is_read_as_far_as_it_goes(
+    state: Path, clock: ManualClock, make_sync: Callable[..., Sync]
+) -> None:
+    with closing(sqlite3.connect(state / "journal.damaged-20260301T081530Z.db")) as db:
+        db.executescript((Path(__file__).parents[1] / "recording" / "journal_2.sql").read_text())
+        name = journal_identity(db)
+    line = Line(state, clock)
+    line.parts(2)
+    line.say(1, Label.REJECT, "anna")
+    sync = make_sync()
+    with sync.outbox.transaction():
+        sync.outbox.db.execute("UPDATE meta SET journal = ?", (name,))
+    sync.feed()
+    line.stop()
+    assert [n for _, n in sync.told("decision")] == [1, 2, 3, 4, 5, 1, 2]
+    assert len(sync.said("request")) == 2 and labels(sync) == [(1, "reject")] and sync.said("drop") == []
 
 
 def test_a_box_without_a_journal_says_so_and_waits(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import STATION, Consumer, Line, until
+from sync_rig import STATION, Consumer, Line, config, until
 
-from edge_runtime.config.schema import StationConfig
+from edge_runtime.config.schema import EdgeConfig, StationConfig
 from edge_runtime.core.clock import SECOND, ManualClock
-from edge_runtime.core.messages import Event
+from edge_runtime.core.messages import Event, Label, OperatorRequest, Verdict, Where
+from edge_runtime.recording.labels import undo_of
+from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.daemon import SyncDaemon
 from edge_runtime.sync.records.records import (
@@ -42,10 +45,12 @@ def test_every_record_of_a_real_run_fits_the_schema(
     line.parts(5)
     line.trigger(6)
     line.journal.happened(Event("belt.stopped", 5, {"by": "technician", "odd": {1, 2}}))
+    line.say(3, Label.ACCEPT, "anna", comment="dust")
+    line.journal.requested(REQUEST)
     sync = start_sync(mosquitto.port, metrics_every_s=1.0, options={"snapshot": lambda: {"parts": 5}})
     assert sync.post("command.refused", {"why": "not on the list"}, wait_s=10)
     line.stop()
-    wanted = {"epoch", "run", "decision", "outcome", "event", "metrics"}
+    wanted = {"epoch", "run", "decision", "outcome", "label", "request", "event", "metrics"}
     until(lambda: {record["kind"] for record in consumer.records.values()} >= wanted)
     until(lambda: {run["data"]["phase"] for run in consumer.of("run")} == {"started", "clean"})
     for record in consumer.records.values():
@@ -59,6 +64,61 @@ def test_every_record_of_a_real_run_fits_the_schema(
         decision["model"] == "scratch@1" and decision["model_digest"] == "d1" and decision["config_digest"] == "c0ffee"
     )
     assert decision["data"]["part"] == "0007-3" and decision["data"]["verdict"] == "reject"
+
+
+REQUEST = OperatorRequest(
+    "wake", 5, 6, 7, "where is the oil filter", 0.9, None, ("D02",), 0, "D02", "answered", "", "commands-embed@1"
+)
+
+
+def test_every_label_reaches_the_cloud_once_with_who_said_it_and_what_they_had_seen(
+    mosquitto: Any, consume: Callable[..., Consumer], line: Line, start_sync: Callable[..., SyncDaemon]
+) -> None:
+    consumer = consume(mosquitto.port)
+    line.parts(2, Verdict.ACCEPT)
+    line.say(1, Label.REJECT, "anna", defect="scratch", saw_model="scratch@1", saw_verdict=Verdict.ACCEPT)
+    start_sync(mosquitto.port)
+    until(lambda: len(consumer.of("label")) == 1)
+    line.say(1, Label.ACCEPT, "ben")
+    with JournalReader(line.journal.path) as reader:
+        slip = reader.history(1)[0]
+    line.journal.labelled(undo_of(slip, line.clock(), "anna", Where.PAGE))
+    until(lambda: len(consumer.of("label")) == 3)
+    line.parts(1)
+    until(lambda: 3 in consumer.parts("decision"))
+    first, second, undo = sorted(consumer.of("label"), key=lambda record: record["data"]["number"])
+    for record in (first, second, undo):
+        VALID.validate(record)
+    assert (first["model"], first["model_digest"], first["data"]["saw_verdict"]) == ("scratch@1", "d1", "accept")
+    assert (second["model"], second["data"]["by"], second["data"]["label"]) == (None, "ben", "accept")
+    assert (undo["data"]["label"], undo["data"]["undoes"]) == (None, first["data"]["number"])
+    decision = next(record for record in consumer.of("decision") if record["data"]["part_id"] == 1)
+    for record in (first, second, undo):
+        assert record["data"]["row"] == decision["data"]["row"] and record["journal"] == decision["journal"]
+    assert (first["data"]["part"], first["data"]["defect"]) == (decision["data"]["part"], "scratch")
+    assert len(consumer.of("label")) == 3 and not consumer.repeats
+
+
+@pytest.mark.parametrize("may_leave", [False, True])
+def test_what_an_operator_asked_reaches_the_cloud_but_the_words_only_where_they_may_leave(
+    mosquitto: Any, consume: Callable[..., Consumer], line: Line, state: Path, may_leave: bool
+) -> None:
+    consumer = consume(mosquitto.port)
+    line.parts(1)
+    line.journal.requested(REQUEST)
+    assert line.journal.flush(10)
+    settings = config(state, mosquitto.port).model_dump() | {"voice": {"remote": {"may_leave": may_leave}}}
+    sync = SyncDaemon(EdgeConfig.model_validate(settings))
+    sync.start()
+    try:
+        until(lambda: consumer.of("request"))
+    finally:
+        sync.stop()
+    (record,) = consumer.of("request")
+    VALID.validate(record)
+    asked = record["data"]
+    assert (asked["results"], asked["choice"], asked["outcome"]) == (["D02"], "D02", "answered")
+    assert asked["transcript"] == ("where is the oil filter" if may_leave else None)
 
 
 ROW: dict[str, Any] = {

@@ -184,6 +184,7 @@ def _record(delivery: Delivery, place: Place, name: Name, message: dict[str, Any
         raise _Bad("data must be an object")
     kind = _text(message, "kind")
     is_decision = kind == Kind.DECISION
+    has_part = is_decision or kind == Kind.LABEL
     return Record(
         delivery,
         place,
@@ -198,7 +199,7 @@ def _record(delivery: Delivery, place: Place, name: Name, message: dict[str, Any
         _optional_text(message, "model"),
         _optional_text(message, "model_digest"),
         _optional_text(message, "config_digest"),
-        _optional_integer(data, "row") if is_decision else None,
+        _optional_integer(data, "row") if has_part else None,
         _optional_integer(data, "revision", 2**31) if is_decision else None,
         _optional_text(data, "verdict") if is_decision else None,
         _optional_number(data, "score") if is_decision else None,

@@ -36,6 +36,13 @@ VIEWS = {
         " WHERE hour > now() - make_interval(hours => %(hours)s)"
         " ORDER BY abs(reject_rate - line_reject_rate) DESC, hour DESC, box LIMIT %(rows)s",
     ),
+    "labels": View(
+        "parts of which a person's last word is another than the verdict",
+        "SELECT said.site, said.line, said.box, said.part, part.verdict, said.label, said.defect, said.said_by, said.at"
+        " FROM fleet.label_in_force said JOIN fleet.part part USING (box, journal, part_row)"
+        " WHERE said.at > now() - make_interval(hours => %(hours)s) AND said.label <> part.verdict"
+        " ORDER BY said.at DESC LIMIT %(rows)s",
+    ),
     "drift": View(
         "score drift (PSI against the reference day)",
         "SELECT * FROM fleet.score_drift WHERE day > now() - make_interval(hours => greatest(%(hours)s, 48))"

@@ -43,7 +43,7 @@ create table if not exists record (
     model text,
     model_digest text,
     config_digest text,
-    part_row bigint,                     -- kind decision: which part, within the journal
+    part_row bigint,                     -- kinds decision and label: which part, within the journal
     revision int,
     verdict text,
     score double precision,
@@ -54,6 +54,7 @@ create table if not exists record (
 );
 create index if not exists record_decided on record (time) where kind = 'decision';
 create index if not exists record_part on record (box, journal, part_row) where kind = 'decision';
+create index if not exists record_label on record (box, journal, part_row) where kind = 'label';
 create index if not exists record_heard on record using brin (heard_at);
 
 create table if not exists set_aside (
@@ -87,6 +88,27 @@ where kind = 'decision' and not exists (
     select from record later
     where later.kind = 'decision' and later.box = r.box and later.journal = r.journal and later.part_row = r.part_row
       and (later.revision, later.heard_at, later.epoch, later.seq) > (r.revision, r.heard_at, r.epoch, r.seq));
+
+-- What people said about parts, one row a saying and a taking back, once however many epochs tell it. Columns of `data`.
+create or replace view label as
+select distinct on (box, journal, number) *
+from (select box, site, line, journal, part_row, (data ->> 'number')::bigint as number, data ->> 'part' as part,
+             data ->> 'label' as label, (data ->> 'undoes')::bigint as undoes, data ->> 'defect' as defect,
+             data ->> 'comment' as comment, data ->> 'by' as said_by, data ->> 'where' as said_where,
+             model as saw_model, model_digest as saw_digest, data ->> 'saw_verdict' as saw_verdict,
+             least(time, heard_at) as at, time_quality, heard_at
+      from record where kind = 'label') as said
+order by box, journal, number, heard_at;
+
+-- Each person's last word about a part that was not taken back. `is_last`: nobody said anything about it later.
+create or replace view label_in_force as
+select distinct on (box, journal, part_row, said_by) said.*,
+       number = max(number) over (partition by box, journal, part_row) as is_last
+from label said
+where label is not null and not exists (
+    select from label undo
+    where undo.box = said.box and undo.journal = said.journal and undo.undoes = said.number)
+order by box, journal, part_row, said_by, number desc;
 
 create or replace view parts_per_hour as
 select site, line, box, date_trunc('hour', at, 'UTC') as hour, count(*) as parts,

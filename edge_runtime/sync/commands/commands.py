@@ -29,6 +29,7 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import EdgeError, StorageError
+from edge_runtime.recording.database import connect, open_for_reading
 from edge_runtime.sync.commands.signatures import NAME, is_signed
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,6 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 16 * 1024
 MOST_REASON = 200  # characters of a refusal: it quotes what came in
 AUDIT_ROWS = 100_000  # the oldest go first
-BUSY_WAIT_S = 2.0
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FIELDS = {"id", "do", "args", "box", "nonce", "counter", "expires"}
 
@@ -119,7 +120,7 @@ class CommandBook:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=BUSY_WAIT_S, isolation_level=None, check_same_thread=False)
+            self._db = connect(path, in_any_thread=True)
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as err:
@@ -164,11 +165,8 @@ def read_audit(path: Path, last: int) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_WAIT_S)
-        try:
+        with closing(open_for_reading(path)) as db:
             return _newest(db, last)
-        finally:
-            db.close()
     except sqlite3.Error as err:
         raise StorageError(f"cannot read {path}: {err}") from err
 

@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.core.machine import Machine
+from edge_runtime.recording.database import set_aside
 from edge_runtime.recording.pruned import ranges
-from edge_runtime.recording.trouble import is_damage, set_aside
+from edge_runtime.recording.trouble import is_damage
 from edge_runtime.recording.wall_clock import WallClock, machine_boot
 from edge_runtime.sync.outbox.counts import Counts
 from edge_runtime.sync.outbox.epoch import begin_epoch, begin_file, skip_reserved, why_new

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import StorageError
-from edge_runtime.recording.schema import open_for_reading as open_journal
+from edge_runtime.recording.database import open_for_reading as open_journal
 from edge_runtime.sync.outbox.schema import NewerOutbox, open_for_reading
 
 OUTBOX, JOURNAL = "outbox.db", "journal.db"

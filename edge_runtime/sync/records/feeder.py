@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
@@ -31,11 +32,10 @@ from edge_runtime.sync.records.records import (
     LIVE,
     decision_record,
     drop_record,
-    event_record,
-    loss_record,
     outcome_record,
     own_event,
     part_name,
+    row_record,
     run_record,
 )
 
@@ -50,15 +50,23 @@ FORMER_NS = 5 * SECOND  # `run` may write into a deleted journal for a moment be
 
 
 class Feeder:
-    """Used by the thread that owns the outbox. pictures_of: verdicts whose pictures are to be uploaded."""
+    """Used by the thread that owns the outbox. pictures_of: verdicts whose pictures are to be uploaded. with_words: the
+    words of operators may leave the box."""
 
     def __init__(
-        self, outbox: Outbox, tail: JournalTail, wall: WallClock, pictures_of: Collection[str] = frozenset()
+        self,
+        outbox: Outbox,
+        tail: JournalTail,
+        wall: WallClock,
+        pictures_of: Collection[str] = frozenset(),
+        *,
+        with_words: bool = False,
     ) -> None:
         self._outbox = outbox
         self._tail = tail
         self._wall = wall
         self._pictures_of = frozenset(pictures_of)
+        self._with_words = with_words
         self._journal: str | None = None
         self._places = Places(tail)
         self._open: dict[int, Told] = {}
@@ -134,10 +142,12 @@ class Feeder:
         if look_again:
             self._looked_ns = self._wall.monotonic()
         self._attempt(lambda: self._read_runs(batch))
-        self._attempt(lambda: self._read_new(batch, "event"))
-        self._attempt(lambda: self._read_new(batch, "loss"))
+        for table in ("event", "loss"):
+            self._attempt(partial(self._read_new, batch, table))
         self._attempt(lambda: self._read_parts(batch))
         self._attempt(lambda: self._read_open(batch))
+        for table in ("label", "request"):  # behind the parts that they are about
+            self._attempt(partial(self._read_new, batch, table))
         if may_catch_up and self._behind and not self._found_more:
             self._attempt(lambda: self._read_behind(batch))
         if batch:
@@ -273,8 +283,7 @@ class Feeder:
         rows = self._tail.after(table, position, SLICE)
         if rows and position:
             self._note_gap(batch, table, position, rows[-1]["id"], len(rows))
-        for row in rows:
-            batch.drafts.append(event_record(row, LIVE) if table == "event" else loss_record(row, self._wall, LIVE))
+        batch.drafts += [row_record(table, row, self._wall, LIVE, with_words=self._with_words) for row in rows]
         if rows:
             batch.reach(table, rows[-1])
             self._found_more |= len(rows) == SLICE

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import StorageError
+from edge_runtime.recording.database import open_for_reading
 from edge_runtime.recording.going_back import journal_identity
-from edge_runtime.recording.schema import open_for_reading
 
 log = logging.getLogger(__name__)
 

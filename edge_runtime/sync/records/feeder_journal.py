@@ -15,13 +15,16 @@ from typing import Any
 
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import StorageError
+from edge_runtime.recording.database import open_for_reading, version_of
 from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.pruned import count_pruned
-from edge_runtime.recording.schema import VERSION, open_for_reading
+from edge_runtime.recording.schema import SEEN_AS_PRESENT, VERSION
 from edge_runtime.sync.records.feeder_place import COLUMNS, print_of
 
 LOOK_NS = SECOND // 2  # between looks at whether the file is still the one that is open
 IN_ONE_QUERY = 400  # row numbers in one IN (...); SQLite takes 999
+
+_VIEWS = {"label": "saying"}  # with the names of what the row refers to
 
 Row = dict[str, Any]
 
@@ -46,6 +49,7 @@ class JournalTail:
         self.is_former = False  # what is open here no longer lies under the journal's name
         self._former_since_ns = 0
         self._is_aside = False  # it was opened under another name
+        self._is_present = True  # it was of the present version when it was opened: it has all tables
 
     def close(self) -> None:
         connection, self._db = self._db, None
@@ -100,6 +104,7 @@ class JournalTail:
         self.close()
         with self._told():
             self._db = open_for_reading(path)
+            self._is_present = version_of(self._db) == VERSION
             self.identity = self._name()
         self.is_former, self._is_aside, self._version = True, True, -1
         self._looked_ns = self._clock()
@@ -116,8 +121,9 @@ class JournalTail:
         self._file, self._looked_ns, self._had_writer = _identity(self.path), self._clock(), self._has_writer()
         self._db = open_for_reading(self.path)
         self._version = -1
-        (version,) = self._query("PRAGMA user_version").fetchone()
-        if version != VERSION:
+        version = version_of(self._db)
+        self._is_present = version == VERSION
+        if not self._is_present and version not in SEEN_AS_PRESENT:
             self.close()
             raise StorageError(
                 f"journal {self.path} has schema version {version}, this program reads {VERSION}: "
@@ -141,8 +147,14 @@ class JournalTail:
             return int(self._query(f"SELECT min(id) FROM {table}").fetchone()[0] or 0)
 
     def after(self, table: str, row: int, limit: int) -> list[Row]:
-        """The next rows of `run`, `event` or `loss`."""
-        return self._rows(f"SELECT * FROM {table} WHERE id > ? ORDER BY id LIMIT ?", (row, limit))
+        """The next rows of a table, but `part`; none where a journal of an earlier version has no such table."""
+        if not self._is_present and not self._has(table):
+            return []
+        view = _VIEWS.get(table, table)
+        return self._rows(f"SELECT * FROM {view} WHERE id > ? ORDER BY id LIMIT ?", (row, limit))
+
+    def _has(self, table: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)))
 
     def parts(self, first: int, last: int, limit: int) -> list[Row]:
         """The next parts from row `first` to row `last`, with the names of view `ledger`."""

@@ -19,6 +19,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "event": ("kind", "at_ns"),
     "loss": ("what", "first_utc_ns"),
     "part": ("boot_id", "part_id", "trigger_ns"),
+    "label": ("boot_id", "part_id", "at_utc_ns"),
+    "request": ("source", "opened_ns"),
 }
 TABLES = tuple(COLUMNS)
 KEEP_SHARE = 8  # a print goes where the gap that it leaves is at most an eighth of its age: 8 to 16 a doubling remain

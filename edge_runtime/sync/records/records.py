@@ -31,6 +31,8 @@ class Kind(StrEnum):
     RUN = "run"
     DECISION = "decision"
     OUTCOME = "outcome"
+    LABEL = "label"  # what a person said about a part, or took back
+    REQUEST = "request"  # what an operator asked of the box
     EVENT = "event"
     LOSS = "loss"  # what the journal itself could not keep
     METRICS = "metrics"
@@ -206,12 +208,63 @@ def run_record(row: Row, wall: WallClock, lane: int) -> Draft:
     return Draft(Kind.RUN, at_ns, utc_ns, quality, data, row["id"], lane, row["id"], *digests)
 
 
+def row_record(table: str, row: Row, wall: WallClock, lane: int, *, with_words: bool) -> Draft:
+    """row: of `event`, `loss`, `label` or `request`, whose rows never change."""
+    match table:
+        case "event":
+            return event_record(row, lane)
+        case "label":
+            return label_record(row, wall, lane)
+        case "request":
+            return request_record(row, lane, with_words=with_words)
+    return loss_record(row, wall, lane)
+
+
 def event_record(row: Row, lane: int) -> Draft:
     """row: of the table `event`."""
     kind = str(row["kind"])
     data = {"event": kind, "severity": severity_of(kind), "detail": _json(row["detail"], {}), "by": "run"}
     at = row["at_ns"], row["at_utc_ns"], row["time_quality"]
     return Draft(Kind.EVENT, *at, data, row["id"], lane, row["run"])
+
+
+def label_record(row: Row, wall: WallClock, lane: int) -> Draft:
+    """row: of the view `saying`. Several may be about one part, and none replaces another."""
+    data = {
+        **_part({**row, "id": row["part"]}),
+        "number": row["id"],
+        "label": row["label"],
+        "undoes": row["undoes"],
+        "defect": row["defect"],
+        "comment": row["comment"],
+        "by": row["by"],
+        "where": row["where"],
+        "saw_verdict": row["saw_verdict"],
+    }
+    at_ns = wall.monotonic() if row["at_ns"] is None else row["at_ns"]
+    saw = row["saw_model"], row["saw_digest"]
+    return Draft(Kind.LABEL, at_ns, row["at_utc_ns"], row["time_quality"], data, row["id"], lane, row["run"], *saw)
+
+
+def request_record(row: Row, lane: int, *, with_words: bool) -> Draft:
+    """row: of the table `request`. with_words: what operators said or typed may leave the box."""
+    data = {
+        "source": row["source"],
+        "opened_ns": row["opened_ns"],
+        "start_ns": row["start_ns"],
+        "end_ns": row["end_ns"],
+        "transcript": row["transcript"] if with_words else None,
+        "confidence": row["confidence"],
+        "command": row["command"],
+        "results": _json(row["results"], []),
+        "redo": row["redo"],
+        "choice": row["choice"],
+        "outcome": row["outcome"],
+        "reason": row["reason"],
+        "origin": row["origin"],
+    }
+    at = row["opened_ns"], row["opened_utc_ns"], row["time_quality"]
+    return Draft(Kind.REQUEST, *at, data, row["id"], lane, row["run"])
 
 
 def loss_record(row: Row, wall: WallClock, lane: int) -> Draft:

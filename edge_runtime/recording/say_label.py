@@ -1,0 +1,153 @@
+"""Say something about a part from outside of `run`: page, command line, import. Whether or not the box runs.
+
+The journal has one writer. While the box runs that is its own, which is asked over the control socket; while it does
+not, the row is written here, under the same lock. Either way a label that was taken is on the disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.core.clock import Clock, monotonic_ns
+from edge_runtime.core.errors import StorageError, UsageError
+from edge_runtime.core.messages import HumanLabel, Label, PartKey, Verdict, Where
+from edge_runtime.process.control import NobodyThere, ask
+from edge_runtime.recording.database import FileLock, NewerSchema
+from edge_runtime.recording.labels import append, checked, undo_of
+from edge_runtime.recording.reader import JournalReader
+from edge_runtime.recording.schema import open_for_writing
+from edge_runtime.recording.trouble import explain
+from edge_runtime.recording.wall_clock import WallClock
+
+REQUEST = "label"  # what a running box is asked
+
+
+def say(journal: Path, socket: Path, label: HumanLabel) -> None:
+    """Bring a label into the journal; it is on the disk when this returns, with the moment of its arrival there.
+
+    Raises UsageError for one that makes no sense, StorageError where there is no such part or the disk refuses,
+    DeviceError when a box runs and does not answer.
+    """
+    with _reader(journal) as reader:
+        _refuse_unknown(reader, checked(label))
+    try:
+        answer = ask(socket, REQUEST, **to_words(label))
+    except NobodyThere:
+        write_alone(journal, label)
+        return
+    if not answer["is_written"]:
+        raise StorageError("the disk refuses: the label waits in the memory of edge-runtime; see `edge-runtime status`")
+
+
+def take_back(
+    journal: Path, socket: Path, number: int, by: str, where: Where, comment: str = "", clock: Clock = monotonic_ns
+) -> None:
+    """Undo one label by its number in the journal. Raises as `say` does, and UsageError when it was undone before."""
+    with _reader(journal) as reader:
+        saying = reader.saying(number)
+    say(journal, socket, undo_of(saying, clock(), by, where, comment))
+
+
+def _reader(journal: Path) -> JournalReader:
+    reader = JournalReader(journal)
+    if not reader.is_present:
+        reader.close()
+        raise StorageError(f"{journal} is of an earlier version: start `edge-runtime run` once to bring it up")
+    return reader
+
+
+def _refuse_unknown(reader: JournalReader, label: HumanLabel) -> None:
+    """A slip of the finger must not become a label of nothing. What is taken back may be about a part that has gone."""
+    about: PartKey | None
+    if label.undoes is not None:
+        about = reader.saying(label.undoes).key
+    else:
+        part = reader.part(label.row) if label.row is not None else reader.part_by_key(label.key)
+        about = PartKey(part.boot_id, part.part_id) if part else None
+    if about != label.key:
+        name, what = f"{label.key.boot_id:04x}-{label.key.part_id}", f"row {label.row}" if label.row else "the journal"
+        raise StorageError(f"there is no part {name} in {what}; look at `edge-runtime parts list`")
+
+
+def write_alone(
+    journal: Path, label: HumanLabel, clock: Clock = monotonic_ns, utc_ns: Callable[[], int] = time.time_ns
+) -> None:
+    """Write a label while no box runs on this journal. Raises StorageError."""
+    wall = WallClock(clock, utc_ns)
+    wall.refresh()
+    with _alone(journal) as db:
+        (run,) = db.execute("SELECT max(id) FROM run").fetchone()
+        if run is None:
+            raise StorageError(f"no run is recorded in {journal}: there is nothing to label")
+        db.execute("BEGIN IMMEDIATE")
+        append(db, run, replace(label, at_ns=clock()), wall, in_run=False)
+        db.execute("COMMIT")
+
+
+@contextmanager
+def _alone(journal: Path) -> Iterator[sqlite3.Connection]:
+    lock = FileLock(journal)
+    try:
+        lock.take()
+        db = open_for_writing(journal)
+        try:
+            yield db
+        finally:
+            db.close()
+    except (sqlite3.Error, OSError) as err:
+        raise StorageError(explain(err, "the journal", journal.parent)) from err
+    except NewerSchema as err:
+        raise StorageError(f"{journal} was written by a newer edge-runtime ({err}): use that one") from err
+    finally:
+        lock.free()
+
+
+# -- as a request ------------------------------------------------------------------------------------------------------
+
+
+def to_words(label: HumanLabel) -> dict[str, Any]:
+    """A label as the request carries it: JSON types, without the moment, which is that of its arrival."""
+    words = {**asdict(label), "boot_id": label.key.boot_id, "part_id": label.key.part_id}
+    del words["key"], words["at_ns"]
+    return words
+
+
+def of_words(words: Mapping[str, Any], at_ns: int) -> HumanLabel:
+    """The label of a request. Raises UsageError."""
+    try:
+        label, saw = words.get("label"), words.get("saw_verdict")
+        return checked(
+            HumanLabel(
+                PartKey(_number(words["boot_id"], 2**16), _number(words["part_id"], 2**32)),
+                None if label is None else Label(label),
+                at_ns,
+                _text(words["by"]),
+                Where(words["where"]),
+                _text(words.get("defect", "")),
+                _text(words.get("comment", "")),
+                _text(words.get("saw_model", "")),
+                None if saw is None else Verdict(saw),
+                None if words.get("undoes") is None else _number(words["undoes"]),
+                None if words.get("row") is None else _number(words["row"]),
+            )
+        )
+    except (KeyError, ValueError, TypeError) as err:
+        raise UsageError(f"the request holds no label: {err}") from err
+
+
+def _number(value: Any, below: int = 2**63) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < below:
+        raise TypeError(f"{value!r} is no number from 0 to {below - 1}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

@@ -14,12 +14,14 @@ from edge_runtime import __version__
 from edge_runtime.actuation.beeper import Beeper
 from edge_runtime.actuation.rejecter import Rejecter
 from edge_runtime.capture.cameras.camera import open_camera
+from edge_runtime.capture.microphones.shared import SharedMicrophone
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import JOURNAL, state_dir
 from edge_runtime.config.schema import Automation, EdgeConfig
 from edge_runtime.core.clock import Clock
 from edge_runtime.core.errors import DeviceError, EdgeError, ModelError, StorageError
 from edge_runtime.core.messages import Event, PartKey
+from edge_runtime.core.status import ModelSeat
 from edge_runtime.decision.policy import station_policy
 from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.inference.engine import pick_runtime
@@ -27,7 +29,7 @@ from edge_runtime.lines.sound_line import SoundLine
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.slots import Slots
-from edge_runtime.modelstore.slots_file import Change
+from edge_runtime.modelstore.slots_file import Change, Slot
 from edge_runtime.modelstore.store import ModelStore, open_store
 from edge_runtime.predictors.model_choice import Chooser, Chosen
 from edge_runtime.predictors.model_switch import Request, switch
@@ -59,6 +61,7 @@ class Box:
     sim: SimLine | None
     bundle: Bundle
     desk: OperatorDesk
+    microphone: SharedMicrophone | None  # None: off, or one that cannot be had; `voice` says why
     voice: Voice | NoVoice | None
     sound: SoundLine | None
     store: ModelStore
@@ -66,6 +69,7 @@ class Box:
     chosen: Chosen
     clock: Clock
     _told_at: tuple[int, int] | None = None
+    _slots: Mapping[str, Slot] = field(default_factory=dict)  # as of `_told_at`: who asks must not wait for the disk
     _started: list[Component] = field(default_factory=list)
     _switching: threading.Lock = field(default_factory=threading.Lock)
     _telling: threading.Lock = field(default_factory=threading.Lock)
@@ -134,6 +138,7 @@ class Box:
             if untold and self.journal.flush(FLUSH_S):
                 slots.told(untold[-1].number)
                 there = slots.changed_at()
+            self._slots = slots.every()
         except StorageError as err:
             log.error("model.slots %s", err)
         self._told_at = there
@@ -183,8 +188,14 @@ class Box:
         recording = {"journal": self.journal.health()}
         if self.evidence:
             recording["evidence"] = self.evidence.health()
-        ears = {ear.name: ear.health() for ear in self._ears()}
+        ears = {**self._microphone_health(), **{ear.name: ear.health() for ear in self._ears()}}
         return {**self.line.healths(), "model": self._model_health(), **ears, **recording}
+
+    def _microphone_health(self) -> Mapping[str, Health]:
+        """Nothing where the station has none."""
+        if self.microphone is not None:
+            return {"microphone": self.microphone.microphone.health()}
+        return {"microphone": Health(State.FAILED, self.voice.why)} if isinstance(self.voice, NoVoice) else {}
 
     def _model_health(self) -> Health:
         """The line's own word, and where that is good, whether this is the model that was chosen."""
@@ -194,11 +205,31 @@ class Box:
         return health
 
     def reports(self) -> Mapping[str, Any]:
-        recording = {"journal": dict(self.journal.report())}
-        if self.evidence:
-            recording["evidence"] = dict(self.evidence.report())
-        ears = {ear.name: dict(ear.report()) for ear in self._ears()}
-        return {**self.line.report(), **ears, **recording, "operator": dict(self.desk.report())}
+        """What each component counts and measures, as core/status.Reports has it; the voice's stands by itself."""
+        beside: dict[str, Component | None] = {
+            "journal": self.journal,
+            "evidence": self.evidence,
+            "microphone": self.microphone.microphone if self.microphone else None,
+            "sound": self.sound,
+        }
+        return {**self.line.report(), **{name: part.report() for name, part in beside.items() if part}}
+
+    def models(self) -> Mapping[str, ModelSeat]:
+        """Which model sits where, and what waits in its slots. `sound` from when it is loaded."""
+        seats = {"line": self._seat(self.bundle.label, self.bundle.digest, self.chosen.fault)}
+        if isinstance(self.voice, Voice):
+            seats["voice"] = self._seat(self.voice.model)
+        if self.sound and (label := self.sound.report().get("model")):
+            seats["sound"] = self._seat(label)
+        return seats
+
+    def _seat(self, label: str, digest: str = "", fault: str = "") -> ModelSeat:
+        name, _, version = label.partition("@")
+        slot = self._slots.get(name, Slot())
+        if slot.active and slot.active.version == version:
+            digest = digest or slot.active.digest
+        versions = slot.versions()
+        return ModelSeat(label, digest, versions["candidate"], versions["previous"], fault)
 
 
 def open_box(loaded: Loaded, parts: int | None, clock: Clock) -> Box:
@@ -274,7 +305,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         microphone=microphone,
         retention=journal.retention,
     )
-    return Box(cfg, line, journal, evidence, sim, bundle, desk, voice, sound, store, chooser, chosen, clock)
+    return Box(cfg, line, journal, evidence, sim, bundle, desk, microphone, voice, sound, store, chooser, chosen, clock)
 
 
 def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> Evidence:

@@ -13,6 +13,8 @@ import pytest
 
 from edge_runtime.modelstore.bundle import Bundle, seal_bundle
 
+pytest_plugins = ("tests.support.real_box",)
+
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "data" / "tiny"
 

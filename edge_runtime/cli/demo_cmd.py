@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +22,7 @@ from edge_runtime.core.errors import DeviceError, EdgeError
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
     from edge_runtime.commissioning.demo_uplink import DemoUplink
+    from edge_runtime.core.status import Status
 
 START_TIMEOUT_S = 30.0
 POLL_S = 0.1
@@ -98,15 +101,13 @@ def _follow(
     session: Session, daemon: subprocess.Popen[str], parts: int | None, has_screen: bool, uplink: DemoUplink | str
 ) -> dict[str, Any] | None:
     from edge_runtime.cli.status_cmd import control_path
-    from edge_runtime.process.control import ask
+    from edge_runtime.process.ask_status import ask_status
 
     path = control_path(session)
 
-    def look() -> dict[str, Any]:
-        shot: dict[str, Any] = ask(path, "status")
-        if not isinstance(uplink, str):
-            shot["health"]["uplink"] = uplink.health()
-        return shot
+    def look() -> Status:
+        shot = ask_status(path)
+        return shot if isinstance(uplink, str) else replace(shot, health={**shot.health, "uplink": uplink.health()})
 
     if has_screen:
         if _is_up(daemon, look):
@@ -122,7 +123,7 @@ def _follow(
     return _read(daemon)
 
 
-def _is_up(daemon: subprocess.Popen[str], look: Any) -> bool:
+def _is_up(daemon: subprocess.Popen[str], look: Callable[[], Status]) -> bool:
     limit = time.monotonic() + START_TIMEOUT_S
     while daemon.poll() is None and time.monotonic() < limit:
         try:
@@ -134,11 +135,11 @@ def _is_up(daemon: subprocess.Popen[str], look: Any) -> bool:
     return False
 
 
-def _follow_parts(daemon: subprocess.Popen[str], look: Any, parts: int) -> None:
+def _follow_parts(daemon: subprocess.Popen[str], look: Callable[[], Status], parts: int) -> None:
     with progress() as told:
         while daemon.poll() is None:
             try:
-                told("parts", look()["parts"], parts)
+                told("parts", look().parts, parts)
             except EdgeError:
                 pass  # not up yet, or over already
             time.sleep(POLL_S)

@@ -14,6 +14,7 @@ from edge_runtime.core.errors import DeviceError
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
     from edge_runtime.config.schema import EdgeConfig
+    from edge_runtime.core.status import Status
     from firmware_bridge.watch import News, Watch
 
 ONCE_WITHIN_S = 3.0
@@ -47,15 +48,18 @@ def plc(session: Session, once: bool, seconds: float | None, as_json: bool) -> N
     raise SystemExit(1 if document["problem"] or document["adapter_problem"] else 0)
 
 
-def _show_running(box: dict[str, Any], as_json: bool) -> None:
-    report, health = box["report"]["controller"], box["health"].get("rejecter", {})
+def _show_running(box: Status, as_json: bool) -> None:
+    from edge_runtime.core.typed_json import to_json
+
+    health, report = box.health["controller"], to_json(box.report.controller)
     if as_json:
-        click.echo(json.dumps({"source": "box", "pid": box["pid"], "health": health, "report": report}, indent=2))
+        document = {"source": "box", "pid": box.pid, "health": to_json(health), "report": report}
+        click.echo(json.dumps(document, indent=2))
         return
-    click.echo(f"the running box (process {box['pid']}) owns the controller; its report:")
-    click.echo(f"  {health.get('state', '')} {health.get('detail', '')}".rstrip())
+    click.echo(f"the running box (process {box.pid}) owns the controller; its report:")
+    click.echo(f"  {health.state} {health.detail}".rstrip())
     for name, value in report.items():
-        click.echo(f"  {name:<24}{value}")
+        click.echo(f"  {name:<24}{_plain(value)}")
 
 
 def _watch(cfg: EdgeConfig, port: str, seconds: float, once: bool, as_json: bool) -> dict[str, Any]:

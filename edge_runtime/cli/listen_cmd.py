@@ -18,6 +18,7 @@ from edge_runtime.core.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
     from edge_runtime.commissioning.listen import Heard, Moment
+    from edge_runtime.core.status import VoiceReport
 
 BAR = 30  # characters for the level, from BAR_DBFS to full scale
 BAR_DBFS = -70.0
@@ -140,7 +141,7 @@ def _push(session: Session, within_s: float, as_json: bool) -> None:
     from edge_runtime.process.control import ask
 
     path = control_path(session)
-    before = _voice(path)["requests"]
+    before = _voice(path).requests
     says = str(ask(path, "listen", by="cli")["says"])
     if not as_json:
         click.echo(says, err=True)
@@ -148,28 +149,29 @@ def _push(session: Session, within_s: float, as_json: bool) -> None:
     while time.monotonic() < until:
         time.sleep(LOOK_EVERY_S)
         voice = _voice(path)
-        if voice["says"] != says and not as_json:
-            says = str(voice["says"])
+        if voice.says != says and not as_json:
+            says = voice.says
             click.echo(says, err=True)
-        if voice["mode"] in ("idle", "shown") and (voice["requests"] > before or voice["mode"] == "shown"):
+        if voice.mode == "shown" or (voice.mode == "idle" and voice.requests > before):
             _tell(voice, as_json)
             return
     raise DeviceError(f"nothing came of it within {within_s:.0f} s; the screen says: {says}")
 
 
-def _voice(path: Path) -> dict[str, Any]:
-    from edge_runtime.process.control import ask
+def _voice(path: Path) -> VoiceReport:
+    from edge_runtime.process.ask_status import ask_status
 
-    voice: dict[str, Any] | None = ask(path, "status").get("voice")
-    if not voice or "mode" not in voice:
+    voice = ask_status(path).voice
+    if voice is None:
         raise DeviceError("the running box has no voice; see `edge-runtime status`")
     return voice
 
 
-def _tell(voice: dict[str, Any], as_json: bool) -> None:
-    shown = voice["mode"] == "shown"
-    found = {"outcome": "answered", "transcript": voice["says"], "results": voice["shown"]}
-    last = found if shown else voice["recent"][-1]
+def _tell(voice: VoiceReport, as_json: bool) -> None:
+    from edge_runtime.core.typed_json import to_json
+
+    found: dict[str, Any] = {"outcome": "answered", "transcript": voice.says, "results": list(voice.shown)}
+    last = found if voice.mode == "shown" else to_json(voice.recent[-1])
     if as_json:
         click.echo(json.dumps(last, indent=2))
     else:

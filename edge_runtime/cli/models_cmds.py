@@ -197,17 +197,18 @@ def _switch(session: Session, verb: Literal["promote", "rollback"], yes: bool, w
     from edge_runtime.modelstore.slots_file import Held
     from edge_runtime.predictors.model_choice import Chooser
     from edge_runtime.predictors.model_switch import Request, agreed, switch_stopped
+    from edge_runtime.process.ask_status import ask_status
     from edge_runtime.process.control import NobodyThere, ask
 
     store, path = _store(session), control_path(session)
     try:
-        shot = ask(path, "status")
+        shot = ask_status(path)
     except NobodyThere:
         name, is_there = session.config.model.name.partition("@")[0], False
         running = Chooser(session.config, store, state_dir(session.config) / JOURNAL).next_start()
     else:
-        name, _, version = str(shot["model"]).partition("@")
-        running, is_there = Held(version, str(shot["model_digest"])), True
+        name, _, version = shot.model.partition("@")
+        running, is_there = Held(version, shot.model_digest), True
     held = agreed(Slots(store).of(name), Request(verb, name, None), running)
     if not yes:
         before = f"{name}@{running.version}" if running else "nothing"

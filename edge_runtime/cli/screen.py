@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from typing import Any
 
 import click
 
 from edge_runtime.cli.status_cmd import COLOURS, voice_lines
 from edge_runtime.core.clock import duration
+from edge_runtime.core.glance import Glance
 
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -21,7 +21,7 @@ _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 MARKS = {"accept": ("●", "green"), "reject": ("✖", "red"), "unsure": ("▲", "yellow")}
 
 
-def draw(shot: dict[str, Any], before: dict[str, Any] | None, width: int) -> list[str]:
+def draw(shot: Glance, before: Glance | None, width: int) -> list[str]:
     """The lines of one screen. `before` is the snapshot a second ago, for rates."""
     lines = [
         _title(shot, width),
@@ -58,62 +58,63 @@ def _fit(line: str, width: int) -> str:
     return "".join(kept)
 
 
-def _title(shot: dict[str, Any], width: int) -> str:
-    state = str(shot["state"])
-    left = f" {shot['station']}  {state.upper()} "
-    right = f" {shot['model']}  up {duration(shot['uptime_s'])}  {shot['rss_mb']:.0f} MB "
+def _title(shot: Glance, width: int) -> str:
+    left = f" {shot.station}  {shot.state.upper()} "
+    right = f" {shot.model}  up {duration(shot.uptime_s)}  {shot.rss_mb:.0f} MB "
     gap = " " * max(1, width - len(left) - len(right))
-    return click.style(left + gap + right, fg="black", bg=COLOURS.get(state, "white"), bold=True)
+    return click.style(left + gap + right, fg="black", bg=COLOURS.get(shot.state, "white"), bold=True)
 
 
-def _counts(shot: dict[str, Any], before: dict[str, Any] | None) -> str:
-    total = max(1, sum(shot["verdicts"].values()))
+def _counts(shot: Glance, before: Glance | None) -> str:
+    total = max(1, sum(shot.verdicts.values()))
     rate = ""
-    if before and shot["uptime_s"] > before["uptime_s"]:
-        per_s = (shot["parts"] - before["parts"]) / (shot["uptime_s"] - before["uptime_s"])
+    if before and shot.uptime_s > before.uptime_s:
+        per_s = (shot.parts - before.parts) / (shot.uptime_s - before.uptime_s)
         rate = f"   {per_s:.1f} parts/s"
     words = [
         click.style(f"{MARKS[name][0]} {name} {count} ({100 * count / total:.1f} %)", fg=MARKS[name][1], bold=True)
-        for name, count in shot["verdicts"].items()
+        for name, count in shot.verdicts.items()
     ]
-    return f" parts {shot['parts']}{rate}   " + "   ".join(words)
+    return f" parts {shot.parts}{rate}   " + "   ".join(words)
 
 
-def _gate(shot: dict[str, Any]) -> str:
-    outcomes = "  ".join(f"{name} {count}" for name, count in shot["outcomes"].items())
-    causes = "  ".join(f"{name} {count}" for name, count in shot["causes"].items() if count and name != "model")
-    return f" gate  {outcomes}  on belt {shot['on_belt']}" + (f"   not judged: {causes}" if causes else "")
+def _gate(shot: Glance) -> str:
+    outcomes = "  ".join(f"{name} {count}" for name, count in shot.outcomes.items())
+    causes = "  ".join(f"{name} {count}" for name, count in shot.causes.items() if count and name != "model")
+    return f" gate  {outcomes}  on belt {shot.on_belt}" + (f"   not judged: {causes}" if causes else "")
 
 
-def _latency(shot: dict[str, Any]) -> str:
-    parts = []
-    for name, title in (("trigger_to_verdict", "photo-eye to verdict"), ("capture_to_verdict", "frame to verdict")):
-        figures = shot["latency_ms"][name]
-        parts.append(f"{title} p50 {figures['p50']:.1f} p99 {figures['p99']:.1f} max {figures['max']:.1f}")
-    return " ms    " + "   ".join([*parts, f"model {shot['latency_ms']['invoke']['p50']:.1f}"])
+def _latency(shot: Glance) -> str:
+    took = shot.latency_ms
+    parts = [
+        f"{title} p50 {figures.p50:.1f} p99 {figures.p99:.1f} max {figures.max:.1f}"
+        for title, figures in (
+            ("photo-eye to verdict", took.trigger_to_verdict),
+            ("frame to verdict", took.capture_to_verdict),
+        )
+    ]
+    return " ms    " + "   ".join([*parts, f"model {took.invoke.p50:.1f}"])
 
 
-def _strip(shot: dict[str, Any], width: int) -> str:
+def _strip(shot: Glance, width: int) -> str:
     """The newest parts as the belt shows them, newest left."""
-    marks = [click.style(MARKS[row["verdict"]][0], fg=MARKS[row["verdict"]][1]) for row in reversed(shot["recent"])]
+    marks = [click.style(MARKS[row.verdict][0], fg=MARKS[row.verdict][1]) for row in reversed(shot.recent)]
     return " belt  " + "─".join(marks[: max(1, (width - 10) // 2)])
 
 
-def _healths(shot: dict[str, Any]) -> list[str]:
+def _healths(shot: Glance) -> list[str]:
     return [
-        f"  {name:<11} "
-        + click.style(f"{health['state']:<9}", fg=COLOURS.get(health["state"]))
-        + f" {health['detail']}"
-        for name, health in shot["health"].items()
+        f"  {name:<11} " + click.style(f"{health.state:<9}", fg=COLOURS.get(health.state)) + f" {health.detail}"
+        for name, health in shot.health.items()
     ]
 
 
-def _recent(shot: dict[str, Any]) -> list[str]:
+def _recent(shot: Glance) -> list[str]:
     rows = []
-    for row in reversed(shot["recent"][-12:]):
-        mark, colour = MARKS[row["verdict"]]
-        word = click.style(f"{mark} {row['verdict']:<7}", fg=colour)
-        rows.append(f"  {row['part']:>8}  {word} {row['cause']:<12} {row['ms']:>7.1f} ms  {row['reason']}")
+    for row in reversed(shot.recent[-12:]):
+        mark, colour = MARKS[row.verdict]
+        word = click.style(f"{mark} {row.verdict:<7}", fg=colour)
+        rows.append(f"  {row.part:>8}  {word} {row.cause:<12} {row.ms:>7.1f} ms  {row.reason}")
     return rows
 
 

@@ -14,6 +14,7 @@ from edge_runtime.core.clock import duration
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
+    from edge_runtime.core.glance import Glance
 
 COLOURS = {"ok": "green", "degraded": "yellow", "failed": "red", "starting": "yellow", "stopped": "red"}
 
@@ -43,50 +44,48 @@ def control_path(session: Session) -> Path:
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
     """One look at the running box: state, counts, latency. Exit code 1 when it is not well, or not running."""
+    from edge_runtime.core.glance import Glance
     from edge_runtime.process.control import ask
 
-    shot = ask(control_path(session), "status")
-    click.echo(json.dumps(shot, indent=2) if as_json else "\n".join(text_lines(shot)))
-    raise SystemExit(0 if shot["state"] in ("ok", "degraded") else 1)
+    told = ask(control_path(session), "status")
+    shot = Glance.from_json(told)
+    click.echo(json.dumps(told, indent=2) if as_json else "\n".join(text_lines(shot)))
+    raise SystemExit(0 if shot.is_well else 1)
 
 
-def text_lines(shot: dict[str, Any]) -> list[str]:
-    latency = shot["latency_ms"]["trigger_to_verdict"]
-    state = click.style(str(shot["state"]).upper(), fg=COLOURS.get(shot["state"]), bold=True)
+def text_lines(shot: Glance) -> list[str]:
+    latency = shot.latency_ms.trigger_to_verdict
+    state = click.style(shot.state.upper(), fg=COLOURS.get(shot.state), bold=True)
     lines = [
-        f"{shot['station']}  {state}  up {duration(shot['uptime_s'])}  model {shot['model']}  "
-        f"config {shot['config_digest'][:12]}",
-        f"parts {shot['parts']}  " + "  ".join(f"{name} {count}" for name, count in shot["verdicts"].items()),
-        "cause " + "  ".join(f"{name} {count}" for name, count in shot["causes"].items() if count),
-        "gate  " + "  ".join(f"{name} {count}" for name, count in shot["outcomes"].items()) + f"  late {shot['late']}",
-        f"photo-eye to verdict  p50 {latency['p50']:.1f}  p99 {latency['p99']:.1f}  max {latency['max']:.1f} ms",
+        f"{shot.station}  {state}  up {duration(shot.uptime_s)}  model {shot.model}  config {shot.config_digest[:12]}",
+        f"parts {shot.parts}  " + "  ".join(f"{name} {count}" for name, count in shot.verdicts.items()),
+        "cause " + "  ".join(f"{name} {count}" for name, count in shot.causes.items() if count),
+        "gate  " + "  ".join(f"{name} {count}" for name, count in shot.outcomes.items()) + f"  late {shot.late}",
+        f"photo-eye to verdict  p50 {latency.p50:.1f}  p99 {latency.p99:.1f}  max {latency.max:.1f} ms",
     ]
-    lines += voice_lines(shot) + retention_lines(shot)
-    for name, health in shot["health"].items():
-        word = click.style(f"{health['state']:<9}", fg=COLOURS.get(health["state"]))
-        lines.append(f"  {name:<11} {word} {health['detail']}".rstrip())
+    lines += [*voice_lines(shot), retention_line(shot)]
+    for name, health in shot.health.items():
+        word = click.style(f"{health.state:<9}", fg=COLOURS.get(health.state))
+        lines.append(f"  {name:<11} {word} {health.detail}".rstrip())
     return lines
 
 
-def voice_lines(shot: dict[str, Any]) -> list[str]:
+def voice_lines(shot: Glance) -> list[str]:
     """What the voice says and what was asked last; nothing where the station has no microphone."""
-    voice = shot.get("voice") or {}
-    held = f"  HELD by {shot['held_by']}: edge-runtime line resume" if shot.get("held_by") else ""
-    if "mode" not in voice:
+    voice = shot.voice
+    held = f"  HELD by {shot.held_by}: edge-runtime line resume" if shot.held_by else ""
+    if voice is None:
         return [f"line {held.strip()}"] if held else []
-    says = f": {voice['says']}" if voice["says"] else ""
-    shown = f"  -> {', '.join(voice['shown'])}" if voice["shown"] else ""
-    last = voice["recent"][-1] if voice["recent"] else None
-    asked = (
-        f"  last: {last['command'] or last['transcript'] or 'nothing understood'} ({last['outcome']})" if last else ""
-    )
-    return [f"voice {voice['mode']}{says}{shown}{asked}{held}"]
+    says = f": {voice.says}" if voice.says else ""
+    shown = f"  -> {', '.join(voice.shown)}" if voice.shown else ""
+    asked = ""
+    if voice.recent:
+        last = voice.recent[-1]
+        asked = f"  last: {last.command or last.transcript or 'nothing understood'} ({last.outcome})"
+    return [f"voice {voice.mode}{says}{shown}{asked}{held}"]
 
 
-def retention_lines(shot: dict[str, Any]) -> list[str]:
+def retention_line(shot: Glance) -> str:
     """Whether what is old goes, and what went since the start."""
-    retention = shot.get("retention")
-    if not retention:
-        return []
-    removed = ", ".join(f"{what} {count}" for what, count in retention["removed"].items())
-    return [f"retention {retention['says']}" + (f"; removed {removed}" if removed else "")]
+    removed = ", ".join(f"{what} {count}" for what, count in shot.retention.removed.items())
+    return f"retention {shot.retention.says}" + (f"; removed {removed}" if removed else "")

@@ -16,6 +16,7 @@ from edge_runtime.cli.beside_line import LooksAtLine
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
+    from edge_runtime.core.glance import Glance
 
 PERIOD_S = 1.0
 
@@ -27,16 +28,17 @@ PERIOD_S = 1.0
 def top(session: Session, as_json: bool, once: bool) -> None:
     """Live terminal screen of the running box; q or Ctrl-C ends it."""
     from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.core.glance import Glance
     from edge_runtime.process.control import ask
 
     path = control_path(session)
     if as_json:
         click.echo(json.dumps(ask(path, "status"), indent=2))
         return
-    watch(lambda: ask(path, "status"), once=once or not sys.stdout.isatty())
+    watch(lambda: Glance.from_json(ask(path, "status")), once=once or not sys.stdout.isatty())
 
 
-def watch(look: Callable[[], dict[str, Any]], once: bool = False, is_over: Callable[[], bool] = lambda: False) -> None:
+def watch(look: Callable[[], Glance], once: bool = False, is_over: Callable[[], bool] = lambda: False) -> None:
     """Redraw every second until q, Ctrl-C or `is_over`. Raises what `look` raises, after leaving the screen."""
     from edge_runtime.cli import screen
 

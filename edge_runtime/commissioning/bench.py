@@ -55,9 +55,9 @@ def measure(loaded: Loaded, is_quick: bool, say: Say) -> dict[str, Any]:
     """Run everything; JSON types only. say: told what goes on, a line at a time. Raises EdgeError."""
     cfg = loaded.config
     if (running := running_box(cfg)) is not None:
-        say(f"process {running['pid']} runs the line: these are its own figures; stop it to measure the box")
-        return {"box": _about_box(cfg), "running": {"pid": running["pid"], "model": running["model"]}
-                | {"uptime_s": running["uptime_s"], **line_figures(running)}}  # fmt: skip
+        say(f"process {running.pid} runs the line: these are its own figures; stop it to measure the box")
+        about = {"pid": running.pid, "model": running.model, "uptime_s": running.uptime_s}
+        return {"box": _about_box(cfg), "running": {**about, **line_figures(running)}}
     bundle = station_bundle(cfg.model.name, open_store(cfg))
     with _bench_folder(cfg) as name:
         folder = Path(name)

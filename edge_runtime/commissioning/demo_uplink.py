@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 from edge_runtime.commissioning.demo_broker import Broker, broker_program
 from edge_runtime.config.paths import state_dir
 from edge_runtime.core.errors import DeviceError, EdgeError
+from edge_runtime.core.glance import ComponentHealth
+from edge_runtime.core.state import State
 from edge_runtime.sync.outbox.status import OUTBOX
 
 if TYPE_CHECKING:
@@ -87,15 +89,16 @@ class DemoUplink:
             [sys.executable, "-m", "edge_runtime", *words, *extra, "sync"], stdin=subprocess.DEVNULL, stderr=log
         )
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> ComponentHealth:
         """A line for the screen."""
         try:
             shot = self._ask("status")
         except DeviceError:
-            return {"state": "starting", "detail": "", "age_ms": None}
+            return ComponentHealth(State.STARTING, "", None)
         records, tags = shot["records"], shot["tags"]
         detail = f"{records['delivered']} records delivered, {records['waiting']} wait"
-        return {"state": shot["state"], "detail": f"{detail}; live tags {tags['phase']}" if tags else detail}
+        told = f"{detail}; live tags {tags['phase']}" if tags else detail
+        return ComponentHealth(State(shot["state"]), told, None)
 
     def finish(self) -> dict[str, Any]:
         """After the line: wait until all has arrived, end everything, tell what came.

@@ -19,10 +19,12 @@ from typing import Any
 
 from edge_runtime.commissioning.doctor_retention import retention_findings
 from edge_runtime.commissioning.finding import Finding, Level
+from edge_runtime.commissioning.silent_box import SILENT, silent_daemon, unasked
 from edge_runtime.commissioning.station_check import remarks
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import socket_path, state_dir
-from edge_runtime.core.errors import ConfigError, DeviceError, EdgeError
+from edge_runtime.core.errors import ConfigError, EdgeError
+from edge_runtime.core.state import State
 
 OLDEST_PYTHON = (3, 11)
 LOW_MEMORY_MB = 150
@@ -63,26 +65,29 @@ def _config(loaded: Loaded) -> Iterator[Finding]:
         yield Finding("config", "warn", remark, EDIT)
 
 
+UNTROUBLED = (State.OK, State.STARTING)
+ASK_S = 2.0
 SINCE = "as it says; `journalctl -u edge-runtime-run` tells since when"
 
 
 def _daemon(loaded: Loaded) -> Iterator[Finding]:
-    from edge_runtime.process.control import ask
+    from edge_runtime.process.ask_status import ask_status
 
-    path = socket_path(loaded.config)
     try:
-        shot = ask(path, "status", timeout_s=2.0)
-    except DeviceError as err:
-        yield Finding("daemon", "warn", str(err), "systemctl start edge-runtime-run, or: edge-runtime run")
+        shot = ask_status(socket_path(loaded.config), ASK_S)
+    except EdgeError as err:
+        yield silent_daemon(err)
         return
-    told = f"process {shot['pid']} is {shot['state']}, {shot['parts']} parts"
-    well = shot["state"] in ("ok", "starting")
-    yield Finding("daemon", "ok", told) if well else Finding("daemon", "warn", told, "what ails it is told below")
-    for name, health in shot["health"].items():
-        if health["state"] not in ("ok", "starting"):
-            level: Level = "fail" if health["state"] == "failed" else "warn"
-            yield Finding(f"daemon.{name}", level, health["detail"] or health["state"], SINCE)
-    yield _scheduling(shot["report"].get("scheduling", {}))
+    told = f"process {shot.pid} is {shot.state}, {shot.parts} parts"
+    if shot.state in UNTROUBLED:
+        yield Finding("daemon", "ok", told)
+    else:
+        yield Finding("daemon", "warn", told, "what ails it is told below")
+    for name, health in shot.health.items():
+        if health.state not in UNTROUBLED:
+            level: Level = "fail" if health.state is State.FAILED else "warn"
+            yield Finding(f"daemon.{name}", level, health.detail or health.state, SINCE)
+    yield _scheduling(shot.report.scheduling)
 
 
 def _scheduling(threads: Mapping[str, str]) -> Finding:
@@ -118,16 +123,17 @@ def _model(loaded: Loaded) -> Iterator[Finding]:
     from edge_runtime.modelstore.store import open_store
     from edge_runtime.predictors.model_choice import station_bundle
     from edge_runtime.predictors.vision import open_vision_model
-    from edge_runtime.process.control import listener
 
     cfg = loaded.config
     bundle = station_bundle(cfg.model.name, open_store(cfg))
     yield Finding("model", "ok", f"{bundle.label}, {len(bundle.manifest.files)} files as their digests say")
-    if listener(socket_path(cfg)) is not None:
+    try:
         box = running_box(cfg)
-        what = "a line runs here and does not say how quick it is; nothing is measured beside it"
-        silent = Finding("model.speed", "warn", what, "ask as root, or as a member of the service's group")
-        yield silent if box is None else of_running_line(box, cfg.decision.deadline_ms)
+    except SILENT as err:
+        yield unasked("model.speed", err)
+        return
+    if box is not None:
+        yield of_running_line(box, cfg.decision.deadline_ms)
         return
     with native_noise_hidden():
         model = open_vision_model(bundle, cfg.model)

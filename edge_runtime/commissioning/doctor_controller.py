@@ -13,8 +13,10 @@ from typing import Any
 
 from edge_runtime.commissioning.far_side import open_watch, other_user, running_box
 from edge_runtime.commissioning.finding import Finding
+from edge_runtime.commissioning.silent_box import SILENT, unasked
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.schema import ControllerConfig, EdgeConfig
+from edge_runtime.core.status import Status
 from firmware_bridge.adapters import SLOW_MS, latency_ms
 from firmware_bridge.reject import core
 from firmware_bridge.reject.far_side import WHAT_BLOCKS
@@ -37,7 +39,12 @@ def controller_findings(loaded: Loaded) -> Iterator[Finding]:
     if any(finding.state == "fail" for finding in port_findings):
         return
     yield from _adapter(cfg.controller)
-    if (box := running_box(cfg)) is not None:
+    try:
+        box = running_box(cfg)
+    except SILENT as err:
+        yield unasked("controller.link", err)
+        return
+    if box is not None:
         yield from _running(box)
         return
     holder = other_user(cfg.controller.port)
@@ -88,12 +95,12 @@ def _adapter(cfg: ControllerConfig) -> Iterator[Finding]:
     yield Finding("controller.latency", "warn", f"{detail}: each answer waits for it", fix)
 
 
-def _running(box: dict[str, Any]) -> Iterator[Finding]:
-    """How the link is, `daemon.rejecter` says; here what stands in the way of rejects."""
-    report = box["report"]["controller"]
-    yield from _inputs([name.upper() for name in report.get("inputs", [])])
-    yield from _echo(report.get("adapter_problem", ""))
-    yield Finding("controller.link", "ok", f"process {box['pid']} owns the port, {report.get('phase')}")
+def _running(box: Status) -> Iterator[Finding]:
+    """How the link is, `daemon.controller` says; here what stands in the way of rejects."""
+    report = box.report.controller
+    yield from _inputs([name.upper() for name in report.inputs])
+    yield from _echo(report.adapter_problem)
+    yield Finding("controller.link", "ok", f"process {box.pid} owns the port, {report.phase}")
 
 
 def _far_side(cfg: EdgeConfig) -> Iterator[Finding]:

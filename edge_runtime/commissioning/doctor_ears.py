@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from shutil import which
-from typing import Any
 
 from edge_runtime.capture.microphones.survey import ask_devices, judge
 from edge_runtime.capture.talk_key import check_chip, parse
 from edge_runtime.catalogue.catalogue import DATABASE, Catalogue
 from edge_runtime.commissioning.far_side import running_box
 from edge_runtime.commissioning.finding import Finding, Level
+from edge_runtime.commissioning.silent_box import SILENT, unasked
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import DeviceError, EdgeError, ModelError
+from edge_runtime.core.state import State
+from edge_runtime.core.status import Status
 from edge_runtime.features.voice_activity import speech_cutting
 from edge_runtime.inference.native_noise import native_noise_hidden
 from edge_runtime.lines.voice_line import LATCHED
@@ -37,7 +40,13 @@ def microphone_findings(loaded: Loaded) -> Iterator[Finding]:
     cfg = loaded.config
     if cfg.microphone.driver == "off":
         yield Finding("microphone", "ok", "off")
-    elif (box := running_box(cfg)) is not None:
+        return
+    try:
+        box = running_box(cfg)
+    except SILENT as err:
+        yield unasked("microphone", err)
+        return
+    if box is not None:
         yield _running(box)
     else:
         devices, trouble = ask_devices() if cfg.microphone.driver == "pyaudio" else ([], "")
@@ -57,10 +66,11 @@ def voice_findings(loaded: Loaded) -> Iterator[Finding]:
     if cfg.voice.speaker:
         yield _speaker(cfg.voice.speaker)
     yield _catalogue(cfg)
-    box = running_box(cfg)
-    if box is not None and ((box.get("voice") or {}).get("voice_activity") or {}).get("is_latched"):
-        what, _, fix = LATCHED.partition(": ")
-        yield Finding("voice.noise", "warn", what, fix)
+    with suppress(*SILENT):  # told of the microphone
+        box = running_box(cfg)
+        if box and box.voice and box.voice.voice_activity.is_latched:
+            what, _, fix = LATCHED.partition(": ")
+            yield Finding("voice.noise", "warn", what, fix)
 
 
 def sound_findings(loaded: Loaded) -> Iterator[Finding]:
@@ -91,22 +101,28 @@ def _told(name: str, state: Level, sentence: str, fix: str = LOOK) -> Finding:
     return Finding(name, state, what, own[0] if own else fix)
 
 
-def _running(box: dict[str, Any]) -> Finding:
-    voice, process = box.get("voice"), f"process {box['pid']}"
+def _running(box: Status) -> Finding:
+    process, voice = f"process {box.pid}", box.health.get("voice")
     if voice is None:
         what = f"{process} was started without a microphone"
         return Finding("microphone", "warn", what, "restart it: systemctl restart edge-runtime-run")
-    heard = voice.get("microphone")
-    if heard is None:
-        return _told("microphone", "warn", box["health"]["voice"]["detail"].removeprefix("voice unavailable: "))
-    device = heard.get("device") or heard["driver"]
-    if not heard["chunks"]:
+    heard = box.report.microphone or (box.voice.microphone if box.voice else None)
+    if heard is None or not _is_open(box):
+        return _told("microphone", "warn", voice.detail.removeprefix("voice unavailable: "))
+    device = heard.device or heard.driver
+    if not heard.chunks:
         return Finding("microphone", "warn", f"{process} holds {device}, nothing heard yet", LOOK)
-    detail = f"{process} listens: {device}, {heard['chunks']} chunks"
-    if heard["restarts"]:
+    detail = f"{process} listens: {device}, {heard.chunks} chunks"
+    if heard.restarts:
         fix = "check cable and plug; edge-runtime status names the last trouble"
-        return Finding("microphone", "warn", f"{detail}, opened again {heard['restarts']} times", fix)
+        return Finding("microphone", "warn", f"{detail}, opened again {heard.restarts} times", fix)
     return Finding("microphone", "ok", detail)
+
+
+def _is_open(box: Status) -> bool:
+    """Not where the file or the model of its listener is missing. A run before this release does not tell."""
+    health = box.health.get("microphone")
+    return health is None or health.state is not State.STOPPED
 
 
 def _words(cfg: EdgeConfig) -> Finding:

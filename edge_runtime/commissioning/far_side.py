@@ -1,7 +1,7 @@
 """The reject controller or PLC of a station, for tools that look at it while no line runs.
 
-A port has one owner. While the daemon runs it is the owner, and is asked instead; any other process that has the port
-is named.
+A port has one owner. While the daemon runs it is the owner, and is asked instead, also when it does not answer; any
+other process that has the port is named.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from edge_runtime.actuation.controller_link import open_link
 from edge_runtime.config.paths import socket_path
 from edge_runtime.config.schema import ControllerConfig, EdgeConfig, SafeAction
 from edge_runtime.core.errors import DeviceError
-from edge_runtime.process.control import ask
+from edge_runtime.core.status import Status
+from edge_runtime.process.ask_status import ask_status
+from edge_runtime.process.control import NobodyThere
 from edge_runtime.simulation.line import SimLine
 from firmware_bridge.adapters import user_of
 from firmware_bridge.modbus.link import setup_block
@@ -24,28 +25,31 @@ from firmware_bridge.watch import BEAT_EVERY_NS, FramesWatch, Watch
 from firmware_bridge.watch_plc import BoxWatch, PlcWatch
 
 PSEUDO_TERMINALS = "/dev/pts/"
+ASK_S = 2.0
 
 
-def running_box(cfg: EdgeConfig) -> dict[str, Any] | None:
-    """The status of the daemon of this station; None when none runs."""
+def running_box(cfg: EdgeConfig) -> Status | None:
+    """The status of the daemon of this station; None when none runs.
+
+    Raises Refused or NoAnswer for one that runs and does not say: its devices are not free. ProtocolError for one of
+    another version.
+    """
     try:
-        shot: dict[str, Any] = ask(socket_path(cfg), "status", timeout_s=2.0)
-    except DeviceError:
+        return ask_status(socket_path(cfg), ASK_S)
+    except NobodyThere:
         return None
-    return shot
 
 
 @contextmanager
 def far_side(cfg: EdgeConfig) -> Iterator[str]:
     """The port of the station's controller, free to be opened; a simulated line is started for as long as it takes.
 
-    Raises DeviceError when somebody else has it.
+    Raises DeviceError when somebody else has it, and what `running_box` raises.
     """
     box = running_box(cfg)
     if box is not None:
         raise DeviceError(
-            f"the running box (process {box['pid']}) owns the controller: stop it first, "
-            "systemctl stop edge-runtime-run"
+            f"the running box (process {box.pid}) owns the controller: stop it first, systemctl stop edge-runtime-run"
         )
     if cfg.controller.driver == "sim" and not cfg.world.attach:
         sim = SimLine(cfg.world, cfg.controller, width=cfg.camera.width, height=cfg.camera.height)

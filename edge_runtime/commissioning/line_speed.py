@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from edge_runtime.commissioning.finding import Finding, Level
 from edge_runtime.core.messages import Cause
+from edge_runtime.core.status import Status
+from edge_runtime.core.typed_json import to_json
 
 MODEL_SHARE = 0.5  # of the deadline that the model may take before there is too little slack
 MISSED_SHARE = 0.01  # of the parts, without an answer of the model in time, before a person should look
@@ -24,35 +26,41 @@ SLOW_FIX = "a smaller model, fewer other programs, or a later deadline"
 NOT_IN_TIME = (Cause.DEADLINE, Cause.OVERLOAD, Cause.ENGINE_FAULT)
 
 
-def line_figures(box: Mapping[str, Any]) -> dict[str, Any]:
-    """From the status of a running line: its latencies, and the parts that its model did not decide in time."""
-    parts = int(box["parts"])
-    missed = {str(cause): int(box["causes"][cause]) for cause in NOT_IN_TIME}
+def line_figures(box: Status) -> dict[str, Any]:
+    """JSON types: a running line's latencies, and the parts that its model did not decide in time."""
+    missed = _missed(box)
     return {
-        "parts": parts,
-        "latency_ms": box["latency_ms"],
+        "parts": box.parts,
+        "latency_ms": to_json(box.latency_ms),
         "not_in_time": missed,
-        "not_in_time_share": round(sum(missed.values()) / parts, 5) if parts else 0.0,
-        "late": int(box["late"]),
+        "not_in_time_share": _share(box, missed),
+        "late": box.late,
     }
 
 
-def of_running_line(box: Mapping[str, Any], deadline_ms: float) -> Finding:
-    figures = line_figures(box)
-    if not figures["parts"]:
-        return Finding("model.speed", "ok", f"process {box['pid']} has seen no part yet: nothing is measured beside it")
-    invoke, whole = figures["latency_ms"]["invoke"], figures["latency_ms"]["trigger_to_verdict"]
-    missed, share = figures["not_in_time"], figures["not_in_time_share"]
+def of_running_line(box: Status, deadline_ms: float) -> Finding:
+    if not box.parts:
+        return Finding("model.speed", "ok", f"process {box.pid} has seen no part yet: nothing is measured beside it")
+    invoke, whole, missed = box.latency_ms.invoke, box.latency_ms.trigger_to_verdict, _missed(box)
+    share = _share(box, missed)
     detail = (
-        f"as the running line measured: model median {invoke['p50']:.1f} ms, p99 {invoke['p99']:.1f} ms; photo-eye to "
-        f"verdict p99 {whole['p99']:.1f} of {deadline_ms:.0f} ms; {sum(missed.values())} of {figures['parts']} parts "
+        f"as the running line measured: model median {invoke.p50:.1f} ms, p99 {invoke.p99:.1f} ms; photo-eye to "
+        f"verdict p99 {whole.p99:.1f} of {deadline_ms:.0f} ms; {sum(missed.values())} of {box.parts} parts "
         f"({100 * share:.2g} %) not decided by the model in time"
         + "".join(f", {name} {count}" for name, count in missed.items() if count)
-        + f"; {figures['late']} verdicts late at the gate"
+        + f"; {box.late} verdicts late at the gate"
     )
-    is_missing = max(share, figures["late"] / figures["parts"]) > MISSED_SHARE
-    is_slow = is_missing or invoke["p99"] > MODEL_SHARE * deadline_ms
+    is_missing = max(share, box.late / box.parts) > MISSED_SHARE
+    is_slow = is_missing or invoke.p99 > MODEL_SHARE * deadline_ms
     return Finding("model.speed", "warn", detail, SLOW_FIX) if is_slow else Finding("model.speed", "ok", detail)
+
+
+def _missed(box: Status) -> dict[str, int]:
+    return {cause.value: box.causes.get(cause, 0) for cause in NOT_IN_TIME}
+
+
+def _share(box: Status, missed: dict[str, int]) -> float:
+    return round(sum(missed.values()) / box.parts, 5) if box.parts else 0.0
 
 
 def measured(call: Callable[[], object], deadline_ms: float, about: str) -> Finding:

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Protocol
 
+from edge_runtime.core.state import State
 
-class State(StrEnum):
-    STARTING = "starting"
-    OK = "ok"
-    DEGRADED = "degraded"  # works, with something to tell
-    FAILED = "failed"  # does not do its work; somebody tries to bring it back
-    STOPPED = "stopped"
+__all__ = ["Component", "Health", "State"]
 
 
 @dataclass(frozen=True, slots=True)

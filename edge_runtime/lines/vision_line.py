@@ -321,6 +321,7 @@ class VisionLine:
             "camera": self.camera.report(),
             "controller": self.rejecter.report(),
             "pictures": self.pictures.report(),
+            "pairing": self._pairing.report(),
             "queue": len(self.inspector),
             "on_belt": self.ledger.open_parts,
             "waiting_for_person": len(self.people),

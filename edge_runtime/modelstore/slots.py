@@ -37,6 +37,10 @@ class Slots:
         """The slot of one name; an empty one where there is none. Raises StorageError when it cannot be known."""
         return self._file.read().slots.get(name, Slot())
 
+    def every(self) -> dict[str, Slot]:
+        """All slots by name. Raises StorageError when they cannot be known."""
+        return self._file.read().slots
+
     def waiting(self) -> list[str]:
         """Every candidate, as NAME@VERSION."""
         slots = self._file.read().slots

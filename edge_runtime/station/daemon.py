@@ -169,29 +169,9 @@ class Daemon:
         box = self._box
         if box is None:
             raise DeviceError("the box is still starting")
-        station = self._loaded.config.station
-        identity = {
-            "station": station.name,
-            "site": station.site,
-            "line": station.line,
-            "model": box.model.label,
-            "model_digest": box.model.bundle.digest,
-            "config": self._loaded.origin,
-            "config_digest": self._loaded.digest,
-            "run": box.run_id,
-            "parts_asked": self._parts,
-            "automation": box.line.automation.value,
-            "held_by": box.desk.held_by,
-            "voice": dict(box.voice.report()) if box.voice else None,
-            "retention": box.journal.retention.report(),
-        }
-        return snapshot(
-            line=box.line,
-            healths=box.healths(),
-            identity=identity,
-            started_ns=self._started_ns,
-            now_ns=self._clock(),
-        )
+        now_ns = self._clock()
+        shot = snapshot(box, self._loaded, parts_asked=self._parts, started_ns=self._started_ns, now_ns=now_ns)
+        return shot.to_json()
 
     def _stop_asked(self, _: Mapping[str, Any]) -> str:
         self._asked_to_stop.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from edge_runtime.core.clock import Clock
@@ -60,9 +60,6 @@ class OperatorDesk:
             self._held_by = None
         self._tell(EventKind.OPERATOR_RESUMED, by, after=held.value)
         return True
-
-    def report(self) -> Mapping[str, Any]:
-        return {"held_by": self.held_by}
 
     def _set_hold(self, command: Command, by: str) -> None:
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,13 +18,14 @@ from edge_runtime.core.clock import Clock
 from edge_runtime.core.errors import EdgeError, ModelError, StorageError
 from edge_runtime.core.events import kind_of_change
 from edge_runtime.core.messages import Event
+from edge_runtime.core.status import ModelSeat
 from edge_runtime.decision.policy import station_policy
 from edge_runtime.flow.components import Health, State
 from edge_runtime.lines.inspector import LineModel
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.slots import Slots
-from edge_runtime.modelstore.slots_file import Change
+from edge_runtime.modelstore.slots_file import Change, Slot
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.predictors.model_choice import Chooser, Chosen
 from edge_runtime.predictors.model_switch import Request, switch
@@ -57,6 +58,7 @@ class RunningModel:
         self._journal = journal
         self._clock = clock
         self._told_at: tuple[int, int] | None = None
+        self._slots: Mapping[str, Slot] = {}  # as of `_told_at`: who asks must not wait for the disk
         self._switching = threading.Lock()
         self._telling = threading.Lock()
 
@@ -74,6 +76,19 @@ class RunningModel:
         if self._chosen.fault and health.state is State.OK:
             return Health(State.DEGRADED, self._chosen.fault, health.progress_ns)
         return health
+
+    def seat(self) -> ModelSeat:
+        """What the line runs, and what waits in its slots."""
+        return self.seat_of(self.label, self.bundle.digest, self._chosen.fault)
+
+    def seat_of(self, label: str, digest: str = "", fault: str = "") -> ModelSeat:
+        """The same for a model of another line of this box. label: NAME@VERSION."""
+        name, _, version = label.partition("@")
+        slot = self._slots.get(name, Slot())
+        if slot.active and slot.active.version == version:
+            digest = digest or slot.active.digest
+        versions = slot.versions()
+        return ModelSeat(label, digest, versions["candidate"], versions["previous"], fault)
 
     def loaded(self) -> None:
         """The start is over: the model is loaded and warm."""
@@ -133,6 +148,7 @@ class RunningModel:
             if untold and self._journal.flush(FLUSH_S):
                 slots.told(untold[-1].number)
                 there = slots.changed_at()
+            self._slots = slots.every()
         except StorageError as err:
             log.error("model.slots %s", err)
         self._told_at = there

@@ -1,4 +1,4 @@
-"""What a running box tells about itself: one JSON document for `status`, `top` and the page, and the run's summary."""
+"""What a running box tells about itself: the status document (core/status.py) filled, and the run's summary."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import os
 import resource
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime import __version__
+from edge_runtime.core.glance import ComponentHealth, Latencies, RecentPart, RetentionReport
 from edge_runtime.core.messages import Decision
+from edge_runtime.core.status import Reports, Status, VoiceReport
+from edge_runtime.core.typed_json import from_json
 from edge_runtime.flow.components import Health, State
 from edge_runtime.lines.vision_line import VisionLine
 
+if TYPE_CHECKING:  # whoever only wants to know its memory must not load every part there is
+    from edge_runtime.config.load import Loaded
+    from edge_runtime.station.wiring import Box
+
+MICROPHONE = "microphone"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -28,36 +36,51 @@ def cpu_s() -> float:
 
 
 def overall(healths: Mapping[str, Health]) -> State:
-    """The worst of all components, as one word for the lamp."""
+    """The worst of all components, as one word for the lamp.
+
+    The microphone does not count: voice and machine sound say what its loss costs, and no part is inspected by ear.
+    """
     order = [State.FAILED, State.DEGRADED, State.STARTING, State.STOPPED, State.OK]
-    return min((health.state for health in healths.values()), key=order.index, default=State.STOPPED)
+    states = [health.state for name, health in healths.items() if name != MICROPHONE]
+    return min(states, key=order.index, default=State.STOPPED)
 
 
-def snapshot(
-    *, line: VisionLine, healths: Mapping[str, Health], identity: Mapping[str, Any], started_ns: int, now_ns: int
-) -> dict[str, Any]:
-    """JSON types only; `age_ms` is how long ago a component's loop last turned."""
+def snapshot(box: Box, loaded: Loaded, *, parts_asked: int | None, started_ns: int, now_ns: int) -> Status:
+    """One look at the box, from any thread. It waits for nothing, least of all for the disk."""
+    line, station, healths = box.line, loaded.config.station, box.healths()
     counts = line.ledger.counts()
-    uptime_s = (now_ns - started_ns) / 1e9
-    return {
-        **identity,
-        "version": __version__,
-        "pid": os.getpid(),
-        "state": overall(healths),
-        "uptime_s": round(uptime_s, 1),
-        "health": {name: _health(health, now_ns) for name, health in healths.items()},
-        "parts": counts.triggers,
-        "verdicts": counts.verdicts,
-        "causes": counts.causes,
-        "outcomes": counts.outcomes,
-        "late": counts.late,
-        "on_belt": line.ledger.open_parts,
-        "latency_ms": latency(line),
-        "recent": [_recent(decision) for decision in list(line.recent)],
-        "report": line.report(),
-        "rss_mb": rss_mb(),
-        "cpu_s": cpu_s(),
-    }
+    return Status(
+        station=station.name,
+        site=station.site,
+        line=station.line,
+        model=box.model.label,
+        model_digest=box.model.bundle.digest,
+        config=loaded.origin,
+        config_digest=loaded.digest,
+        run=box.run_id,
+        parts_asked=parts_asked,
+        automation=line.automation,
+        held_by=box.desk.held_by,
+        voice=from_json(VoiceReport, box.voice.report(), "voice") if box.voice and box.voice.line else None,
+        retention=from_json(RetentionReport, box.journal.retention.report(), "retention"),
+        version=__version__,
+        pid=os.getpid(),
+        state=overall(healths),
+        uptime_s=round((now_ns - started_ns) / 1e9, 1),
+        health={name: _health(health, now_ns) for name, health in healths.items()},
+        parts=counts.triggers,
+        verdicts=counts.verdicts,
+        causes=counts.causes,
+        outcomes=counts.outcomes,
+        late=counts.late,
+        on_belt=line.ledger.open_parts,
+        latency_ms=from_json(Latencies, latency(line), "latency_ms"),
+        recent=tuple(_recent(decision) for decision in list(line.recent)),
+        report=from_json(Reports, box.reports(), "report"),
+        rss_mb=rss_mb(),
+        cpu_s=cpu_s(),
+        models=box.models(),
+    )
 
 
 def latency(line: VisionLine) -> dict[str, dict[str, float]]:
@@ -95,17 +118,17 @@ def summary(
     return document
 
 
-def _health(health: Health, now_ns: int) -> dict[str, Any]:
-    age = None if health.progress_ns is None else round((now_ns - health.progress_ns) / 1e6, 1)
-    return {"state": health.state, "detail": health.detail, "age_ms": age}
+def _health(health: Health, now_ns: int) -> ComponentHealth:
+    age_ms = None if health.progress_ns is None else round((now_ns - health.progress_ns) / 1e6, 1)
+    return ComponentHealth(health.state, health.detail, age_ms)
 
 
-def _recent(decision: Decision) -> dict[str, Any]:
-    return {
-        "part": decision.key.part_id,
-        "verdict": decision.verdict,
-        "cause": decision.cause,
-        "reason": decision.reason,
-        "score": decision.score,
-        "ms": round((decision.decided_ns - decision.trigger_ns) / 1e6, 2),
-    }
+def _recent(decision: Decision) -> RecentPart:
+    return RecentPart(
+        part=decision.key.part_id,
+        verdict=decision.verdict,
+        cause=decision.cause,
+        reason=decision.reason,
+        score=decision.score,
+        ms=round((decision.decided_ns - decision.trigger_ns) / 1e6, 2),
+    )

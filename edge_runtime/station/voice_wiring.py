@@ -52,8 +52,12 @@ class Voice:
 
     name = "voice"
 
-    def __init__(self, line: VoiceLine, key: TalkKey | None, grammar: Grammar | None, missing: Sequence[str]) -> None:
+    def __init__(
+        self, line: VoiceLine, model: str, key: TalkKey | None, grammar: Grammar | None, missing: Sequence[str]
+    ) -> None:
+        """model: label of the bundle that hears the commands."""
         self.line = line
+        self.model = model
         self._key = key
         self._grammar = grammar
         self._missing = list(missing)
@@ -99,7 +103,7 @@ class NoVoice:
     line = None
 
     def __init__(self, why: str) -> None:
-        self._why = why
+        self.why = why
         log.error("voice.unavailable %s", why)
 
     def start(self) -> None: ...
@@ -107,7 +111,7 @@ class NoVoice:
     def stop(self) -> None: ...
 
     def health(self) -> Health:
-        return Health(State.DEGRADED, f"voice unavailable: {self._why}")
+        return Health(State.DEGRADED, f"voice unavailable: {self.why}")
 
     def report(self) -> Mapping[str, Any]:
         return {}
@@ -179,7 +183,8 @@ def _open(
         clock=clock,
         deaf_ms=DEAF_MS if voice.speaker else 0,
     )
-    return Voice(line, TalkKey(voice.talk_gpio, line.push) if voice.talk_gpio else None, grammar, missing)
+    key = TalkKey(voice.talk_gpio, line.push) if voice.talk_gpio else None
+    return Voice(line, model.label, key, grammar, missing)
 
 
 def others(cfg: EdgeConfig, grammar: Grammar | None, clock: Clock) -> list[Asked]:

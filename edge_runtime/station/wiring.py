@@ -12,13 +12,15 @@ from edge_runtime import __version__
 from edge_runtime.actuation.beeper import Beeper
 from edge_runtime.actuation.rejecter import Rejecter
 from edge_runtime.capture.cameras.camera import open_camera
+from edge_runtime.capture.microphones.shared import SharedMicrophone
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import JOURNAL, state_dir
 from edge_runtime.config.schema import Automation, EdgeConfig
 from edge_runtime.core.clock import Clock
 from edge_runtime.core.errors import DeviceError, StorageError
 from edge_runtime.core.messages import PartKey
-from edge_runtime.flow.components import Component, Health
+from edge_runtime.core.status import ModelSeat
+from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.inference.engine import pick_runtime
 from edge_runtime.lines.sound_line import SoundLine
 from edge_runtime.lines.vision_line import VisionLine
@@ -50,6 +52,7 @@ class Box:
     evidence: Evidence | None
     sim: SimLine | None
     desk: OperatorDesk
+    microphone: SharedMicrophone | None  # None: off, or one that cannot be had; `voice` says why
     voice: Voice | NoVoice | None
     sound: SoundLine | None
     _started: list[Component] = field(default_factory=list)
@@ -103,15 +106,33 @@ class Box:
         recording = {"journal": self.journal.health()}
         if self.evidence:
             recording["evidence"] = self.evidence.health()
-        ears = {ear.name: ear.health() for ear in self._ears()}
+        ears = {**self._microphone_health(), **{ear.name: ear.health() for ear in self._ears()}}
         return {**self.line.healths(), "model": self.model.health(), **ears, **recording}
 
+    def _microphone_health(self) -> Mapping[str, Health]:
+        """Nothing where the station has none."""
+        if self.microphone is not None:
+            return {"microphone": self.microphone.microphone.health()}
+        return {"microphone": Health(State.FAILED, self.voice.why)} if isinstance(self.voice, NoVoice) else {}
+
     def reports(self) -> Mapping[str, Any]:
-        recording = {"journal": dict(self.journal.report())}
-        if self.evidence:
-            recording["evidence"] = dict(self.evidence.report())
-        ears = {ear.name: dict(ear.report()) for ear in self._ears()}
-        return {**self.line.report(), **ears, **recording, "operator": dict(self.desk.report())}
+        """What each component counts and measures, as core/status.Reports has it; the voice's stands by itself."""
+        beside: dict[str, Component | None] = {
+            "journal": self.journal,
+            "evidence": self.evidence,
+            "microphone": self.microphone.microphone if self.microphone else None,
+            "sound": self.sound,
+        }
+        return {**self.line.report(), **{name: part.report() for name, part in beside.items() if part}}
+
+    def models(self) -> Mapping[str, ModelSeat]:
+        """Which model sits where, and what waits in its slots. `sound` from when it is loaded."""
+        seats = {"line": self.model.seat()}
+        if isinstance(self.voice, Voice):
+            seats["voice"] = self.model.seat_of(self.voice.model)
+        if self.sound and (label := self.sound.report().get("model")):
+            seats["sound"] = self.model.seat_of(label)
+        return seats
 
 
 def open_box(loaded: Loaded, parts: int | None, clock: Clock) -> Box:
@@ -185,7 +206,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         retention=journal.retention,
     )
     running = RunningModel(cfg, store, chooser, chosen, line, journal, clock)
-    return Box(line, running, journal, evidence, sim, desk, voice, sound)
+    return Box(line, running, journal, evidence, sim, desk, microphone, voice, sound)
 
 
 def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> Evidence:

@@ -27,7 +27,7 @@ from edge_runtime.core.errors import DeviceError, UsageError
 from edge_runtime.core.events import EventKind
 from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.process.control import ControlServer
-from edge_runtime.sync.box import Allowance, OldestRecord, RunWatch, machine, metrics, rss_mb
+from edge_runtime.sync.box import Allowance, OldestRecord, RunWatch, Silent, machine, metrics, rss_mb
 from edge_runtime.sync.daemon import SyncDaemon
 from edge_runtime.sync.daemon_parts import link_settings
 from edge_runtime.sync.paths import BD_SEQ, command_book, sync_socket
@@ -165,7 +165,8 @@ class Uplink:
         devices = device_tags(has_microphone=with_microphone, commands=writable)
 
         def read() -> Sample:
-            return reader.read(self._run.look(), self._box())
+            shot = self._run.look()
+            return reader.read(shot.state if isinstance(shot, Silent) else shot, self._box())
 
         return SparkplugRunner(
             SparkplugNode(identity, node_tags(), devices, bd_seq=number.read()),

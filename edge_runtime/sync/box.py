@@ -6,20 +6,32 @@ import os
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.core.errors import DeviceError, StorageError
-from edge_runtime.process.control import ask
+from edge_runtime.core.errors import EdgeError, StorageError
+from edge_runtime.core.status import Status
+from edge_runtime.core.typed_json import to_json
+from edge_runtime.process.ask_status import Silence, ask_status, silence_of
 from edge_runtime.sync.outbox.status import spool_status
 
 STATUS_WAIT_S = 0.9  # a metrics record may take a second
 STATUS_FRESH_S = 0.5
 OLDEST_EVERY_S = 10.0
-METRICS = ("state", "uptime_s", "parts", "verdicts", "causes", "outcomes", "late", "on_belt", "latency_ms", "rss_mb",
-           "cpu_s", "model", "automation")  # fmt: skip
 THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """`edge-runtime run` does not say how it is: one word for records and tags, and the sentence."""
+
+    state: Silence
+    detail: str
+
+    def to_json(self) -> dict[str, Any]:
+        return to_json(self)
 
 
 class RunWatch:
@@ -28,20 +40,19 @@ class RunWatch:
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self._lock = threading.Lock()
-        self._shot: dict[str, Any] | None = None
+        self._seen: Status | Silent = Silent(Silence.STOPPED, "not asked yet")
         self._until_s = 0.0
-        self.trouble = ""
 
-    def look(self) -> dict[str, Any] | None:
-        """None when it does not answer; `trouble` says why."""
+    def look(self) -> Status | Silent:
+        """Silent when it is not there, refuses, hangs, or is of a version that is not understood."""
         with self._lock:
             if time.monotonic() >= self._until_s:
                 try:
-                    self._shot, self.trouble = ask(self.socket, "status", STATUS_WAIT_S), ""
-                except DeviceError as err:
-                    self._shot, self.trouble = None, str(err)
+                    self._seen = ask_status(self.socket, STATUS_WAIT_S)
+                except EdgeError as err:
+                    self._seen = Silent(silence_of(err), str(err))
                 self._until_s = time.monotonic() + STATUS_FRESH_S
-            return self._shot
+            return self._seen
 
 
 class OldestRecord:
@@ -88,13 +99,28 @@ def machine(state: Path) -> dict[str, Any]:
 
 
 def metrics(run: RunWatch, state: Path) -> dict[str, Any]:
-    """What a metrics record says of the box."""
+    """What a metrics record says of the box. `run.state` is a word of Silence where `run` does not say."""
     shot = run.look()
-    if shot is None:
-        return {"run": {"state": "stopped", "detail": run.trouble}, **machine(state)}
-    told: dict[str, Any] = {name: shot.get(name) for name in METRICS}
-    told["health"] = {name: health.get("state") for name, health in shot.get("health", {}).items()}
-    return {"run": told, **machine(state)}
+    return {"run": shot.to_json() if isinstance(shot, Silent) else _figures(shot), **machine(state)}
+
+
+def _figures(shot: Status) -> dict[str, Any]:
+    return {
+        "state": shot.state,
+        "uptime_s": shot.uptime_s,
+        "parts": shot.parts,
+        "verdicts": shot.verdicts,
+        "causes": shot.causes,
+        "outcomes": shot.outcomes,
+        "late": shot.late,
+        "on_belt": shot.on_belt,
+        "latency_ms": to_json(shot.latency_ms),
+        "rss_mb": shot.rss_mb,
+        "cpu_s": shot.cpu_s,
+        "model": shot.model,
+        "automation": shot.automation,
+        "health": {name: health.state for name, health in shot.health.items()},
+    }
 
 
 def rss_mb() -> float:

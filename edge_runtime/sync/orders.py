@@ -39,7 +39,7 @@ def handlers(cfg: EdgeConfig, run: RunWatch, uplink: Asked) -> Mapping[str, Hand
         return ask(run.socket, do, timeout_s, by="cloud", **words)
 
     return {
-        "status": lambda args: {"run": run.look() or {"state": "stopped"}, "sync": uplink.status()},
+        "status": lambda args: {"run": run.look().to_json(), "sync": uplink.status()},
         "rebirth": lambda args: _rebirth(uplink),
         "automation": lambda args: to_run("automation", degree=args["degree"], only_down=True),
         "stage": lambda args: _stage(cfg, args["model"]),

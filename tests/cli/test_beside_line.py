@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from edge_runtime.commissioning.doctor import examine
 from edge_runtime.commissioning.line_speed import of_running_line
 from edge_runtime.config.load import load
-from edge_runtime.process.control import ask
+from edge_runtime.core.glance import Latencies, Percentiles
+from edge_runtime.process.ask_status import ask_status
 
 LIMIT_S = 120.0
 SCRIPT = """
@@ -94,30 +96,29 @@ def test_without_a_line_a_command_runs_as_it_was_started(tmp_path):
 
 
 def test_doctor_and_bench_tell_the_lines_own_figures_and_measure_nothing(line):
-    bounds = [ask(line.socket, "status")]
+    bounds = [ask_status(line.socket)]
     found = {one["name"]: one for one in examine(load(None, line.settings))}
     _, out = line.run_command("bench", "--json")
-    bounds.append(ask(line.socket, "status"))
+    bounds.append(ask_status(line.socket))
     speed = found["model.speed"]
     assert "as the running line measured" in speed["detail"]
     parts = int(speed["detail"].split(" parts (")[0].rsplit(" ", 1)[1])
     document = json.loads(out)
     assert set(document) == {"box", "running"}
     for count in (parts, document["running"]["parts"]):
-        assert bounds[0]["parts"] <= count <= bounds[1]["parts"]
+        assert bounds[0].parts <= count <= bounds[1].parts
     assert document["running"]["pid"] == line.process.pid
     assert not list(line.folder.glob("bench-*"))
 
 
 def test_doctor_judges_what_a_real_line_told(line):
-    shot = ask(line.socket, "status") | {"parts": 1000, "late": 0}
-    quick = {name: {"p50": 3.0, "p95": 4.0, "p99": 5.0, "max": 9.0} for name in shot["latency_ms"]}
-    none = dict.fromkeys(shot["causes"], 0)
-    well = shot | {"latency_ms": quick, "causes": none}
+    shot, figures = ask_status(line.socket), Percentiles(3.0, 4.0, 5.0, 9.0)
+    quick, none = Latencies(figures, figures, figures), dict.fromkeys(shot.causes, 0)
+    well = replace(shot, parts=1000, late=0, latency_ms=quick, causes=none)
     assert of_running_line(well, 300.0).state == "ok"
-    assert of_running_line(well | {"causes": none | {"deadline": 11}}, 300.0).state == "warn"
-    assert of_running_line(well | {"causes": none | {"no_frame": 500}}, 300.0).state == "ok"  # the camera's fault
-    assert of_running_line(well | {"late": 11}, 300.0).state == "warn"
-    slow = quick | {"invoke": quick["invoke"] | {"p99": 151.0}}
-    assert of_running_line(well | {"latency_ms": slow}, 300.0).state == "warn"
-    assert "no part yet" in of_running_line(well | {"parts": 0}, 300.0).detail
+    assert of_running_line(replace(well, causes=none | {"deadline": 11}), 300.0).state == "warn"
+    assert of_running_line(replace(well, causes=none | {"no_frame": 500}), 300.0).state == "ok"  # the camera's fault
+    assert of_running_line(replace(well, late=11), 300.0).state == "warn"
+    slow = replace(quick, invoke=replace(figures, p99=151.0))
+    assert of_running_line(replace(well, latency_ms=slow), 300.0).state == "warn"
+    assert "no part yet" in of_running_line(replace(well, parts=0), 300.0).detail

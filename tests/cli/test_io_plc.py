@@ -6,14 +6,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.cli.main import main
-from edge_runtime.process.control import ControlServer
+from edge_runtime.core.state import State
+from edge_runtime.core.status import Status
+from tests.support.real_box import RealBox, running_box, telling
 
 SMALL = ["--config", "embedded", "--set", "camera.width=160", "--set", "camera.height=90"]
 HOLD = """
@@ -108,24 +110,44 @@ def test_a_port_of_another_process_is_refused_with_its_name(
     assert code == 1 and f"stop {holder.pid} " in err
 
 
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
+    with running_box(tmp_path_factory.mktemp("box") / "state") as running:
+        yield running
+
+
+def beside(box: RealBox) -> list[str]:
+    return [*SMALL, "--set", f"recording.state_dir={box.state}"]
+
+
 def test_a_running_box_is_asked_for_its_report_and_keeps_its_port(
-    capsys: pytest.CaptureFixture[str], small: list[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], box: RealBox
 ) -> None:
-    shot = {
-        "pid": 4711,
-        "health": {"rejecter": {"state": "degraded", "detail": "reject bin full: empty it"}},
-        "report": {"controller": {"phase": "arm", "beats": 12}},
-    }
-    asked = threading.Event()
-    server = ControlServer(tmp_path / "control.sock", {"status": lambda _: asked.set() or shot})
-    server.start()
-    try:
+    code, out, _ = edge(capsys, "io", "plc", *beside(box))
+    assert code == 0 and f"process {box.process.pid}" in out
+    assert out.splitlines()[1].split() == ["ok", "armed"] and "phase" in out and "frames_in" in out
+    code, out, _ = edge(capsys, "io", "plc", "--json", *beside(box))
+    document = json.loads(out)
+    assert (document["source"], document["pid"]) == ("box", box.process.pid)
+    assert (document["health"]["state"], document["health"]["detail"]) == ("ok", "armed")
+    assert document["report"]["phase"] == "up" and document["report"]["boot_id"] == box.look().report.controller.boot_id
+    code, _, err = edge(capsys, "io", "gate", "--yes", *beside(box))
+    assert code == 1 and f"process {box.process.pid}) owns the controller: stop it first" in err
+
+
+def test_what_stands_in_the_way_of_rejects_is_told_beside_a_running_box(
+    capsys: pytest.CaptureFixture[str], small: list[str], tmp_path: Path, real_status: Status
+) -> None:
+    full = replace(real_status.health["controller"], state=State.DEGRADED, detail="reject bin full: empty it")
+    with telling(tmp_path / "control.sock", replace(real_status, health={**real_status.health, "controller": full})):
         code, out, _ = edge(capsys, "io", "plc", *small)
-        assert code == 0 and asked.is_set()
-        assert "process 4711" in out and "reject bin full: empty it" in out and "beats" in out
-        code, out, _ = edge(capsys, "io", "plc", "--json", *small)
-        assert json.loads(out)["report"] == {"phase": "arm", "beats": 12}
-        code, _, err = edge(capsys, "io", "gate", "--yes", *small)
-        assert code == 1 and "process 4711) owns the controller: stop it first" in err
-    finally:
-        server.stop()
+    assert code == 0 and "degraded reject bin full: empty it" in out
+
+
+@pytest.mark.parametrize("command", [["plc"], ["gate", "--yes"]], ids=" ".join)
+def test_a_box_that_hangs_still_owns_its_controller(
+    capsys: pytest.CaptureFixture[str], box: RealBox, command: list[str]
+) -> None:
+    with box.hung():
+        code, out, err = edge(capsys, "io", *command, *beside(box))
+    assert (code, out) == (1, "") and "does not answer" in err and "may hang" in err

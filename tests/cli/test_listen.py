@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,13 +140,15 @@ def test_a_file_that_is_no_sound_is_a_sentence(session, tmp_path):
 class Voice:
     """A box's end of the control socket that plays a talk to the end."""
 
-    def __init__(self, *modes):
+    def __init__(self, shot, *modes):
+        self.shot = shot
         self.modes = list(modes)
         self.asked = []
 
     def status(self, _):
         mode, requests, recent, shown = self.modes[0] if len(self.modes) == 1 else self.modes.pop(0)
-        return {"voice": {"mode": mode, "says": mode, "requests": requests, "recent": recent, "shown": shown}}
+        said = replace(self.shot.voice, mode=mode, says=mode, requests=requests, recent=recent, shown=shown)
+        return replace(self.shot, voice=said).to_json()
 
     def listen(self, words):
         self.asked.append(words)
@@ -166,11 +169,16 @@ def box(tmp_path):
         server.stop()
 
 
-DONE = {"command": "reject", "transcript": "reject", "results": [], "outcome": "done", "reason": ""}
+@pytest.fixture
+def done(real_status):
+    """A request as a real box tells it, that came to its end."""
+    (request, *_) = real_status.voice.recent
+    return replace(request, command="reject", transcript="reject", outcome="done", reason="")
 
 
-def test_push_presses_the_key_and_shows_what_came_of_it(session, box):
-    voice = Voice(("idle", 3, [], []), ("listening", 3, [], []), ("pending", 3, [], []), ("idle", 4, [DONE], []))
+def test_push_presses_the_key_and_shows_what_came_of_it(session, box, real_status, done):
+    modes = ("idle", 3, (), ()), ("listening", 3, (), ()), ("pending", 3, (), ()), ("idle", 4, (done,), ())
+    voice = Voice(real_status, *modes)
     box(status=voice.status, listen=voice.listen)
     result = run(listen, session, "--push")
     assert result.exit_code == 0
@@ -178,17 +186,17 @@ def test_push_presses_the_key_and_shows_what_came_of_it(session, box):
     assert voice.asked[0]["by"] == "cli"
 
 
-def test_push_shows_results_and_says_when_nothing_was_understood(session, box):
-    voice = Voice(("idle", 0, [], []), ("listening", 0, [], []), ("shown", 0, [], ["A742", "B118"]))
+def test_push_shows_results_and_says_when_nothing_was_understood(session, box, real_status, done):
+    voice = Voice(real_status, ("idle", 0, (), ()), ("listening", 0, (), ()), ("shown", 0, (), ("A742", "B118")))
     box(status=voice.status, listen=voice.listen)
     assert told(run(listen, session, "--push", "--json"))["results"] == ["A742", "B118"]
-    silent = DONE | {"command": None, "transcript": "", "outcome": "silent"}
-    voice.modes = [("idle", 0, [], []), ("idle", 1, [silent], [])]
+    silent = replace(done, command=None, transcript="", outcome="silent")
+    voice.modes = [("idle", 0, (), ()), ("idle", 1, (silent,), ())]
     assert run(listen, session, "--push").exit_code == 1
 
 
-def test_push_without_a_voice_is_a_sentence(session, box):
-    box(status=lambda _: {"voice": None})
+def test_push_without_a_voice_is_a_sentence(session, box, real_status):
+    box(status=lambda _: replace(real_status, voice=None).to_json())
     with pytest.raises(DeviceError, match="no voice"):
         run(listen, session, "--push")
 
@@ -203,11 +211,11 @@ def test_the_lines_of_the_screen():
 # -- status, line ------------------------------------------------------------------------------------------------------
 
 
-def test_status_has_a_line_for_the_voice_and_for_a_hold():
-    assert voice_lines({"voice": None, "held_by": ""}) == []
-    assert "edge-runtime line resume" in voice_lines({"voice": None, "held_by": "pause"})[0]
-    voice = {"mode": "shown", "says": "grease", "shown": ["D02"], "recent": [DONE]}
-    (text,) = voice_lines({"voice": voice, "held_by": ""})
+def test_status_has_a_line_for_the_voice_and_for_a_hold(real_status, done):
+    assert voice_lines(replace(real_status, voice=None)) == []
+    assert "edge-runtime line resume" in voice_lines(replace(real_status, voice=None, held_by="pause"))[0]
+    voice = replace(real_status.voice, mode="shown", says="grease", shown=("D02",), recent=(done,))
+    (text,) = voice_lines(replace(real_status, voice=voice))
     assert text == "voice shown: grease  -> D02  last: reject (done)"
 
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,13 +18,14 @@ from edge_runtime.commissioning import doctor_controller
 from edge_runtime.commissioning.doctor_controller import controller_findings
 from edge_runtime.commissioning.finding import Finding
 from edge_runtime.config.load import load
-from edge_runtime.process.control import ControlServer
+from edge_runtime.core.status import Status
 from firmware_bridge import watch
 from firmware_bridge.adapters import latency_ms
 from firmware_bridge.modbus.registers import MAP_VERSION
 from firmware_bridge.reject.controller import Transport
 from firmware_bridge.reject.messages import PROTOCOL_VERSION
 from firmware_bridge.sim.controller import ControllerSim
+from tests.support.real_box import telling
 
 
 class Standing:
@@ -166,20 +167,21 @@ def test_a_slow_adapter_is_a_warning_with_the_rule(
         assert ("99-edge-runtime.rules" in finding.fix) == (state == "warn")
 
 
-def test_a_running_box_is_asked_and_its_port_left_alone(tmp_path: Path, silent: str) -> None:
-    report = {
-        "phase": "arm",
-        "inputs": ["bin_full", "air_low"],
-        "adapter_problem": "the adapter echoes: set controller.rs485_echo = true",
-    }
-    shot: dict[str, Any] = {"pid": 99, "report": {"controller": report}}
-    server = ControlServer(tmp_path / "control.sock", {"status": lambda _: shot})
-    server.start()
-    try:
-        every = list(controller_findings(load(None, ["controller.driver=serial", f"controller.port={silent}",
-                                                     f"recording.state_dir={tmp_path}"])))  # fmt: skip
-    finally:
-        server.stop()
+def test_a_running_box_is_asked_and_its_port_left_alone(tmp_path: Path, silent: str, real_status: Status) -> None:
+    words = ["controller.driver=serial", f"controller.port={silent}", f"recording.state_dir={tmp_path}"]
+    with telling(tmp_path / "control.sock", real_status):
+        well = {finding.name: finding for finding in controller_findings(load(None, words))}
+    assert well["controller.inputs"].state == "ok" and "controller.adapter" not in well
+    assert well["controller.link"].detail == f"process {real_status.pid} owns the port, up"
+    controller = replace(
+        real_status.report.controller,
+        phase="arm",
+        inputs=("bin_full", "air_low"),
+        adapter_problem="the adapter echoes: set controller.rs485_echo = true",
+    )
+    blocked = replace(real_status, pid=99, report=replace(real_status.report, controller=controller))
+    with telling(tmp_path / "control.sock", blocked):
+        every = list(controller_findings(load(None, words)))
     faults = [(finding.detail, finding.fix) for finding in every if finding.state == "fail"]
     assert faults[0] == ("reject bin full", "empty it") and faults[1][0] == "air pressure low"
     assert any("process 99 owns the port" in finding.detail for finding in every)

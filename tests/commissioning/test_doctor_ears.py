@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from edge_runtime.commissioning.doctor_ears import microphone_findings, sound_fi
 from edge_runtime.commissioning.finding import Finding
 from edge_runtime.config.load import load
 from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.glance import ComponentHealth
+from edge_runtime.core.state import State
+from edge_runtime.core.status import Status, VoiceReport
 from edge_runtime.lines.voice_line import LATCHED
 from edge_runtime.modelstore.bundle import seal_bundle
-from edge_runtime.process.control import ControlServer
 from tests.lines.voice_rig import keyword_bundle, quiet, write_wav
+from tests.support.real_box import telling
 
 USB = MicrophoneDevice("USB PnP Audio: Mono (hw:1,0)", "ALSA", 1, 48_000, False)
 SIM = "microphone.driver=sim"
@@ -47,18 +51,34 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Any]:
-    """A daemon that runs and says what it is told to say."""
-    servers = []
+def box(tmp_path: Path, real_status: Status) -> Iterator[Any]:
+    """A daemon that runs and says of its ears what a real one says, but for what the test changes."""
+    with ExitStack() as stack:
+        yield lambda change: stack.enter_context(telling(tmp_path / "control.sock", change(real_status)))
 
-    def start(voice: Mapping[str, Any] | None, health: Mapping[str, Any]) -> None:
-        shot = {"pid": 99, "voice": voice, "health": health}
-        servers.append(ControlServer(tmp_path / "control.sock", {"status": lambda _: shot}))
-        servers[0].start()
 
-    yield start
-    for server in servers:
-        server.stop()
+def with_microphone(shot: Status, **changes: Any) -> Status:
+    assert shot.report.microphone
+    return replace(shot, report=replace(shot.report, microphone=replace(shot.report.microphone, **changes)))
+
+
+def without_microphone(shot: Status) -> Status:
+    """As of a station whose microphone is off."""
+    health = {name: told for name, told in shot.health.items() if name not in ("microphone", "voice", "sound")}
+    return replace(shot, voice=None, health=health, report=replace(shot.report, microphone=None, sound=None))
+
+
+def with_one_that_cannot_be_had(shot: Status) -> Status:
+    lost = ComponentHealth(State.FAILED, NO_PACKAGE, None)
+    voice = ComponentHealth(State.DEGRADED, f"voice unavailable: {NO_PACKAGE}", None)
+    bare = without_microphone(shot)
+    return replace(bare, health={**bare.health, "microphone": lost, "voice": voice})
+
+
+def of_the_release_before(shot: Status) -> Status:
+    """It told of the microphone only what the voice has of it."""
+    health = {name: told for name, told in shot.health.items() if name != "microphone"}
+    return replace(shot, health=health, report=replace(shot.report, microphone=None))
 
 
 # -- microphone --------------------------------------------------------------------------------------------------------
@@ -111,23 +131,29 @@ def test_the_microphone_of_a_running_box_is_not_touched(found: Any, box: Any, mo
         raise AssertionError("the sound system was asked")
 
     monkeypatch.setattr(microphones_module, "list_microphones", refuse)
-    heard = {"driver": "pyaudio", "device": USB.name, "chunks": 1234, "restarts": 0}
-    box({"microphone": heard}, {"voice": {"state": "ok", "detail": ""}})
+    box(lambda shot: with_microphone(replace(shot, pid=99), device=USB.name, chunks=1234))
     finding = found("microphone", "microphone.driver=pyaudio")["microphone"]
     assert finding == Finding("microphone", "ok", f"process 99 listens: {USB.name}, 1234 chunks")
 
 
+@pytest.mark.parametrize("change", [lambda shot: shot, of_the_release_before], ids=["of now", "of before"])
+def test_what_a_real_box_hears_is_told(found: Any, box: Any, real_status: Status, change: Any) -> None:
+    box(change)
+    finding = found("microphone", "microphone.driver=wav")["microphone"]
+    assert finding.state == "ok" and finding.detail.startswith(f"process {real_status.pid} listens: wav, ")
+
+
 @pytest.mark.parametrize(
-    ("voice", "words"),
+    ("change", "words"),
     [
-        ({}, "microphone driver 'pyaudio' needs the package 'pyaudio'"),
-        (None, "process 99 was started without a microphone"),
-        ({"microphone": {"driver": "pyaudio", "device": "", "chunks": 0, "restarts": 4}}, "nothing heard yet"),
-        ({"microphone": {"driver": "pyaudio", "device": "x", "chunks": 9, "restarts": 4}}, "opened again 4 times"),
+        (with_one_that_cannot_be_had, "microphone driver 'pyaudio' needs the package 'pyaudio'"),
+        (without_microphone, "was started without a microphone"),
+        (lambda shot: with_microphone(shot, chunks=0, restarts=4), "nothing heard yet"),
+        (lambda shot: with_microphone(shot, chunks=9, restarts=4), "opened again 4 times"),
     ],
 )
-def test_a_running_box_that_hears_badly_is_a_warning(found: Any, box: Any, voice: Any, words: str) -> None:
-    box(voice, {"voice": {"state": "degraded", "detail": f"voice unavailable: {NO_PACKAGE}"}})
+def test_a_running_box_that_hears_badly_is_a_warning(found: Any, box: Any, change: Any, words: str) -> None:
+    box(change)
     finding = found("microphone", "microphone.driver=pyaudio")["microphone"]
     assert finding.state == "warn" and words in finding.detail and finding.fix
 
@@ -219,8 +245,12 @@ def test_an_empty_catalogue_is_a_warning_and_none_is_made(found: Any, tmp_path: 
     assert found("voice", *words)["voice.catalogue"].state == "fail"
 
 
+def with_noise(voice: VoiceReport) -> VoiceReport:
+    return replace(voice, voice_activity=replace(voice.voice_activity, is_latched=True))
+
+
 def test_noise_that_holds_the_voice_open_is_told_by_the_running_box(found: Any, box: Any) -> None:
-    box({"voice_activity": {"is_latched": True}}, {})
+    box(lambda shot: replace(shot, voice=with_noise(shot.voice)))
     finding = found("voice", SIM, "voice.model=nonsense", "voice.wake=''")["voice.noise"]
     assert finding.state == "warn" and f"{finding.detail}: {finding.fix}" == LATCHED
 

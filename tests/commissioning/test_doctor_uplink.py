@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import threading
@@ -23,7 +24,7 @@ from edge_runtime.commissioning import doctor_uplink
 from edge_runtime.commissioning.doctor_uplink import uplink_findings
 from edge_runtime.commissioning.finding import Finding
 from edge_runtime.config.load import load
-from edge_runtime.process.control import ControlServer
+from edge_runtime.sync.app import Uplink
 from edge_runtime.sync.mqtt import certificates
 from edge_runtime.sync.mqtt.certificates import Certificate, read_certificate
 from edge_runtime.sync.outbox.outbox import OUTBOX
@@ -234,17 +235,19 @@ def test_an_uplink_that_does_not_run_is_a_warning(found: Any) -> None:
 
 
 def test_a_running_uplink_is_asked_and_its_troubles_are_told(found: Any, tmp_path: Path, stack: ExitStack) -> None:
-    health = {"records": {"state": "ok", "detail": ""}, "tags": {"state": "degraded", "detail": "no primary host"},
-              "commands": {"state": "failed", "detail": "the audit cannot be opened"}}  # fmt: skip
-    shot = {"pid": 77, "state": "failed", "health": health, "records": {"delivered": 5, "waiting": 2}}
-    server = ControlServer(tmp_path / "sync.sock", {"status": lambda _: shot})
-    server.start()
-    stack.callback(server.stop)
-    every = found()
-    assert every["uplink.sync"] == Finding("uplink.sync", "ok", "process 77, 5 delivered, 2 wait")
-    assert (every["uplink.tags"].state, every["uplink.tags"].detail) == ("warn", "no primary host")
-    assert (every["uplink.commands"].state, "uplink.records" in every) == ("fail", False)
-    assert every["uplink.tags"].fix == "edge-runtime sync status"
+    (tmp_path / "commands.db").write_bytes(b"x" * 5000)
+    words = ["sync.enabled=true", "sync.host=127.0.0.1", f"sync.port={free_port()}", "sync.tls=false",
+             "sync.commands=nonce", f"recording.state_dir={tmp_path}", f"station.name={BOX}"]  # fmt: skip
+    uplink = Uplink(load(None, words).config, {})
+    uplink.start()
+    stack.callback(uplink.stop)
+    until(lambda: "mended or removed" in uplink.healths()["commands"].detail)
+    until(lambda: uplink.healths()["records"].detail)  # nobody is at its broker's port
+    every = found("sync.commands=nonce")
+    assert every["uplink.sync"].state == "ok" and every["uplink.sync"].detail.startswith(f"process {os.getpid()}, 0 ")
+    assert every["uplink.commands"].state == "warn" and "mended or removed" in every["uplink.commands"].detail
+    assert every["uplink.records"].state == "warn"
+    assert every["uplink.records"].fix == every["uplink.commands"].fix == "edge-runtime sync status"
 
 
 def test_nothing_was_ever_to_be_delivered(found: Any) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import STATION, Consumer, Line, config, until
+from sync_rig import STATION, Consumer, Line, until
 
-from edge_runtime.config.schema import EdgeConfig, StationConfig
+from edge_runtime.config.schema import StationConfig
 from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.messages import Event, Label, OperatorRequest, Verdict, Where
 from edge_runtime.recording.labels import undo_of
 from edge_runtime.recording.reader import JournalReader
+from edge_runtime.core.status import Status
 from edge_runtime.recording.wall_clock import WallClock
+from edge_runtime.sync.box import RunWatch, metrics
 from edge_runtime.sync.daemon import SyncDaemon
 from edge_runtime.sync.records.records import (
     SCHEMA_FILE,
@@ -30,6 +32,7 @@ from edge_runtime.sync.records.records import (
     outcome_record,
 )
 from edge_runtime.sync.records.topics import topics
+from tests.support.real_box import telling
 
 jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -38,16 +41,27 @@ DOCUMENT = SCHEMA_FILE.with_name("RECORDS.md").read_text()
 FORM = RecordFormat("box-7")
 
 
+@pytest.fixture
+def run_watch(state: Path, real_status: Status) -> Iterator[RunWatch]:
+    """Looks at a run that says what a real one said."""
+    with telling(state / "control.sock", real_status):
+        yield RunWatch(state / "control.sock")
+
+
 def test_every_record_of_a_real_run_fits_the_schema(
-    mosquitto: Any, consume: Callable[..., Consumer], line: Line, start_sync: Callable[..., SyncDaemon]
+    mosquitto: Any,
+    consume: Callable[..., Consumer],
+    line: Line,
+    start_sync: Callable[..., SyncDaemon],
+    state: Path,
+    run_watch: RunWatch,
+    real_status: Status,
 ) -> None:
     consumer = consume(mosquitto.port)
     line.parts(5)
     line.trigger(6)
     line.journal.happened(Event("belt.stopped", 5, {"by": "technician", "odd": {1, 2}}))
-    line.say(3, Label.ACCEPT, "anna", comment="dust")
-    line.journal.requested(REQUEST)
-    sync = start_sync(mosquitto.port, metrics_every_s=1.0, options={"snapshot": lambda: {"parts": 5}})
+    sync = start_sync(mosquitto.port, metrics_every_s=1.0, options={"snapshot": lambda: metrics(run_watch, state)})
     assert sync.post("command.refused", {"why": "not on the list"}, wait_s=10)
     line.stop()
     wanted = {"epoch", "run", "decision", "outcome", "label", "request", "event", "metrics"}
@@ -57,8 +71,11 @@ def test_every_record_of_a_real_run_fits_the_schema(
         VALID.validate(record)
     assert {event["data"]["event"] for event in consumer.of("event")} == {"belt.stopped", "command.refused"}
     until(lambda: {event["data"]["event"] for event in consumer.events} >= {"command.refused"})
-    metrics = consumer.of("metrics")[0]["data"]
-    assert metrics["box"] == {"parts": 5} and metrics["sync"]["epoch"] == consumer.of("epoch")[0]["epoch"]
+    told = consumer.of("metrics")[0]["data"]
+    assert told["sync"]["epoch"] == consumer.of("epoch")[0]["epoch"]
+    run = told["box"]["run"]
+    assert (run["parts"], run["state"], run["model"]) == (real_status.parts, "ok", real_status.model)
+    assert run["health"]["microphone"] == "ok" and run["latency_ms"]["invoke"]["p50"] > 0
     decision = next(record for record in consumer.of("decision") if record["data"]["part_id"] == 3)
     assert (
         decision["model"] == "scratch@1" and decision["model_digest"] == "d1" and decision["config_digest"] == "c0ffee"

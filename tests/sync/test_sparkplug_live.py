@@ -57,6 +57,13 @@ def broker(tmp_path: Path) -> Iterator[StartBroker]:
         process.wait(10)
 
 
+@pytest.fixture
+def child(tmp_path: Path, real_answer: dict[str, Any]) -> list[str]:
+    """The command of a node that counts on from what a real box said."""
+    (tmp_path / "status.json").write_text(json.dumps(real_answer))
+    return [sys.executable, str(CHILD), str(tmp_path / "status.json"), str(tmp_path)]
+
+
 def check(*options: str, node: list[str]) -> tuple[dict[str, str], str]:
     """Run the checker around a node; assertion -> result, and what it said beside."""
     command = [sys.executable, str(CHECK), "--group", "plant", "--node", "box", "--json", *options, "--", *node]
@@ -72,9 +79,9 @@ def named(results: dict[str, str], result: str) -> set[str]:
 
 
 def test_no_assertion_fails_over_random_link_cuts_and_none_is_left_untested(
-    broker: StartBroker, tmp_path: Path
+    broker: StartBroker, child: list[str]
 ) -> None:
-    node = [sys.executable, str(CHILD), str(tmp_path), "plant", "box", "{port1}"]
+    node = [*child, "plant", "box", "{port1}"]
     results, said = check("--broker", str(broker()), "--cut", "4", "--seconds", "90", node=node)
     assert named(results, "failed") == set(), said
     assert named(results, "not_tested") == set(), said
@@ -82,9 +89,9 @@ def test_no_assertion_fails_over_random_link_cuts_and_none_is_left_untested(
 
 
 def test_no_assertion_fails_while_the_primary_host_comes_and_goes_on_two_servers(
-    broker: StartBroker, tmp_path: Path
+    broker: StartBroker, child: list[str]
 ) -> None:
-    node = [sys.executable, str(CHILD), str(tmp_path), "plant", "box", "{port1},{port2}", "scada"]
+    node = [*child, "plant", "box", "{port1},{port2}", "scada"]
     servers = [word for _ in range(2) for word in ("--listen", "0", "--broker", str(broker()))]
     results, said = check(*servers, "--primary-host", "scada", "--cut", "1", "--seconds", "150", node=node)
     assert named(results, "failed") == set(), said
@@ -104,7 +111,7 @@ def test_the_known_faults_of_another_library_are_found(broker: StartBroker) -> N
 
 
 def test_a_host_of_another_project_sees_births_data_and_death_and_gets_a_rebirth(
-    broker: StartBroker, tmp_path: Path
+    broker: StartBroker, child: list[str]
 ) -> None:
     if not PEER_PYTHON.exists():
         pytest.skip(NO_PEERS)
@@ -118,7 +125,7 @@ def test_a_host_of_another_project_sees_births_data_and_death_and_gets_a_rebirth
     try:
         assert host.stdout
         assert json.loads(host.stdout.readline())["kind"] == "ready"
-        node = subprocess.Popen([sys.executable, str(CHILD), str(tmp_path), "plant", "box", port])
+        node = subprocess.Popen([*child, "plant", "box", port])
         seen = _read_until_two_births_and_data(host)
         node.send_signal(signal.SIGTERM)
         node.wait(20)

@@ -21,7 +21,7 @@ from edge_runtime.simulation.renderer import Renderer
 from edge_runtime.simulation.world import Belt, BeltSwitch, World
 
 if TYPE_CHECKING:
-    from edge_runtime.config.schema import BadDays, ControllerConfig, WorldConfig
+    from edge_runtime.config.schema import BadDays, CameraConfig, ControllerConfig, WorldConfig
     from firmware_bridge.sim.controller import ControllerSim
     from firmware_bridge.sim.controller import Truth as GateTruth
 
@@ -52,6 +52,10 @@ class SimLine:
         self._renderer: Renderer | None = None
         self.controller_port = ""
         self.camera_socket = ""
+
+    def seen_by(self, camera: CameraConfig) -> CameraConfig:
+        """The same camera, over this line."""
+        return camera.model_copy(update={"sim": camera.sim.model_copy(update={"attach": self.camera_socket})})
 
     @property
     def belt(self) -> Belt:
@@ -144,6 +148,11 @@ class SimLine:
             "late_trigger_ms": bad.late_trigger_ms,
             "stuck_gate": bad.stuck_gate,
         }
+
+
+def controller_beside(camera_socket: str) -> str:
+    """The controller's port of a line that keeps the link `controller` beside its camera's socket."""
+    return str(Path(camera_socket).parent / "controller")
 
 
 def require_core() -> None:

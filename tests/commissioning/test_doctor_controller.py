@@ -86,7 +86,9 @@ def test_a_simulated_line_without_its_compiled_core_is_a_failure_with_its_fix(se
 
 def test_a_real_line_needs_no_compiled_core(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("EDGE_REJECT_CORE", str(tmp_path / "none.so"))
-    assert "controller.core" not in findings(tmp_path, "/dev/null", "camera.driver=folder", f"camera.path={tmp_path}")
+    assert "controller.core" not in findings(
+        tmp_path, "/dev/null", "camera.driver=folder", f"camera.folder.path={tmp_path}"
+    )
 
 
 def test_a_port_that_is_not_there_names_the_cable(tmp_path: Path) -> None:

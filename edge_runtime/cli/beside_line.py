@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli.control_path import control_path
 from edge_runtime.config.paths import SYSTEM_SOCKET
 from edge_runtime.core.errors import EdgeError
 
@@ -57,8 +58,6 @@ def running_line(session: Session) -> int | None:
 
 
 def _own_socket(session: Session) -> list[Path]:
-    from edge_runtime.cli.status_cmd import control_path
-
     with suppress(EdgeError):  # a wrong station file is told by the command, if it needs one
         return [control_path(session)]
     return []

@@ -29,7 +29,7 @@ def check(session: Session, file: Path | None, as_json: bool) -> None:
 
     loaded = load(file, session.settings) if file else session.loaded
     check_folders(loaded.config)
-    notes = remarks(loaded.config)
+    notes = [*loaded.moved, *remarks(loaded.config)]
     if as_json:
         click.echo(
             json.dumps({"ok": True, "origin": loaded.origin, "digest": loaded.digest, "remarks": notes}, indent=2)

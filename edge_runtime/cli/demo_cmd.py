@@ -100,7 +100,7 @@ def _bounds(parts: int | None, seconds: float | None) -> list[str]:
 def _follow(
     session: Session, daemon: subprocess.Popen[str], parts: int | None, has_screen: bool, uplink: DemoUplink | str
 ) -> dict[str, Any] | None:
-    from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.cli.control_path import control_path
     from edge_runtime.process.ask_status import ask_status
 
     path = control_path(session)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.capture.cameras.drivers import DRIVERS
 from edge_runtime.cli.io_gate import gate
 from edge_runtime.cli.io_plc import plc
 from edge_runtime.cli.io_serial import serial
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from edge_runtime.config.schema import CameraConfig, EdgeConfig, MicrophoneConfig
     from edge_runtime.core.messages import Frame
 
-DRIVERS = ("sim", "folder", "video", "v4l2")
 PICTURE_WITHIN_S = 5.0
 KINDS = (".jpg", ".jpeg", ".png", ".bmp")
 
@@ -58,7 +58,7 @@ def microphones(session: Session, as_json: bool) -> None:
 
 
 @io.command()
-@click.option("--driver", type=click.Choice(DRIVERS), help="Camera driver; else the station's.")
+@click.option("--driver", type=click.Choice(list(DRIVERS)), help="Camera driver; else the station's.")
 @click.option("--path", help="Folder, video file or device; else the station's.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write: FILE.jpg, .png or .bmp.")
 @click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Pictures to take.")
@@ -73,9 +73,8 @@ def capture(session: Session, driver: str | None, path: str | None, out: Path, c
     settings = [*session.settings]
     if driver is not None:
         settings.append(f"camera.driver={json.dumps(driver)}")
-        settings.append('camera.path=""')  # the station's path is for the station's driver
     if path is not None:
-        settings.append(f"camera.path={json.dumps(path)}")
+        settings.append(f"camera.{driver or session.config.camera.driver}.path={json.dumps(path)}")
     document = _capture(load(session.config_path, settings).config, out, count)
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(_capture_lines(document)))
 
@@ -127,13 +126,13 @@ def _survey(cfg: EdgeConfig) -> dict[str, Any]:
 
     camera, devices = cfg.camera, list_devices()
     cameras = [device.path for device in devices if device.takes_pictures]
-    used = camera.path or (cameras[0] if cameras else "")
-    ready, detail = _readiness(camera, cameras)
+    used = camera.v4l2.path or (cameras[0] if cameras else "")
+    ready, detail = _readiness(camera)
     return {
         "configured": {
             "name": camera.name,
             "driver": camera.driver,
-            "path": camera.path,
+            "path": getattr(getattr(camera, camera.driver), "path", ""),
             "ready": ready,
             "detail": detail,
         },
@@ -147,30 +146,17 @@ def _survey(cfg: EdgeConfig) -> dict[str, Any]:
             }
             for device in devices
         ],
-        "drivers": {
-            "sim": "simulated parts on a simulated belt; needs nothing",
-            "folder": "pictures of a folder, one for each part; needs camera.path",
-            "video": "a video file as a free-running camera; needs camera.path",
-            "v4l2": f"USB and CSI cameras; {len(cameras)} camera{'' if len(cameras) == 1 else 's'} found",
-        },
+        "drivers": {name: driver.about for name, driver in DRIVERS.items()},
     }
 
 
-def _readiness(camera: CameraConfig, found: list[str]) -> tuple[bool, str]:
-    """Whether the station's camera is there, judged without opening it."""
-    if camera.driver == "sim":
-        return True, "simulated"
-    if camera.driver == "v4l2":
-        path = camera.path or (found[0] if found else "/dev/video0")
-        if Path(path).exists():
-            return True, path
-        return False, f"no camera '{path}' (found: {', '.join(found) or 'none'}); check the cable or set camera.path"
-    path = camera.path
-    there = Path(path).expanduser().is_dir() if camera.driver == "folder" else Path(path).expanduser().is_file()
-    if path and there:
-        return True, path
-    what = "folder of pictures" if camera.driver == "folder" else "video file"
-    return False, f"camera.path = '{path}' is no {what}; set camera.path"
+def _readiness(camera: CameraConfig) -> tuple[bool, str]:
+    from edge_runtime.capture.cameras.drivers import find_camera
+
+    try:
+        return True, find_camera(camera)
+    except DeviceError as err:
+        return False, str(err)
 
 
 def _survey_lines(document: dict[str, Any]) -> Iterator[str]:
@@ -228,15 +214,18 @@ def _capture_lines(document: dict[str, Any]) -> Iterator[str]:
 
 @contextmanager
 def _running(cfg: EdgeConfig) -> Iterator[Camera]:
-    from edge_runtime.capture.cameras.camera import open_camera
+    from edge_runtime.capture.cameras.drivers import open_camera
     from edge_runtime.core.clock import monotonic_ns
+    from edge_runtime.simulation.renderer import lone_belt
 
-    camera = open_camera(cfg.camera, cfg.world, monotonic_ns)
-    camera.start()
-    try:
-        yield camera
-    finally:
-        camera.stop()
+    is_alone = cfg.camera.driver == "sim" and not cfg.camera.sim.attach
+    with lone_belt(cfg.world, cfg.camera) if is_alone else nullcontext(cfg.camera) as camera_cfg:
+        camera = open_camera(camera_cfg, monotonic_ns)
+        camera.start()
+        try:
+            yield camera
+        finally:
+            camera.stop()
 
 
 def _take(camera: Camera, number: int) -> Frame:

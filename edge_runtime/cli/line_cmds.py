@@ -51,7 +51,7 @@ def automation(session: Session, degree: str, as_json: bool) -> None:
 
 
 def _ask(session: Session, do: str, **words: Any) -> dict[str, Any]:
-    from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.cli.control_path import control_path
     from edge_runtime.process.control import ask
 
     answer: dict[str, Any] = ask(control_path(session), do, by="cli", **words)

@@ -137,7 +137,7 @@ def _sum(document: dict[str, Any]) -> str:
 
 def _push(session: Session, within_s: float, as_json: bool) -> None:
     """Press the key, and wait until the request it opened has come to its end."""
-    from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.cli.control_path import control_path
     from edge_runtime.process.control import ask
 
     path = control_path(session)

@@ -191,7 +191,7 @@ def _switch(session: Session, verb: Literal["promote", "rollback"], yes: bool, w
 
     A box that refuses or does not answer is there all the same: its error ends the command.
     """
-    from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.cli.control_path import control_path
     from edge_runtime.config.paths import JOURNAL, state_dir
     from edge_runtime.modelstore.slots import Slots
     from edge_runtime.modelstore.slots_file import Held

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ from edge_runtime.cli.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -31,6 +34,8 @@ def run(session: Session, parts: int | None, seconds: float | None, seed: int | 
     if seed is not None:
         session.settings = (*session.settings, f"world.seed={seed}")
     set_up_logging(session.config.service.log_level)
+    for note in session.loaded.moved:
+        log.warning("station.key %s", note)
     try:
         document = Daemon(session.loaded, parts, seconds).run()
     except (ModelError, StorageError) as err:

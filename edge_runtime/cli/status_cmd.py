@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_runtime.cli.beside_line import LooksAtLine
+from edge_runtime.cli.control_path import control_path
 from edge_runtime.core.clock import duration
 
 if TYPE_CHECKING:
@@ -17,26 +16,6 @@ if TYPE_CHECKING:
     from edge_runtime.core.glance import Glance
 
 COLOURS = {"ok": "green", "degraded": "yellow", "failed": "red", "starting": "yellow", "stopped": "red"}
-
-
-def control_path(session: Session) -> Path:
-    """The control socket of the station, without the cost of checking the whole file (no pydantic on this way)."""
-    from edge_runtime.config.paths import locate_socket, locate_state, with_service_folders
-
-    tree: dict[str, Any] = {}
-    if session.settings or session.config_path is None:
-        if session.settings:
-            cfg = session.config
-            return locate_socket(cfg.service.socket, locate_state(cfg.recording.state_dir))
-    else:
-        try:
-            tree = with_service_folders(session.config_path, tomllib.loads(session.config_path.read_text()))
-        except (OSError, ValueError):
-            tree = session.config.model_dump()  # says in a sentence what is wrong with the file
-    if not all(isinstance(tree.get(section, {}), dict) for section in ("recording", "service")):
-        tree = session.config.model_dump()
-    state = locate_state(str(tree.get("recording", {}).get("state_dir", "")))
-    return locate_socket(str(tree.get("service", {}).get("socket", "")), state)
 
 
 @click.command(cls=LooksAtLine)

@@ -27,7 +27,7 @@ PERIOD_S = 1.0
 @click.pass_obj
 def top(session: Session, as_json: bool, once: bool) -> None:
     """Live terminal screen of the running box; q or Ctrl-C ends it."""
-    from edge_runtime.cli.status_cmd import control_path
+    from edge_runtime.cli.control_path import control_path
     from edge_runtime.core.glance import Glance
     from edge_runtime.process.control import ask
 

@@ -37,7 +37,7 @@ from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.simulation.child import SimChild
-from edge_runtime.simulation.line import require_core
+from edge_runtime.simulation.line import open_controller, require_core
 from edge_runtime.simulation.world import LEAD_S, Belt, draw
 
 if TYPE_CHECKING:
@@ -345,11 +345,12 @@ def _passed(decision: Decision, written_ns: int) -> Passed:
 
 def _control(belt: Belt, pipe: Connection) -> None:
     """Main function of the controller's process; ends when the pipe closes."""
-    from firmware_bridge.sim.controller import run_controller
-
-    def is_stopping() -> bool:
-        if pipe.poll():
-            pipe.recv()  # raises EOFError when the parent is gone
-        return False
-
-    run_controller(belt, pipe.send, is_stopping)
+    sim = open_controller(belt)
+    try:
+        pipe.send(sim.path)
+        while True:
+            sim.step()
+            if pipe.poll():
+                pipe.recv()  # raises EOFError when the parent is gone
+    finally:
+        sim.close()

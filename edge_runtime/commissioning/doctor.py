@@ -23,7 +23,7 @@ from edge_runtime.commissioning.silent_box import SILENT, silent_daemon, unasked
 from edge_runtime.commissioning.station_check import remarks
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import socket_path, state_dir
-from edge_runtime.core.errors import ConfigError, EdgeError
+from edge_runtime.core.errors import ConfigError, DeviceError, EdgeError
 from edge_runtime.core.state import State
 
 OLDEST_PYTHON = (3, 11)
@@ -34,6 +34,7 @@ STEPS_BETWEEN_LOOKS = 100_000  # of SQLite's machine, some ms
 
 EDIT = "edit the station file; `edge-runtime config show` lists what is in force"
 LOOK = "the sentence names the file or device to mend"
+LOOK_AT_CAMERAS = "`edge-runtime io cameras` lists what is there"
 TELL = "a fault of this program: tell its maintainers, with what `edge-runtime doctor --json` says"
 
 Check = Callable[[Loaded], Iterator[Finding]]
@@ -61,7 +62,7 @@ def _python(_: Loaded) -> Iterator[Finding]:
 
 def _config(loaded: Loaded) -> Iterator[Finding]:
     yield Finding("config", "ok", f"{loaded.origin}, digest {loaded.digest[:12]}, {len(loaded.given)} keys set")
-    for remark in remarks(loaded.config):
+    for remark in (*loaded.moved, *remarks(loaded.config)):
         yield Finding("config", "warn", remark, EDIT)
 
 
@@ -143,22 +144,14 @@ def _model(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _camera(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.capture.cameras.drivers import find_camera
+
     cfg = loaded.config.camera
-    path = Path(cfg.path)
-    if cfg.driver == "sim":
-        yield Finding("camera", "ok", "simulated")
-    elif not cfg.path:
-        yield Finding("camera", "fail", f"driver '{cfg.driver}' without camera.path", "set camera.path")
-    elif not path.exists():
-        yield Finding(
-            "camera", "fail", f"{path} does not exist", "check the cable; `edge-runtime io cameras` lists what is there"
-        )
-    elif not os.access(path, os.R_OK):
-        yield Finding(
-            "camera", "fail", f"{path} may not be read", "add the user to group video: usermod -aG video USER"
-        )
-    else:
-        yield Finding("camera", "ok", f"{cfg.driver} on {path}")
+    try:
+        yield Finding("camera", "ok", f"driver {cfg.driver}, {find_camera(cfg)}")
+    except DeviceError as err:
+        what, _, fix = str(err).partition("; ")
+        yield Finding("camera", "fail", what, fix or LOOK_AT_CAMERAS)
 
 
 def _controller(loaded: Loaded) -> Iterator[Finding]:

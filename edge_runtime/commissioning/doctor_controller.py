@@ -29,7 +29,7 @@ ANSWER_WITHIN_S = 2.5  # a board that its opened port resets answers after one s
 def controller_findings(loaded: Loaded) -> Iterator[Finding]:
     """All there is to say; see the module."""
     cfg = loaded.config
-    if "sim" in (cfg.camera.driver, cfg.controller.driver) and not cfg.world.attach:
+    if "sim" in (cfg.camera.driver, cfg.controller.driver) and not cfg.camera.sim.attach:
         yield from _core()
     if cfg.controller.driver == "sim":
         yield Finding("controller", "ok", "simulated")

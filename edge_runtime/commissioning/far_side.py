@@ -17,7 +17,7 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.status import Status
 from edge_runtime.process.ask_status import ask_status
 from edge_runtime.process.control import NobodyThere
-from edge_runtime.simulation.line import SimLine
+from edge_runtime.simulation.line import SimLine, controller_beside
 from firmware_bridge.adapters import user_of
 from firmware_bridge.modbus.link import setup_block
 from firmware_bridge.modbus.rtu import Line
@@ -51,7 +51,7 @@ def far_side(cfg: EdgeConfig) -> Iterator[str]:
         raise DeviceError(
             f"the running box (process {box.pid}) owns the controller: stop it first, systemctl stop edge-runtime-run"
         )
-    if cfg.controller.driver == "sim" and not cfg.world.attach:
+    if cfg.controller.driver == "sim" and not cfg.camera.sim.attach:
         sim = SimLine(cfg.world, cfg.controller, width=cfg.camera.width, height=cfg.camera.height)
         sim.start()
         try:
@@ -59,7 +59,7 @@ def far_side(cfg: EdgeConfig) -> Iterator[str]:
         finally:
             sim.stop()
         return
-    port = cfg.controller.port or str(Path(cfg.world.attach).parent / "controller")
+    port = cfg.controller.port or controller_beside(cfg.camera.sim.attach)
     holder = other_user(port)
     if holder:
         raise DeviceError(f"{port} is in use by process {holder}: stop it, two readers take each other's bytes")

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLost, open_microphone
+from edge_runtime.capture.microphones.drivers import open_microphone
+from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLost
 from edge_runtime.catalogue.catalogue import DATABASE
 from edge_runtime.catalogue.searcher import Found, Searcher
 from edge_runtime.config.paths import state_dir

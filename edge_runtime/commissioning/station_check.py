@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
-from edge_runtime.config.schema import ControllerConfig, EdgeConfig
+from edge_runtime.capture.cameras.drivers import find_camera
+from edge_runtime.config.schema import CameraConfig, ControllerConfig, EdgeConfig
+from edge_runtime.core.errors import DeviceError
 from firmware_bridge.modbus.link import LOST_CYCLES, cycle_ns
 from firmware_bridge.modbus.rtu import Line
 from firmware_bridge.reject.messages import BeatR, EventMsg, VerdictR, layout_of
@@ -37,11 +38,19 @@ def remarks(cfg: EdgeConfig) -> list[str]:
         )
     if cfg.decision.safe_action == "accept":
         notes.append("decision.safe_action = 'accept' lets parts pass that nobody judged; reject is the safe choice")
-    if cfg.camera.driver in ("folder", "video") and not Path(cfg.camera.path).expanduser().exists():
-        notes.append(f"camera.path {cfg.camera.path!r} does not exist")
+    if cfg.camera.driver != "v4l2":  # a device may be plugged in later
+        notes += _camera_remarks(cfg.camera)
     if cfg.camera.driver == "sim" and cfg.controller.driver != "sim":
         notes.append("camera.driver = 'sim' shows parts of a simulated belt that the real controller does not see")
     return notes
+
+
+def _camera_remarks(cfg: CameraConfig) -> list[str]:
+    try:
+        find_camera(cfg)
+    except DeviceError as err:
+        return [str(err)]
+    return []
 
 
 def carried_parts_per_s(cfg: ControllerConfig) -> float:

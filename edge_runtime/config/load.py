@@ -18,11 +18,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from edge_runtime.config.moved import drop_old_keys, move_old_keys
 from edge_runtime.config.paths import with_service_folders
 from edge_runtime.config.schema import EdgeConfig, kinds_of
 from edge_runtime.core.errors import ConfigError
 
 EMBEDDED = "embedded demo station"
+COMMAND_LINE = "command line"  # who set a key with --set
 MOST_SHOWN = 120  # characters of a line
 MOST_FAULTS = 20  # told at once: what has more is another kind of file, and each costs a search for the nearest key
 _TOO_DEEP = "{}: is nested too deeply to be a station file"
@@ -35,6 +37,7 @@ class Loaded:
     config: EdgeConfig
     origin: str
     given: Mapping[str, str]  # dotted key -> who set it; every other key is a default
+    moved: tuple[str, ...] = ()  # a sentence for each key that stands where an earlier release had it
 
     @property
     def digest(self) -> str:
@@ -62,10 +65,12 @@ def _load(path: Path | None, settings: Iterable[str]) -> Loaded:
     origin = str(path) if path else EMBEDDED
     tree = _read(path) if path else {}
     given = {key: origin for key, _ in _leaves(tree)}
+    moved = move_old_keys(tree, given, winner=COMMAND_LINE)
     for setting in settings:
         key, value = _parse_setting(setting)
         _assign(tree, key, value, setting)
-        given[key] = "command line"
+        given[key] = COMMAND_LINE
+    moved += move_old_keys(tree, given, winner=COMMAND_LINE) + drop_old_keys(tree, given)
     try:
         config = EdgeConfig.model_validate(with_service_folders(path, tree))
     except ValidationError as err:
@@ -74,7 +79,7 @@ def _load(path: Path | None, settings: Iterable[str]) -> Loaded:
         if len(faults) > MOST_FAULTS:
             lines.append(f"{origin}: {len(faults) - MOST_FAULTS} more faults")
         raise ConfigError("\n".join(lines)) from err
-    return Loaded(config, origin, given)
+    return Loaded(config, origin, given, tuple(moved))
 
 
 def _read(path: Path) -> dict[str, Any]:

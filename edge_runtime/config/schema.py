@@ -73,10 +73,27 @@ class StationConfig(Section):
     line: Name = Field("line-1", description="line (ISA-95) the box inspects")
 
 
+class SimCameraConfig(Section):
+    attach: Text = Field("", description="socket of a simulated line that already runs; empty starts one with the box")
+
+
+class FolderCameraConfig(Section):
+    path: Text = Field("", description="directory of pictures, shown one for each part in order of name")
+
+
+class VideoCameraConfig(Section):
+    path: Text = Field("", description="video file, played over and over")
+
+
+class V4l2CameraConfig(Section):
+    path: Text = Field("", description="device, best by id: /dev/v4l/by-id/...; empty: the first camera")
+
+
 class CameraConfig(Section):
+    """What is asked of any camera; what one driver alone understands is in the section of its name."""
+
     driver: Literal["sim", "folder", "video", "v4l2"] = Field("sim", description="which camera driver feeds the line")
     name: Name = Field("cam0", description="name of the camera in records")
-    path: Text = Field("", description="folder: directory of pictures; video: file; v4l2: device, such as /dev/video0")
     width: int = Field(1280, ge=16, le=8192, description="frame width in pixels asked from the driver")
     height: int = Field(720, ge=16, le=8192, description="frame height in pixels asked from the driver")
     fps: float = Field(30.0, gt=0, le=1000, description="frame rate asked from a free-running camera")
@@ -99,6 +116,10 @@ class CameraConfig(Section):
         description="before the model: all asks whether a picture shows anything and is a new one, content only the "
         "first (a folder of one picture), off nothing",
     )
+    sim: SimCameraConfig = Field(SimCameraConfig(), description="driver sim: a camera over the simulated belt")
+    folder: FolderCameraConfig = Field(FolderCameraConfig(), description="driver folder: real pictures as parts")
+    video: VideoCameraConfig = Field(VideoCameraConfig(), description="driver video: a film as a free-running camera")
+    v4l2: V4l2CameraConfig = Field(V4l2CameraConfig(), description="driver v4l2: a USB or CSI camera")
 
 
 class BadDays(Section):
@@ -141,7 +162,6 @@ class WorldConfig(Section):
     oil_share: Share = Field(0.05, description="share of parts with an oil drop (no defect)")
     stain_share: Share = Field(0.05, description="share of parts with a stain (no defect)")
     light: float = Field(1.0, ge=0, le=4, description="gain of the lamp; 1 is the light the model was made for")
-    attach: Text = Field("", description="socket of a simulated line that already runs; empty starts one with the box")
     bad_days: BadDays = Field(BadDays(), description="faults to live through")
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import OutputSpec
 from edge_runtime.core.messages import Region
-from edge_runtime.inference.decoders import WHOLE, Box, Finding, Outputs, Values, as_score
+from edge_runtime.inference.findings import WHOLE, Box, Finding, Outputs, Values, as_score
 from edge_runtime.inference.tensors import Tensor
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import OutputSpec
-from edge_runtime.inference.decoders import MOST_SCORES, WHOLE, Box, Finding, Outputs, Values, as_score
+from edge_runtime.inference.findings import MOST_SCORES, WHOLE, Box, Finding, Outputs, Values, as_score
 from edge_runtime.inference.tensors import Tensor
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import OutputSpec
 from edge_runtime.core.messages import Region
-from edge_runtime.inference.decoders import (
+from edge_runtime.inference.findings import (
     WHOLE,
     Box,
     Finding,

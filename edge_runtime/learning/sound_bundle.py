@@ -6,18 +6,18 @@ import json
 import statistics
 import wave
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_runtime.config.schema import ModelConfig
 from edge_runtime.core.errors import EdgeError, ModelError
-from edge_runtime.core.manifest import AudioInput, Kind, MelSpec
-from edge_runtime.features.mel import frame_count, mel_bank
+from edge_runtime.core.manifest import AudioInput, Kind
 from edge_runtime.inference.sound_memory import F32, RANGE, SCORERS
 from edge_runtime.learning.autoencoder import run_network
 from edge_runtime.learning.autoencoder_tflite import int8_tflite
+from edge_runtime.learning.sound_files import Recordings
 from edge_runtime.learning.sound_fit import SoundLesson
+from edge_runtime.learning.sound_rows import MEL, RATE_HZ, ROW_S
 from edge_runtime.learning.teach_bundle import share_interval
 from edge_runtime.modelstore.bundle import CARD, MEMORY, MODEL, Bundle, seal_bundle
 from edge_runtime.predictors.golden import EXPECTED
@@ -25,23 +25,8 @@ from edge_runtime.predictors.golden import FOLDER as GOLDEN
 from edge_runtime.predictors.sound import LABEL
 from edge_runtime.predictors.sound_golden import ask_golden_sound
 
-if TYPE_CHECKING:
-    from edge_runtime.learning.sound_files import Recordings
-
-RATE_HZ = 16_000
-HOP_S = 0.032
-MEL = MelSpec(
-    window_ms=64, hop_ms=HOP_S * 1000, bands=24, low_hz=0, high_hz=7200, floor=1e-8
-)  # 7.2 kHz: what resampling leaves
-ROW_HOPS = 8
-ROW_S = HOP_S * ROW_HOPS
 HISTOGRAM_BINS = 20
 LICENCE = "belongs to whoever owns the recordings"
-
-
-def rows_within(seconds: float) -> int:
-    """Rows that a clip of this length gives: the last mel window must end in it."""
-    return max(1, frame_count(round(seconds * RATE_HZ), mel_bank(RATE_HZ, MEL)) // ROW_HOPS)
 
 
 def write_bundle(

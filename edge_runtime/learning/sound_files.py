@@ -13,8 +13,8 @@ from edge_runtime.core.errors import UsageError
 from edge_runtime.features.mel import MelStream
 from edge_runtime.features.sound_validity import REASON, SoundCheck
 from edge_runtime.inference.sound_memory import F32, mean_rows
-from edge_runtime.learning.sound_bundle import MEL, RATE_HZ, ROW_HOPS, ROW_S
 from edge_runtime.learning.sound_fit import Progress
+from edge_runtime.learning.sound_rows import MEL, RATE_HZ, ROW_HOPS, ROW_S
 from edge_runtime.media.sound_file import SUFFIXES, SoundError, clipped_share, open_sound
 
 NORMAL, ABNORMAL = "normal", "abnormal"

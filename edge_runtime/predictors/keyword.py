@@ -36,9 +36,9 @@ from edge_runtime.features.speech_clip import (
     speech_level_db,
     speech_span,
 )
-from edge_runtime.inference.decoders import Values
 from edge_runtime.inference.double_activation import refuse_double_activation, refuse_shares
 from edge_runtime.inference.engine import Engine
+from edge_runtime.inference.findings import Values
 from edge_runtime.inference.tensors import Tensor, check_scales
 from edge_runtime.modelstore.bundle import Bundle
 

@@ -19,9 +19,10 @@ from edge_runtime.core.manifest import InputSpec, Kind, OutputSpec
 from edge_runtime.core.messages import Prediction, Region
 from edge_runtime.features.image import Geometry, Prepare
 from edge_runtime.features.picture_validity import PictureGate
-from edge_runtime.inference.decoders import WHOLE, Box, Decoder, Finding, Outputs, as_score, make_decoder
+from edge_runtime.inference.decoders import make_decoder
 from edge_runtime.inference.double_activation import refuse_double_activation, refuse_shares
 from edge_runtime.inference.engine import Engine
+from edge_runtime.inference.findings import WHOLE, Box, Decoder, Finding, Outputs, as_score
 from edge_runtime.inference.heatmap import find_regions, without_padding
 from edge_runtime.inference.tensors import Tensor, check_scales
 from edge_runtime.modelstore.bundle import MEMORY, MODEL, Bundle

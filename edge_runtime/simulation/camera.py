@@ -1,36 +1,32 @@
 """Driver "sim": a camera over the simulated belt, with an encoder input, exposed by the photo-eye.
 
-Frames are drawn ahead by another process (`sim_renderer`), received by a thread of this driver and held until the
+Frames are drawn ahead by another process (`renderer`), received by a thread of this driver and held until the
 moment at which a real camera would have them: the part at the eye, plus `camera.delay_ms`, plus the exposure. Each
 carries the encoder count latched at the eye, so a part whose frame is missing leaves a hole and never borrows a
 neighbour's picture.
 
-With `world.attach` the driver joins a simulated line that already runs and sees the parts that pass from then on;
-without it, it starts a belt of its own, which moves at once and has no controller (`io capture`).
+It joins the line whose socket is `camera.sim.attach` and sees the parts that pass from then on. Who runs a station puts
+the socket of its own line there; a belt without a controller (`io capture`) is `renderer.lone_belt`.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from edge_runtime.capture.cameras.camera import CameraLost
-from edge_runtime.config.schema import CameraConfig, WorldConfig
+from edge_runtime.config.schema import CameraConfig
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, Trigger
 from edge_runtime.flow.components import Health, State
-from edge_runtime.simulation.renderer import Renderer
 from edge_runtime.simulation.wire import CREDIT, Header, Kind, receive_header, receive_into
-from edge_runtime.simulation.world import World
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +44,12 @@ class _Held(NamedTuple):
     image: np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def open_sim(cfg: CameraConfig, world: WorldConfig, clock: Clock) -> SimCamera:
-    return SimCamera(cfg, world, clock)
+def open_camera(cfg: CameraConfig, clock: Clock) -> SimCamera:
+    return SimCamera(cfg, clock)
+
+
+def find_camera(cfg: CameraConfig) -> str:
+    return f"simulated line at {cfg.sim.attach}" if cfg.sim.attach else "simulated"
 
 
 class SimCamera:
@@ -57,10 +57,9 @@ class SimCamera:
 
     pairs_by = "encoder"
 
-    def __init__(self, cfg: CameraConfig, world: WorldConfig, clock: Clock) -> None:
+    def __init__(self, cfg: CameraConfig, clock: Clock) -> None:
         self.name = cfg.name
-        self._cfg, self._clock, self._attach = cfg, clock, world.attach
-        self._world = None if world.attach else World.from_config(world)
+        self._clock, self._socket_path = clock, cfg.sim.attach
         self._exposure_us = cfg.exposure_us or EXPOSURE_US
         self._delay_ns = round(cfg.delay_ms * MS)
         self._changed = threading.Condition()
@@ -70,7 +69,6 @@ class SimCamera:
         self._is_running = False
         self._sock: socket.socket | None = None
         self._receiver: threading.Thread | None = None
-        self._renderer: Renderer | None = None
         self._seq_base = 0
         self._last_seq = -1
         self._progress_ns: int | None = None
@@ -80,13 +78,10 @@ class SimCamera:
         if self._is_running:
             return
         try:
-            path = self._attach or self._start_own_belt()
-            self._sock = self._connect(path)
+            self._sock = self._connect(self._socket_path)
         except BaseException:
             self.stop()
             raise
-        if self._world is not None:
-            self._world.belt.begin(self._clock())
         self._held.clear()
         self._start_ns, self._lost, self._is_running = 0, "", True
         self._connects += 1
@@ -111,7 +106,6 @@ class SimCamera:
             receiver.join()
         if sock is not None:
             sock.close()
-        self._end_own_belt()
         with self._changed:
             self._held.clear()
             self._skipped_before, self._skipped = self._skipped_before + self._skipped, 0
@@ -179,7 +173,7 @@ class SimCamera:
 
     def _connect(self, path: str) -> socket.socket:
         """Connect and wait for the greeting, which comes when the first picture is drawn."""
-        hint = "start one with tools/sim/line, or clear world.attach" if self._attach else "see the log"
+        hint = "start one with tools/sim/line, or clear camera.sim.attach"
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(HELLO_WITHIN_S)
@@ -195,19 +189,6 @@ class SimCamera:
             sock.close()
             raise
         return sock
-
-    def _start_own_belt(self) -> str:
-        assert self._world is not None
-        path = Path(tempfile.mkdtemp(prefix="edge-camera-")) / "camera.sock"
-        self._renderer = Renderer(self._world, self._cfg.width, self._cfg.height, path, owns_folder=True)
-        self._renderer.start()
-        self._renderer.wait_ready()
-        return str(path)
-
-    def _end_own_belt(self) -> None:
-        renderer, self._renderer = self._renderer, None
-        if renderer is not None:
-            renderer.stop()
 
     def _grant(self, frames: int) -> None:
         sock = self._sock

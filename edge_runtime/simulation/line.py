@@ -1,7 +1,7 @@
 """The simulated line: a controller behind a pty, a camera behind a socket, one belt for both, and the truth.
 
 Two child processes, so that nothing simulated holds the daemon's interpreter lock: the controller's double
-(`firmware_bridge.sim.controller`) and the drawing of frames (`capture.sim_renderer`). They share the belt's switch and
+(`firmware_bridge.sim.controller`) and the drawing of frames (`renderer`). They share the belt's switch and
 compute everything else from the same configuration. The line stands still until the controller is armed for the first
 time.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,15 @@ from edge_runtime.core.errors import DeviceError, InstallError
 from edge_runtime.simulation.child import SimChild, remove
 from edge_runtime.simulation.renderer import Renderer
 from edge_runtime.simulation.world import Belt, BeltSwitch, World
+from firmware_bridge.reject.controller import Controller
+from firmware_bridge.sim.belt import BeltFaults
+from firmware_bridge.sim.controller import ControllerSim
+from firmware_bridge.sim.plc import make_plc
+from firmware_bridge.sim.wire import WireFaults
 
 if TYPE_CHECKING:
-    from edge_runtime.config.schema import BadDays, ControllerConfig, WorldConfig
-    from firmware_bridge.sim.controller import ControllerSim
-    from firmware_bridge.sim.controller import Truth as GateTruth
+    from edge_runtime.config.schema import BadDays, CameraConfig, ControllerConfig, WorldConfig
+    from firmware_bridge.sim.truth import Truth as GateTruth
 
 WIDTH, HEIGHT = 1280, 720
 
@@ -53,6 +57,10 @@ class SimLine:
         self.controller_port = ""
         self.camera_socket = ""
 
+    def seen_by(self, camera: CameraConfig) -> CameraConfig:
+        """The same camera, over this line."""
+        return camera.model_copy(update={"sim": camera.sim.model_copy(update={"attach": self.camera_socket})})
+
     @property
     def belt(self) -> Belt:
         return self.world.belt
@@ -79,10 +87,11 @@ class SimLine:
             socket_path.unlink(missing_ok=True)  # of a line that was killed
             self._renderer = Renderer(self.world, *self._size, socket_path, self._owns_folder)
             self._renderer.start()
+            faults = _faults(self._bad, has_frames=self._plc is None)
             self._controller = SimChild(
                 "the simulated controller",
                 _control,
-                (self.belt, self._bad_wire(), self._plc, str(folder / "controller"), self._owns_folder),
+                (self.belt, faults, self._plc, str(folder / "controller"), self._owns_folder),
             )
             self._controller.start()
             self.controller_port = self._controller.wait_ready()
@@ -136,14 +145,10 @@ class SimLine:
         ]
         return {**_count(rows), "stray": gate.stray, "sweeps": gate.sweeps, "stuck": gate.stuck, "parts": rows}
 
-    def _bad_wire(self) -> Mapping[str, float]:
-        bad: BadDays = self._bad
-        return {
-            "lose_acks": bad.lose_acks,
-            "flip_bytes": bad.flip_bytes,
-            "late_trigger_ms": bad.late_trigger_ms,
-            "stuck_gate": bad.stuck_gate,
-        }
+
+def controller_beside(camera_socket: str) -> str:
+    """The controller's port of a line that keeps the link `controller` beside its camera's socket."""
+    return str(Path(camera_socket).parent / "controller")
 
 
 def require_core() -> None:
@@ -166,14 +171,14 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 def _control(
     belt: Belt,
-    bad: Mapping[str, float],
+    faults: tuple[WireFaults, BeltFaults],
     plc: tuple[str, int] | None,
     link: str,
     owns_folder: bool,
     pipe: Connection,
 ) -> None:
     """Main function of the controller's process. plc: role and unit of the box, for a controller on Modbus."""
-    sim = _open_controller(belt, bad, plc)
+    sim = open_controller(belt, *faults, plc=plc)
     name = Path(link)
     try:
         name.unlink(missing_ok=True)  # of a line that was killed
@@ -190,18 +195,25 @@ def _control(
         remove(name, owns_folder)
 
 
-def _open_controller(belt: Belt, bad: Mapping[str, float], plc: tuple[str, int] | None) -> ControllerSim:
-    from firmware_bridge.reject.controller import Transport
-    from firmware_bridge.sim.controller import BadWire, ControllerSim
-    from firmware_bridge.sim.plc_belt import PollingSim
+def _faults(bad: BadDays, *, has_frames: bool) -> tuple[WireFaults, BeltFaults]:
+    """Plain values, so that the controller's process does without pydantic."""
+    return (
+        WireFaults(
+            bad.flip_bytes, lose_answers=bad.lose_acks, late_events_ms=bad.late_trigger_ms, has_frames=has_frames
+        ),
+        BeltFaults(stuck_gate=bad.stuck_gate),
+    )
 
-    wire = BadWire(**bad)
-    if plc is None:
-        return ControllerSim(belt, seed=belt.seed, bad=wire)
-    role, unit = plc
-    if role == "server":
-        return PollingSim(belt, seed=belt.seed, bad=wire, unit=unit)
-    return ControllerSim(belt, seed=belt.seed, bad=wire, transport=Transport.MODBUS)
+
+def open_controller(
+    belt: Belt, wire: WireFaults | None = None, faults: BeltFaults | None = None, *, plc: tuple[str, int] | None = None
+) -> ControllerSim:
+    """The controller of a belt that others see too. plc: role and unit of a box that meets a PLC instead."""
+    make: Callable[..., Controller] = Controller
+    if plc is not None:
+        role, unit = plc
+        make = make_plc("client", unit) if role == "server" else make_plc("server")
+    return ControllerSim(belt, drive=belt, seed=belt.seed, wire=wire, faults=faults, make=make)
 
 
 def _follow_hold(sim: ControllerSim, switch: BeltSwitch) -> None:

@@ -8,8 +8,10 @@ drawn in time is skipped and counted: that part has no frame, as with a camera t
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from edge_runtime.simulation.wire import Header, Kind
 from edge_runtime.simulation.world import World, wire_count
 
 if TYPE_CHECKING:
+    from edge_runtime.config.schema import CameraConfig, WorldConfig
     from edge_runtime.simulation.phone_ink import U8
     from edge_runtime.simulation.phone_scene import SceneConfig
 
@@ -64,6 +67,21 @@ class Renderer:
     def stop(self) -> None:
         self._child.stop()
         remove(self._socket_path, self._owns_folder)
+
+
+@contextmanager
+def lone_belt(world: WorldConfig, camera: CameraConfig) -> Iterator[CameraConfig]:
+    """A belt without a controller, which moves at once, for as long as it takes; the camera that sees it."""
+    the_world = World.from_config(world)
+    path = Path(tempfile.mkdtemp(prefix="edge-camera-")) / "camera.sock"
+    renderer = Renderer(the_world, camera.width, camera.height, path, owns_folder=True)
+    try:
+        renderer.start()
+        renderer.wait_ready()
+        the_world.belt.begin(time.monotonic_ns())
+        yield camera.model_copy(update={"sim": camera.sim.model_copy(update={"attach": str(path)})})
+    finally:
+        renderer.stop()
 
 
 def serve_frames(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge_runtime.capture.microphones.microphone import open_microphone
+from edge_runtime.capture.microphones.drivers import open_microphone
 from edge_runtime.capture.microphones.shared import SharedMicrophone
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import Clock

@@ -11,7 +11,7 @@ from typing import Any
 from edge_runtime import __version__
 from edge_runtime.actuation.beeper import Beeper
 from edge_runtime.actuation.rejecter import Rejecter
-from edge_runtime.capture.cameras.camera import open_camera
+from edge_runtime.capture.cameras.drivers import open_camera
 from edge_runtime.capture.microphones.shared import SharedMicrophone
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import JOURNAL, state_dir
@@ -32,7 +32,7 @@ from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.labelled_parts import labels_in_force
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
-from edge_runtime.simulation.line import SimLine
+from edge_runtime.simulation.line import SimLine, controller_beside
 from edge_runtime.simulation.model_faults import BadDay
 from edge_runtime.station.operator_desk import OperatorDesk
 from edge_runtime.station.running_model import RunningModel, line_model
@@ -152,7 +152,7 @@ def open_box(loaded: Loaded, parts: int | None, clock: Clock) -> Box:
 
 
 def _open_sim(cfg: EdgeConfig, parts: int | None) -> SimLine | None:
-    if "sim" not in (cfg.camera.driver, cfg.controller.driver) or cfg.world.attach:
+    if "sim" not in (cfg.camera.driver, cfg.controller.driver) or cfg.camera.sim.attach:
         return None
     sim = SimLine(cfg.world, cfg.controller, parts, width=cfg.camera.width, height=cfg.camera.height)
     sim.start()
@@ -167,7 +167,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     bundle = chosen.bundle
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
     evidence = _evidence(cfg, state, journal, clock) if cfg.recording.evidence else None
-    world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
+    camera = sim.seen_by(cfg.camera) if sim else cfg.camera
     model, bad_day = line_model(bundle, cfg), BadDay(cfg.world.bad_days)
     try:
         microphone, no_microphone = open_shared_microphone(cfg, clock), None
@@ -175,7 +175,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         microphone, no_microphone = None, NoVoice(str(err))
     sound = open_sound(cfg, microphone, store, [journal], clock)
     line = VisionLine(
-        camera=open_camera(cfg.camera, world, clock),
+        camera=open_camera(camera, clock),
         camera_cfg=cfg.camera,
         model=replace(model, open=lambda: bad_day.over(model.open())),
         decision_cfg=cfg.decision,
@@ -221,10 +221,9 @@ def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> E
 
 
 def _controller_port(cfg: EdgeConfig, sim: SimLine | None) -> str:
-    """A line that is attached to keeps the link `controller` beside its camera's socket."""
     if cfg.controller.driver != "sim":
         return cfg.controller.port
-    return sim.controller_port if sim else str(Path(cfg.world.attach).parent / "controller")
+    return sim.controller_port if sim else controller_beside(cfg.camera.sim.attach)
 
 
 def _last_part(journal: Path) -> PartKey | None:

@@ -248,6 +248,22 @@ void host_tallies(const host_t *h, host_tallies_t *tallies)
                                 l->dropped,     f->frames,    f->bad_crc, f->malformed, f->oversize};
 }
 
+/* The registers without the wire, for a PLC that polls the box: big-endian words, an exception code or 0. */
+uint32_t host_map_read(host_t *h, uint32_t address, uint32_t count, uint8_t *words);
+uint32_t host_map_read(host_t *h, uint32_t address, uint32_t count, uint8_t *words)
+{
+    return modbus_map_read(&h->modbus.map, (uint16_t)address, (uint16_t)count, words);
+}
+
+uint32_t host_map_write(host_t *h, uint32_t address, uint32_t count, const uint8_t *words, uint32_t now_us);
+uint32_t host_map_write(host_t *h, uint32_t address, uint32_t count, const uint8_t *words, uint32_t now_us)
+{
+    reject_at(&h->reject, now_us);
+    const uint8_t code = modbus_map_write(&h->modbus.map, (uint16_t)address, (uint16_t)count, words);
+    finish(h, now_us);
+    return code;
+}
+
 /* For tests of what no message tells: bad_crc and torn of the Modbus server, how often a configuration was kept and the
  * fire_counts of the last one. */
 void host_hidden(const host_t *h, uint32_t *told);

@@ -5,7 +5,7 @@ Each block begins and ends with the same map id, so that a block read or written
 done can be told from a whole one. `MAP_VERSION` is a hash of the table: two sides made from different tables refuse to
 work together.
 
-    python -m firmware_bridge.modbus.registers     writes REGISTERS.md and mcu/registers.h again
+    python -m firmware_bridge.modbus.registers_text     writes REGISTERS.md and mcu/registers.h again
 """
 
 from __future__ import annotations
@@ -309,9 +309,3 @@ class SetupBlock(_Fields):
     debounce_counts: int
     inputs_mask: int
     map_version: int = MAP_VERSION
-
-
-if __name__ == "__main__":
-    from firmware_bridge.modbus.registers_text import write_files
-
-    write_files()

@@ -8,7 +8,7 @@ beside each other; each belongs to one thread.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ PART_SLOTS = 48  # as in mcu/reject.h and mcu/link.h; a test compares
 EVENT_SLOTS = 48
 EVENT_WINDOW = 8
 CHUNK = 256  # bytes handed over at once; what they are answered with fits the library's buffer
+BLOCK_BYTES = 256  # a block is laid out whole, whatever is asked of it; more than MODBUS_MAX_WORDS
 MODBUS_UNIT, MODBUS_BAUD = 1, 115_200
 
 
@@ -67,6 +68,8 @@ class Controller:
         saved: Config | None = None,  # the configuration before a restart, which the firmware keeps in EEPROM
         observer: Callable[[EventMsg], None] | None = None,
         transport: Transport = Transport.FRAMES,
+        unit: int = MODBUS_UNIT,
+        baud: int = MODBUS_BAUD,
         next_part: int = 1,
         next_event: int = 0,
         library: Path | None = None,
@@ -84,8 +87,8 @@ class Controller:
         self._core.host_places(self._host, places)
         news, self._bytes_at, self._edges_at, self._events_at = (place or 0 for place in places)
         self._news = core.News.from_address(news)
-        unit = MODBUS_UNIT if transport is Transport.MODBUS else 0
-        start = core.Start(self.boot_id, now_us & U32, encoder & U32, next_part, next_event, unit, MODBUS_BAUD)
+        unit = unit if transport is Transport.MODBUS else 0
+        start = core.Start(self.boot_id, now_us & U32, encoder & U32, next_part, next_event, unit, baud)
         if saved is not None:
             start.has_saved, start.saved = 1, core.Values(*(getattr(saved, name) for name, _ in core.Values._fields_))
         self._core.host_init(self._host, ctypes.byref(start))
@@ -202,6 +205,21 @@ class Controller:
         """Called about each millisecond: watchdog, solenoid on-time, resending."""
         self._core.host_on_time(self._host, now_us & U32)
         self._take_news()
+
+    # Registers, with Modbus
+
+    def read(self, address: int, count: int) -> tuple[int, list[int]]:
+        """As its RTU server would: exception code, 0 when good, and the registers."""
+        room = ctypes.create_string_buffer(BLOCK_BYTES)
+        code = self._core.host_map_read(self._host, address, count, room)
+        return code, [int.from_bytes(room.raw[2 * at : 2 * at + 2]) for at in range(count)] if not code else []
+
+    def write(self, address: int, values: Sequence[int], now_us: int) -> int:
+        """The same: exception code, 0 when good."""
+        words = b"".join(value.to_bytes(2) for value in values)
+        code = int(self._core.host_map_write(self._host, address, len(values), words, now_us & U32))
+        self._take_news()
+        return code
 
     def _tallies(self) -> core.Tallies:
         told = core.Tallies()

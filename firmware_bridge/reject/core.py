@@ -147,4 +147,10 @@ def _declare(library: ctypes.CDLL) -> None:
     ):
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, None
-    library.host_config.argtypes, library.host_config.restype = [host, POINTER(Values)], number
+    for name, *answered in (
+        ("host_config", POINTER(Values)),
+        ("host_map_read", number, number, c_char_p),
+        ("host_map_write", number, number, c_char_p, number),
+    ):
+        function = getattr(library, name)
+        function.argtypes, function.restype = [host, *answered], number

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from struct import Struct
 
-from firmware_bridge.mcu.sim.board import BAUD, Beam, Input, Note, What
+from firmware_bridge.sim.board import BAUD, Beam, Input, Note, What
 
 SOURCE = Path(__file__).parents[1] / "mcu" / "sim" / "avr_board.c"
 HEADERS = Path("/usr/include/simavr")
@@ -63,6 +63,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "board_shadow": (c_int, [board, c_int, i64, i64]),
         "board_pin": (None, [board, ctypes.c_char, c_int, c_int]),
         "board_run": (c_int, [board, ctypes.c_uint64]),
+        "board_lose_encoder": (None, [board, c_int]),
         "board_reset": (None, [board]),
         "board_put": (c_int, [board, ctypes.c_char_p, c_int]),
         "board_take": (c_int, [board, ctypes.c_char_p, c_int]),
@@ -97,8 +98,8 @@ class AvrBoard:
     def now_us(self) -> float:
         return float(self._lib.board_cycle(self._board)) / CYCLES_PER_US
 
-    def speed(self, quarters_per_s: int) -> None:
-        self._lib.board_speed(self._board, quarters_per_s)
+    def speed(self, quarters_per_s: float) -> None:
+        self._lib.board_speed(self._board, round(quarters_per_s))
 
     def shadow(self, beam: Beam, first: int, end: int) -> None:
         if not self._lib.board_shadow(self._board, beam, first, end):
@@ -106,6 +107,9 @@ class AvrBoard:
 
     def level(self, pin: Input, is_good: bool) -> None:
         self._lib.board_pin(self._board, b"D", pin, is_good)
+
+    def lose_encoder(self, is_lost: bool) -> None:
+        self._lib.board_lose_encoder(self._board, is_lost)
 
     def run(self, us: float) -> None:
         if us > 0 and not self._lib.board_run(self._board, round(us * CYCLES_PER_US)):

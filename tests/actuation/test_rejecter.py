@@ -14,12 +14,12 @@ from edge_runtime.core.messages import Cause, Decision, Outcome, PartKey, Verdic
 from edge_runtime.flow.components import State
 from firmware_bridge.modbus.registers import BoxBlock, Reason
 from firmware_bridge.reject import link_events as wire
-from firmware_bridge.reject.controller import Transport
+from firmware_bridge.reject.controller import Controller
 from firmware_bridge.reject.messages import Answer, Flags
 from firmware_bridge.reject.messages import Verdict as WireVerdict
-from firmware_bridge.sim.belt import BadBelt
+from firmware_bridge.sim.belt import Act, Laid
 from firmware_bridge.sim.controller import ControllerSim
-from firmware_bridge.sim.plc_belt import PollingSim
+from firmware_bridge.sim.plc import make_plc
 
 PATIENCE_S = 20.0
 CONFIG = ControllerConfig(decide_counts=2400, fire_counts=2500, pulse_counts=20)  # half a second to decide
@@ -29,34 +29,13 @@ def decision(key, verdict):
     return Decision(key, verdict, Cause.MODEL, "test", 0.5, 0, None, 0, "scratch@1")
 
 
-class Belt:
-    """Parts each 20 ms, unless they are further apart, on a belt of 5000 counts a second."""
-
-    def __init__(self, parts, pitch=100):
-        self.parts, self.pitch, self.start_ns = parts, pitch, 0
-
-    def begin(self, now_ns):
-        self.start_ns = self.start_ns or now_ns
-
-    def encoder_at(self, now_ns):
-        return (now_ns - self.start_ns) * 5 // 1_000_000 if self.start_ns else 0
-
-    def has_part(self, index):
-        return index < self.parts
-
-    def eye_counts(self, index):
-        return 100 + self.pitch * index
-
-
 class Hall:
     """A simulated controller on a thread, a rejecter at its pty, and a line that decides by `verdicts`."""
 
-    def __init__(self, parts, verdicts, safe_action=SafeAction.REJECT, config=CONFIG, bad_belt=None, pitch=100):
-        if config.protocol == "modbus" and config.role == "server":
-            self.sim = PollingSim(Belt(parts, pitch), bad_belt=bad_belt, unit=config.unit)
-        else:
-            wire_kind = Transport.MODBUS if config.protocol == "modbus" else Transport.FRAMES
-            self.sim = ControllerSim(Belt(parts, pitch), bad_belt=bad_belt, transport=wire_kind)
+    def __init__(self, parts, verdicts, safe_action=SafeAction.REJECT, config=CONFIG, script=(), pitch=100):
+        plc = make_plc("client" if config.role == "server" else "server", config.unit)
+        make = plc if config.protocol == "modbus" else Controller
+        self.sim = ControllerSim(Laid(parts, 5000, (pitch, pitch)), script=script, make=make)
         self.verdicts = verdicts
         self.triggers, self.reports, self.events = [], {}, []
         self.rejecter = Rejecter(
@@ -172,8 +151,8 @@ def test_every_cause_has_a_number_at_the_plc():
 @pytest.mark.parametrize("protocol", ["reject", "modbus"])
 def test_a_full_bin_stops_the_line_is_told_and_ends_by_itself(make_hall, protocol):
     config = CONFIG.model_copy(update={"protocol": protocol, "inputs": ("bin_full",)})
-    bad = BadBelt(bin_full=(0.3, 0.9))
-    hall = make_hall(400, [Verdict.ACCEPT], config=config, bad_belt=bad, pitch=500)  # ten parts a second
+    script = (Act(3, 0, "bin", 0), Act(3, 600, "bin", 1))
+    hall = make_hall(400, [Verdict.ACCEPT], config=config, script=script, pitch=500)  # ten parts a second
     hall.rejecter.start()
     assert hall.rejecter.arm(PATIENCE_S)
     hall.until(lambda: "input.bin_full" in hall.kinds())

@@ -53,8 +53,16 @@ def wait_until(is_true: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
+def camera_of(driver: str, path: str, **camera: Any) -> CameraConfig:
+    return CameraConfig.model_validate({"driver": driver, driver: {"path": path}, **camera})
+
+
+def sim_camera(socket_path: Path) -> SimCamera:
+    return SimCamera(CameraConfig.model_validate({"sim": {"attach": str(socket_path)}}), monotonic_ns)
+
+
 def folder(path: Path, **camera: Any) -> FolderCamera:
-    return FolderCamera(CameraConfig.model_validate({"driver": "folder", "path": str(path), **camera}), monotonic_ns)
+    return FolderCamera(camera_of("folder", str(path), **camera), monotonic_ns)
 
 
 def picture(path: Path, value: int, size: tuple[int, int] = (8, 12)) -> None:
@@ -167,7 +175,7 @@ def test_folder_on_a_share_that_hangs_stops_in_time_and_comes_back(tmp_path: Pat
 
 def test_folder_that_does_not_loop_says_that_it_is_over(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 1)
-    cfg = CameraConfig(driver="folder", path=str(tmp_path))
+    cfg = camera_of("folder", str(tmp_path))
     with running(FolderCamera(cfg, monotonic_ns, loops=False)) as camera:
         shoot(camera, 0)
         shoot(camera, 1)
@@ -192,7 +200,7 @@ def test_folder_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda _: "", "camera.path is empty"),
+        (lambda _: "", "camera.folder.path is empty"),
         (lambda at: at / "nowhere", "does not exist"),
         (lambda at: at / "file", "is a file, not a folder"),
         (lambda at: at / "empty", "no pictures in"),
@@ -217,7 +225,7 @@ def video(path: Path, frames: int = 4, fps: float = 50.0) -> Path:
 
 
 def video_camera(path: Path, loops: bool = True) -> GrabbingCamera:
-    cfg = CameraConfig(driver="video", path=str(path))
+    cfg = camera_of("video", str(path))
     return GrabbingCamera("video", cfg, monotonic_ns, lambda: VideoFile(cfg, monotonic_ns, loops))
 
 
@@ -305,16 +313,16 @@ def test_source_that_hangs_is_left_behind_and_closes_nobody_elses_device() -> No
 
 
 def test_missing_camera_is_told_with_what_was_found() -> None:
-    device = V4l2Device(CameraConfig(driver="v4l2", path="/dev/video99"), monotonic_ns)
+    device = V4l2Device(camera_of("v4l2", "/dev/video99"), monotonic_ns)
     with pytest.raises(
-        DeviceError, match=r"no camera '/dev/video99' \(found: .*\); check the cable or set camera.path"
+        DeviceError, match=r"no camera '/dev/video99' \(found: .*\); check the cable or set camera.v4l2.path"
     ):
         device.open()
 
 
 def test_plain_file_is_no_camera(tmp_path: Path) -> None:
     (tmp_path / "video0").touch()
-    device = V4l2Device(CameraConfig(driver="v4l2", path=str(tmp_path / "video0")), monotonic_ns)
+    device = V4l2Device(camera_of("v4l2", str(tmp_path / "video0")), monotonic_ns)
     with pytest.raises(DeviceError, match="is no video device"):
         device.open()
 
@@ -407,7 +415,7 @@ def test_v4l2_pictures_carry_the_kernels_stamp_where_it_makes_sense(tmp_path: Pa
     node.touch()
     clock_ns = 1000 * SECOND
     stamp_ns = clock_ns - 12 * MS if kernel_stamps else 5 * SECOND
-    cfg = CameraConfig(driver="v4l2", path=str(node), exposure_us=4000)
+    cfg = camera_of("v4l2", str(node), exposure_us=4000)
     made: list[FakeCapture] = []
 
     def open_device(path: str) -> FakeCapture:
@@ -495,7 +503,7 @@ def drawing(folder: Path, **world: Any) -> Iterator[tuple[Belt, SimCamera]]:
     the_world = World.from_config(cfg)
     renderer = Renderer(the_world, 96, 64, folder / "camera.sock")
     renderer.start()
-    camera = SimCamera(CameraConfig(), WorldConfig(attach=str(folder / "camera.sock")), monotonic_ns)
+    camera = sim_camera(folder / "camera.sock")
     try:
         renderer.wait_ready()
         camera.start()
@@ -550,7 +558,7 @@ def test_every_frame_dropped_is_a_quiet_day_and_not_a_busy_loop(tmp_path: Path) 
 
 
 def test_camera_is_lost_when_its_line_ends_and_found_when_another_comes(tmp_path: Path) -> None:
-    camera = SimCamera(CameraConfig(), WorldConfig(attach=str(tmp_path / "camera.sock")), monotonic_ns)
+    camera = sim_camera(tmp_path / "camera.sock")
     renderers: list[Renderer] = []
     try:
         for _ in range(2):
@@ -571,7 +579,7 @@ def test_camera_is_lost_when_its_line_ends_and_found_when_another_comes(tmp_path
 
 
 def test_frame_numbers_go_on_when_the_line_starts_from_its_beginning(tmp_path: Path) -> None:
-    camera = SimCamera(CameraConfig(), WorldConfig(attach=str(tmp_path / "camera.sock")), monotonic_ns)
+    camera = sim_camera(tmp_path / "camera.sock")
     seqs = []
     for _ in range(2):
         world = World(Belt(parts_per_s=50.0))
@@ -593,7 +601,7 @@ def test_something_else_behind_the_socket_is_told(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen(1)
-        camera = SimCamera(CameraConfig(), WorldConfig(attach=str(path)), monotonic_ns)
+        camera = sim_camera(path)
 
         def answer() -> None:
             with listener.accept()[0] as client:

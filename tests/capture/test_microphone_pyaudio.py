@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLost, list_microphones, open_microphone
+from edge_runtime.capture.microphones.drivers import list_microphones, open_microphone
+from edge_runtime.capture.microphones.microphone import Microphone, MicrophoneLost
 from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.errors import DeviceError

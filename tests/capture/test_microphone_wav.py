@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphones.microphone import MicrophoneLost, open_microphone
+from edge_runtime.capture.microphones.drivers import open_microphone
+from edge_runtime.capture.microphones.microphone import MicrophoneLost
 from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.clock import ManualClock
 from edge_runtime.core.errors import DeviceError

@@ -37,7 +37,7 @@ def test_cameras_lists_drivers_and_says_that_the_simulated_one_is_used(capsys: p
 
 
 def test_cameras_as_json_fails_for_a_camera_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--set", "camera.driver=v4l2", "--set", "camera.path=/dev/video99"]
+    words = ["--set", "camera.driver=v4l2", "--set", "camera.v4l2.path=/dev/video99"]
     code, out, _ = edge(capsys, "io", "cameras", "--json", *words)
     document = json.loads(out)
     assert code == 1
@@ -50,7 +50,9 @@ def test_cameras_as_json_fails_for_a_camera_that_is_not_there(capsys: pytest.Cap
 def test_cameras_judges_paths_by_driver(
     capsys: pytest.CaptureFixture[str], pictures: Path, driver: str, there: bool
 ) -> None:
-    code, _, _ = edge(capsys, "io", "cameras", "--set", f"camera.driver={driver}", "--set", f"camera.path={pictures}")
+    code, _, _ = edge(
+        capsys, "io", "cameras", "--set", f"camera.driver={driver}", "--set", f"camera.{driver}.path={pictures}"
+    )
     assert code == (0 if there else 1)
 
 
@@ -80,7 +82,7 @@ def test_capture_from_the_simulated_line_writes_a_jpeg(capsys: pytest.CaptureFix
     ("words", "code", "says"),
     [
         (["--driver", "v4l2", "--path", "/dev/video99", "--out", "a.jpg"], 1, "no camera '/dev/video99'"),
-        (["--driver", "folder", "--out", "a.jpg"], 1, "camera.path is empty"),
+        (["--driver", "folder", "--out", "a.jpg"], 1, "camera.folder.path is empty"),
         (["--out", "a.gif"], 2, "written as .jpg"),
         (["--driver", "magic", "--out", "a.jpg"], 2, "magic"),
         ([], 2, "--out"),

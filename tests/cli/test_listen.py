@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge_runtime.capture.microphones import microphone as microphones_module
+from edge_runtime.capture.microphones import drivers as microphones_module
 from edge_runtime.capture.microphones.microphone import MicrophoneDevice
 from edge_runtime.cli.io_cmds import io
 from edge_runtime.cli.line_cmds import line

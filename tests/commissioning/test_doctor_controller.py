@@ -22,29 +22,17 @@ from edge_runtime.core.status import Status
 from firmware_bridge import watch
 from firmware_bridge.adapters import latency_ms
 from firmware_bridge.modbus.registers import MAP_VERSION
-from firmware_bridge.reject.controller import Transport
+from firmware_bridge.reject.controller import Controller
 from firmware_bridge.reject.messages import PROTOCOL_VERSION
+from firmware_bridge.sim.belt import Laid
 from firmware_bridge.sim.controller import ControllerSim
+from firmware_bridge.sim.plc import make_plc
 from tests.support.real_box import telling
-
-
-class Standing:
-    def begin(self, now_ns: int) -> None:
-        pass
-
-    def encoder_at(self, now_ns: int) -> int:
-        return 0
-
-    def has_part(self, index: int) -> bool:
-        return False
-
-    def eye_counts(self, index: int) -> int:
-        return 1 << 40
 
 
 @pytest.fixture
 def controller(request: pytest.FixtureRequest) -> Iterator[str]:
-    sim = ControllerSim(Standing(), transport=getattr(request, "param", Transport.FRAMES))
+    sim = ControllerSim(Laid(0), make=getattr(request, "param", Controller))
     is_over = threading.Event()
 
     def run() -> None:
@@ -87,7 +75,9 @@ def test_a_simulated_line_without_its_compiled_core_is_a_failure_with_its_fix(se
 
 def test_a_real_line_needs_no_compiled_core(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("EDGE_REJECT_CORE", str(tmp_path / "none.so"))
-    assert "controller.core" not in findings(tmp_path, "/dev/null", "camera.driver=folder", f"camera.path={tmp_path}")
+    assert "controller.core" not in findings(
+        tmp_path, "/dev/null", "camera.driver=folder", f"camera.folder.path={tmp_path}"
+    )
 
 
 def test_a_port_that_is_not_there_names_the_cable(tmp_path: Path) -> None:
@@ -108,14 +98,14 @@ def test_firmware_of_this_release_is_good(tmp_path: Path, controller: str) -> No
     assert found["controller.inputs"].detail == "nothing stands in the way of a reject"
 
 
-@pytest.mark.parametrize("controller", [Transport.MODBUS], indirect=True)
+@pytest.mark.parametrize("controller", [make_plc("server")], indirect=True)
 def test_registers_of_this_release_are_good(tmp_path: Path, controller: str) -> None:
     found = findings(tmp_path, controller, "controller.protocol=modbus")
     assert f"register map {MAP_VERSION:04x} as this release" in found["controller.link"].detail
     assert found["controller.inputs"].state == "ok"
 
 
-@pytest.mark.parametrize("controller", [Transport.MODBUS], indirect=True)
+@pytest.mark.parametrize("controller", [make_plc("server")], indirect=True)
 def test_an_adapter_that_is_not_as_set_is_named(tmp_path: Path, controller: str) -> None:
     found = findings(tmp_path, controller, "controller.protocol=modbus", "controller.rs485_echo=true")
     adapter = found["controller.adapter"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.capture import talk_key
-from edge_runtime.capture.microphones import microphone as microphones_module
+from edge_runtime.capture.microphones import drivers as microphones_module
 from edge_runtime.capture.microphones.microphone import MicrophoneDevice
 from edge_runtime.catalogue.catalogue import DATABASE, Catalogue
 from edge_runtime.commissioning import doctor_ears

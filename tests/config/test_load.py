@@ -210,3 +210,62 @@ def test_a_file_full_of_unknown_keys_is_told_in_a_few_lines(tmp_path):
     with pytest.raises(ConfigError) as told:
         load(write(tmp_path, "\n".join(f"key{number} = 1" for number in range(20_000))))
     assert len(str(told.value).splitlines()) == MOST_FAULTS + 1 and "19980 more" in str(told.value)
+
+
+# The version before had one place for what each camera driver understands alone.
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("[camera]\ndriver = 'folder'\npath = 'parts'\nfps = 20\n", "camera.folder.path", "parts"),
+        ("[camera]\ndriver = 'video'\npath = 'belt.avi'\n", "camera.video.path", "belt.avi"),
+        ("[camera]\ndriver = 'v4l2'\npath = '/dev/video2'\n", "camera.v4l2.path", "/dev/video2"),
+        ("[world]\nattach = 'line/camera.sock'\nseed = 4\n", "camera.sim.attach", "line/camera.sock"),
+    ],
+)
+def test_a_station_of_the_version_before_means_the_same_and_is_told_where_its_keys_belong(tmp_path, text, key, value):
+    path = write(tmp_path, text)
+    loaded = load(path)
+    assert dict(leaves(loaded.config))[key] == value
+    assert loaded.given[key] == str(path)
+    (sentence,) = loaded.moved
+    assert sentence.startswith(str(path)) and key in sentence
+    assert load(path).digest == load(write(tmp_path, _as_new(text, key, value))).digest
+    assert load(path).moved == ()
+
+
+def _as_new(text, key, value):
+    section, _, last = key.rpartition(".")
+    kept = "".join(line for line in text.splitlines(keepends=True) if value not in line)
+    return f"{kept}[{section}]\n{last} = '{value}'\n"
+
+
+def test_an_old_key_typed_on_the_command_line_stands_above_the_file(tmp_path):
+    path = write(tmp_path, "[camera]\ndriver = 'v4l2'\npath = '/dev/video0'\n")
+    camera = load(path, ["camera.driver=folder", "camera.path=parts"]).config.camera
+    assert (camera.driver, camera.folder.path, camera.v4l2.path) == ("folder", "parts", "/dev/video0")
+    path.write_text("[camera]\ndriver = 'v4l2'\nv4l2.path = '/dev/video0'\n")
+    loaded = load(path, ["camera.path=/dev/video9"])
+    assert loaded.config.camera.v4l2.path == "/dev/video9" and loaded.given["camera.v4l2.path"] == "command line"
+
+
+def test_a_new_key_stands_above_an_old_one(tmp_path):
+    path = write(tmp_path, "[camera]\ndriver = 'folder'\npath = 'old'\nfolder.path = 'new'\n")
+    assert load(path).config.camera.folder.path == "new"
+    path.write_text("[camera]\npath = 'old'\n")
+    assert load(path, ["camera.driver=folder", "camera.folder.path=new"]).config.camera.folder.path == "new"
+    assert load(path, ["camera.driver=folder"]).config.camera.folder.path == "old"
+
+
+def test_an_old_key_that_meant_nothing_still_does(tmp_path):
+    loaded = load(write(tmp_path, "[camera]\npath = 'unused'\n"))
+    assert loaded.config == EdgeConfig()
+    assert "camera.path means nothing" in loaded.moved[0] and not loaded.given
+
+
+def test_where_an_old_key_cannot_go_the_station_is_told_to_be_wrong(tmp_path):
+    with pytest.raises(ConfigError, match=r"camera\.folder"):
+        load(write(tmp_path, "[camera]\ndriver = 'folder'\npath = 'x'\nfolder = 3\n"))
+    with pytest.raises(ConfigError, match=r"camera\.folder\.path = 3"):
+        load(write(tmp_path, "[camera]\ndriver = 'folder'\npath = 3\n"))

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.capture.cameras.camera import DRIVERS, Camera, open_camera
+from edge_runtime.capture.cameras.camera import Camera
+from edge_runtime.capture.cameras.drivers import DRIVERS, find_camera, open_camera
 from edge_runtime.capture.cameras.v4l2_devices import list_devices
-from edge_runtime.config.schema import CameraConfig, WorldConfig
+from edge_runtime.config.schema import CameraConfig, Section, WorldConfig
 from edge_runtime.core.clock import MS, monotonic_ns
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
 from edge_runtime.flow.components import State
+from edge_runtime.simulation.renderer import lone_belt
 
 WIDTH, HEIGHT = 96, 64
 FRAME_WITHIN_S = 20.0
@@ -49,44 +53,55 @@ class Rig:
         raise AssertionError("no frame")
 
 
-def sim_rig(folder: Path) -> Rig:
+def camera_of(driver: str, path: Path | str) -> CameraConfig:
+    return CameraConfig.model_validate({"driver": driver, driver: {"path": str(path)}})
+
+
+@contextmanager
+def sim_rig(folder: Path) -> Iterator[Rig]:
     world = WorldConfig(parts_per_s=40.0, counts_per_s=10_000)
-    return Rig(open_camera(CameraConfig(width=WIDTH, height=HEIGHT), world, monotonic_ns), (HEIGHT, WIDTH))
+    with lone_belt(world, CameraConfig(width=WIDTH, height=HEIGHT)) as camera:
+        yield Rig(open_camera(camera, monotonic_ns), (HEIGHT, WIDTH))
 
 
-def folder_rig(folder: Path) -> Rig:
+@contextmanager
+def folder_rig(folder: Path) -> Iterator[Rig]:
     for n in range(3):
         cv2.imwrite(str(folder / f"{n}.png"), np.full((HEIGHT, WIDTH, 3), 40 * n, np.uint8))
-    camera = CameraConfig(driver="folder", path=str(folder))
-    return Rig(open_camera(camera, WorldConfig(), monotonic_ns), (HEIGHT, WIDTH))
+    yield Rig(open_camera(camera_of("folder", folder), monotonic_ns), (HEIGHT, WIDTH))
 
 
-def video_rig(folder: Path) -> Rig:
+@contextmanager
+def video_rig(folder: Path) -> Iterator[Rig]:
     path = folder / "belt.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (WIDTH, HEIGHT))
     for n in range(5):
         writer.write(np.full((HEIGHT, WIDTH, 3), 50 * n, np.uint8))
     writer.release()
-    camera = CameraConfig(driver="video", path=str(path))
-    return Rig(open_camera(camera, WorldConfig(), monotonic_ns), (HEIGHT, WIDTH))
+    yield Rig(open_camera(camera_of("video", path), monotonic_ns), (HEIGHT, WIDTH))
 
 
-def v4l2_rig(folder: Path) -> Rig:
+@contextmanager
+def v4l2_rig(folder: Path) -> Iterator[Rig]:
     devices = [device for device in list_devices() if device.index == 0 and device.is_readable]
     if not devices:
         pytest.skip("no /dev/video* on this machine")
-    camera = CameraConfig(driver="v4l2", path=devices[0].path)
-    return Rig(open_camera(camera, WorldConfig(), monotonic_ns), (0, 0))
+    yield Rig(open_camera(camera_of("v4l2", devices[0].path), monotonic_ns), (0, 0))
 
 
-RIGS: dict[str, Callable[[Path], Rig]] = {"sim": sim_rig, "folder": folder_rig, "video": video_rig, "v4l2": v4l2_rig}
+RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {
+    "sim": sim_rig,
+    "folder": folder_rig,
+    "video": video_rig,
+    "v4l2": v4l2_rig,
+}
 
 
 @pytest.fixture(params=sorted(DRIVERS))
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    rig = RIGS[request.param](tmp_path)
-    yield rig
-    rig.camera.stop()
+    with RIGS[request.param](tmp_path) as rig:
+        yield rig
+        rig.camera.stop()
 
 
 def test_frames_are_read_only_rgb_of_the_right_shape(rig: Rig) -> None:
@@ -186,10 +201,22 @@ def test_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
     threads = set(threading.enumerate())
     nowhere = str(tmp_path / "nowhere")
     for driver in sorted(DRIVERS):
-        camera = CameraConfig.model_validate({"driver": driver, "path": nowhere})
-        broken = open_camera(camera, WorldConfig(attach=nowhere), monotonic_ns)
+        place = "attach" if driver == "sim" else "path"
+        broken = open_camera(CameraConfig.model_validate({"driver": driver, driver: {place: nowhere}}), monotonic_ns)
         with pytest.raises(DeviceError, match="nowhere"):
             broken.start()
         broken.stop()
         assert broken.health().state is State.STOPPED
     assert set(threading.enumerate()) == threads
+
+
+def test_every_driver_has_a_row_and_a_section_of_its_own() -> None:
+    known = get_args(CameraConfig.model_fields["driver"].annotation)
+    sections = {name for name, info in CameraConfig.model_fields.items() if isinstance(info.default, Section)}
+    assert set(known) == set(DRIVERS) == sections
+
+
+@pytest.mark.parametrize("driver", sorted(set(DRIVERS) - {"sim"}))
+def test_a_camera_that_is_not_there_is_told_without_opening_it(driver: str, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"nowhere.*; (check the cable or )?set (it|camera)"):
+        find_camera(camera_of(driver, tmp_path / "nowhere"))

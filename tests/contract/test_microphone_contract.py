@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphones.microphone import DRIVERS, Microphone, open_microphone
+from edge_runtime.capture.microphones.drivers import DRIVERS, open_microphone
+from edge_runtime.capture.microphones.microphone import Microphone
 from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.clock import MS, monotonic_ns
 from edge_runtime.core.errors import DeviceError

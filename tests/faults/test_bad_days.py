@@ -213,7 +213,7 @@ def test_daemon_killed_in_mid_run_takes_up_the_line_again(station):
     daemons = []
     try:
         assert line.stderr.readline().startswith("controller ")
-        command = station.command("run", world__attach=line_dir / "camera.sock")
+        command = station.command("run", camera__sim__attach=line_dir / "camera.sock")
         daemons.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         wait_for(lambda: station.parts_in_journal() >= 50, line)
         daemons[0].kill()

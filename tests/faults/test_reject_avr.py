@@ -17,8 +17,8 @@ from reject_faults import BY_NAME, FAULTS
 from reject_image import build_image
 from reject_runs import VirtualRun, real_row
 
-from firmware_bridge.mcu.sim.board import Input
 from firmware_bridge.sim.avr import AvrBoard, build_shim, why_missing
+from firmware_bridge.sim.board import Input
 
 pytestmark = pytest.mark.skipif(why_missing() is not None, reason=why_missing() or "")
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from ctypes import c_uint32, c_void_p
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import firmware_bridge
-from firmware_bridge.mcu.build import BuildError, build_avr
+from firmware_bridge.mcu.build import HERE, BuildError, build_avr
 from firmware_bridge.modbus.link import PlcLink, setup_block
 from firmware_bridge.modbus.registers import (
     BOX,
@@ -36,6 +38,8 @@ from firmware_bridge.modbus.registers import (
 )
 from firmware_bridge.modbus.rtu import MS, Request, exception_reply, read_reply, read_request, with_crc, write_request
 from firmware_bridge.port import BridgePort
+from firmware_bridge.reject import controller as reject_controller
+from firmware_bridge.reject.controller import Transport
 from firmware_bridge.reject.far_side import Phase
 from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link_events import (
@@ -48,28 +52,26 @@ from firmware_bridge.reject.link_events import (
 )
 from firmware_bridge.reject.messages import Answer, Flags, Verdict
 from firmware_bridge.sim.avr import why_missing
-from firmware_bridge.sim.plc import MCU, PlcCore, PlcSim, build
+from firmware_bridge.sim.belt import Laid
+from firmware_bridge.sim.plc import PlcSim
 
 TOOL = Path(firmware_bridge.__file__).parents[1] / "tools" / "sim" / "plc"
 TOOL_ENV = {**os.environ, "PYTHONPATH": str(TOOL.parents[2])}
 PATIENCE_S = 30.0
 UNIT = 3
+SPEED = 5000  # counts a second
+FIRST_COUNT = 2**32 - 3000  # the encoder wraps early in every run
 GATE = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=500)
 SETUP_WORDS = setup_block(GATE).pack()
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc missing: apt-get install gcc libc6-dev")
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("core"))
-
-
 class Controller:
     """The core, spoken to by registers; a millisecond is the unit of time."""
 
-    def __init__(self, library, *, setup=SETUP_WORDS):
-        self.core = PlcCore(library, boot_id=77, unit=UNIT)
+    def __init__(self, *, setup=SETUP_WORDS):
+        self.core = reject_controller.Controller(77, transport=Transport.MODBUS, unit=UNIT)
         self.now_us = 0
         self.count = 0
         self.box = BoxBlock()
@@ -79,17 +81,17 @@ class Controller:
     def run(self, for_ms, counts=0):
         for _ in range(for_ms):
             self.now_us += 1000
-            self.core.time(self.now_us)
+            self.core.on_time(self.now_us)
         self.move(counts)
 
     def move(self, counts):
         for _ in range(counts):
             self.count += 1
-            self.core.encoder(self.count, self.now_us)
+            self.core.on_encoder(self.count, self.now_us)
 
     def part(self):
         self.now_us += 30_000  # an eye that breaks again sooner bounces
-        self.core.eye(self.count, self.now_us)
+        self.core.on_eye(self.count, self.now_us)
 
     def tell(self, **values):
         """Write the box block, changed like this, with the next heartbeat."""
@@ -120,23 +122,21 @@ class Controller:
         count = min(RING, block.outcome_seq)
         return [block.outcomes[seq % RING] for seq in range(block.outcome_seq - count + 1, block.outcome_seq + 1)]
 
-
-@pytest.fixture
-def make(library):
-    made = []
-
-    def new(**kwargs):
-        made.append(Controller(library, **kwargs))
-        return made[-1]
-
-    yield new
-    for controller in made:
-        controller.core.close()
+    def hidden(self):
+        """Frames of a bad CRC, torn blocks."""
+        told = (c_uint32 * 4)()
+        self.core._core.host_hidden(c_void_p(self.core._host), told)
+        return {"bad_crc": told[0], "torn": told[1]}
 
 
 @pytest.fixture
-def controller(make):
-    return make()
+def make():
+    return Controller
+
+
+@pytest.fixture
+def controller():
+    return Controller()
 
 
 # By registers
@@ -267,7 +267,7 @@ def test_a_torn_block_does_nothing_and_is_counted(controller):
         words = BoxBlock(heartbeat=99, status=0, result_seq=9, part_id=1, verdict=VerdictCode.ACCEPT).pack()
         words[at] ^= 1
         assert controller.core.write(BOX.base, words, 0) == 0
-    assert controller.plc.control & PlcControl.ENABLE and controller.core.counts["torn"] == 3
+    assert controller.plc.control & PlcControl.ENABLE and controller.hidden()["torn"] == 3
 
 
 def test_a_block_may_come_register_by_register(controller):
@@ -308,8 +308,9 @@ def test_inputs_show_and_trip(make):
     def levels(faults):
         for _ in range(30):
             controller.now_us += 1000
-            controller.core.inputs(faults, controller.now_us)
-            controller.core.time(controller.now_us)
+            is_full, is_low = faults & Flags.BIN_FULL, faults & Flags.AIR_LOW
+            controller.core.on_inputs(controller.now_us, bin_ok=not is_full, air_ok=not is_low)
+            controller.core.on_time(controller.now_us)
 
     levels(0)
     controller.arm()
@@ -334,7 +335,7 @@ def test_the_confirm_sensor_tells_through_the_ring(make):
     controller.judge(1, VerdictCode.REJECT)
     controller.judge(2, VerdictCode.REJECT)
     controller.move(980)
-    controller.core.confirm(controller.count, controller.now_us)
+    controller.core.on_confirm(controller.count, controller.now_us)
     controller.move(200)
     assert {entry[:2] for entry in controller.outcomes} == {
         (1, OutcomeCode.FIRED), (2, OutcomeCode.FIRED), (1, OutcomeCode.CONFIRMED), (2, OutcomeCode.UNCONFIRMED),
@@ -357,18 +358,14 @@ def test_the_plc_block_cannot_be_written(controller):
 
 @given(st.data())
 @settings(max_examples=50, deadline=None)
-def test_any_part_of_a_block_reads_as_in_the_whole(library, data):
-    controller = Controller(library)
-    try:
-        controller.arm()
-        controller.part()
-        block = data.draw(st.sampled_from([BOX, PLC, SETUP]))
-        first = data.draw(st.integers(0, block.size - 1))
-        count = data.draw(st.integers(1, block.size - first))
-        _, whole = controller.core.read(block.base, block.size)
-        assert controller.core.read(block.base + first, count) == (0, whole[first : first + count])
-    finally:
-        controller.core.close()
+def test_any_part_of_a_block_reads_as_in_the_whole(data):
+    controller = Controller().arm()
+    controller.part()
+    block = data.draw(st.sampled_from([BOX, PLC, SETUP]))
+    first = data.draw(st.integers(0, block.size - 1))
+    count = data.draw(st.integers(1, block.size - first))
+    _, whole = controller.core.read(block.base, block.size)
+    assert controller.core.read(block.base + first, count) == (0, whole[first : first + count])
 
 
 # By frames
@@ -385,12 +382,15 @@ class Line:
         controller = self.controller
         for at in range(len(frame)):
             controller.now_us += byte_us
-            self.core.hear(frame[at : at + 1], controller.now_us)
-            self.core.time(controller.now_us)
+            self.core.on_bytes(frame[at : at + 1], controller.now_us)
+            self.core.on_time(controller.now_us)
         controller.now_us += pause_us
-        self.core.time(controller.now_us)
-        self.core.time(controller.now_us)
-        return self.core.take_out()
+        self.core.on_time(controller.now_us)
+        self.core.on_time(controller.now_us)
+        return self.take()
+
+    def take(self):
+        return b"".join(self.core.take_frames())
 
 
 @pytest.fixture
@@ -448,7 +448,7 @@ def test_other_units_their_replies_and_garbage_are_not_answered(line):
     ]  # fmt: skip
     for frame in frames:
         assert line.ask(frame) == b"", frame
-    assert line.core.counts["bad_crc"] == 3
+    assert line.controller.hidden()["bad_crc"] == 3
     assert line.ask(read_request(UNIT, 0, 1).encode())
 
 
@@ -460,37 +460,34 @@ def test_a_frame_broken_by_silence_is_dropped(line):
 
 def test_a_frame_that_nobody_polled_for_in_time_is_not_answered_late(line):
     controller, request = line.controller, read_request(UNIT, BOX.base, 1)
-    line.core.hear(write_request(UNIT, BOX.base, BoxBlock(reason=8).pack()).encode(), controller.now_us)
+    line.core.on_bytes(write_request(UNIT, BOX.base, BoxBlock(reason=8).pack()).encode(), controller.now_us)
     controller.now_us += 5000  # the main loop was busy elsewhere; the box has given up and asks again
     assert line.ask(request.encode()) == read_reply(request, [0])
-    assert line.core.read(BOX.address("reason"), 1) == (0, [0]) and line.core.counts["bad_crc"] == 1
+    assert line.core.read(BOX.address("reason"), 1) == (0, [0]) and line.controller.hidden()["bad_crc"] == 1
 
 
 def test_what_is_heard_before_a_reply_is_out_is_an_echo_or_a_collision(line):
     controller, request = line.controller, read_request(UNIT, BOX.base, 1)
-    line.core.hear(request.encode(), controller.now_us)
+    line.core.on_bytes(request.encode(), controller.now_us)
     controller.now_us += 2000
-    line.core.time(controller.now_us)  # obeyed, not sent yet
-    line.core.hear(request.encode(), controller.now_us)
-    line.core.time(controller.now_us)
-    assert line.core.take_out() == read_reply(request, [0])
+    line.core.on_time(controller.now_us)  # obeyed, not sent yet
+    line.core.on_bytes(request.encode(), controller.now_us)
+    line.core.on_time(controller.now_us)
+    assert line.take() == read_reply(request, [0])
     assert line.ask(request.encode()) == read_reply(request, [0])
 
 
 @given(st.binary(max_size=300))
 @settings(max_examples=200, deadline=None)
-def test_no_bytes_break_the_server_and_it_answers_the_next_request(library, data):
-    controller = Controller(library)
-    try:
-        line = Line(controller)
-        before = controller.core.read(SETUP.base, SETUP.size)
-        line.ask(data)
-        if with_crc(data[:-2]) != data:
-            assert controller.core.read(SETUP.base, SETUP.size) == before
-        request = read_request(UNIT, PLC.base, PLC.size)
-        assert line.ask(request.encode())[:3] == bytes((UNIT, 3, 2 * PLC.size))
-    finally:
-        controller.core.close()
+def test_no_bytes_break_the_server_and_it_answers_the_next_request(data):
+    controller = Controller()
+    line = Line(controller)
+    before = controller.core.read(SETUP.base, SETUP.size)
+    line.ask(data)
+    if with_crc(data[:-2]) != data:
+        assert controller.core.read(SETUP.base, SETUP.size) == before
+    request = read_request(UNIT, PLC.base, PLC.size)
+    assert line.ask(request.encode())[:3] == bytes((UNIT, 3, 2 * PLC.size))
 
 
 # With the box on top
@@ -499,9 +496,11 @@ def test_no_bytes_break_the_server_and_it_answers_the_next_request(library, data
 class Run:
     """Belt, core, wire and link, a millisecond at a time; each third part is a reject."""
 
-    def __init__(self, library, role, *, rate_hz=15.0, parts=60, wire=None, wire_delay_ms=0, seed=1):
-        self.library, self.role = library, role
-        self.words = {"unit": UNIT, "rate_hz": rate_hz, "seed": seed}
+    def __init__(self, role, *, rate_hz=15.0, parts=60, wire=None, wire_delay_ms=0, seed=1):
+        self.role = role
+        spacing = round(SPEED / rate_hz)
+        self.words = (SPEED, (spacing * 7 // 10, spacing * 13 // 10))
+        self.lay = partial(Laid, first_count=FIRST_COUNT, lead_counts=spacing, seed=seed)
         self.sim = self.new_sim(parts)
         self.link = self.new_link()
         self.wire = wire or (lambda data: data)
@@ -516,7 +515,7 @@ class Run:
     def new_sim(self, parts, boot_id=1):
         setup = setup_block(GATE) if self.role == "server" else None
         role = "client" if self.role == "server" else "server"
-        return PlcSim(self.library, role=role, parts=parts, setup=setup, boot_id=boot_id, **self.words)
+        return PlcSim(self.lay(parts, *self.words), role, UNIT, setup=setup, boot_id=boot_id)
 
     def new_link(self, resume=None):
         return PlcLink(GATE, role=self.role, unit=UNIT, resume=resume)
@@ -560,9 +559,7 @@ class Run:
         self.until(lambda: self.sim.is_over)
         for _ in range(300):
             self.step()
-        truth = self.sim.truth()
-        self.sim.close()
-        return truth
+        return self.sim.truth()
 
     def of(self, kind):
         return [event for event in self.events if isinstance(event, kind)]
@@ -577,8 +574,8 @@ def nothing_wrong(truth):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_part_gets_its_own_verdict(library, role):
-    run = Run(library, role)
+def test_every_part_gets_its_own_verdict(role):
+    run = Run(role)
     truth = run.finish()
     nothing_wrong(truth)
     assert (truth["parts"], truth["defaulted"]) == (60, 0)
@@ -590,13 +587,13 @@ def test_every_part_gets_its_own_verdict(library, role):
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("share", [0.0005, 0.002, 0.01])
-def test_byte_errors_miss_nothing(library, role, share):
+def test_byte_errors_miss_nothing(role, share):
     rng = Random(7)
 
     def wire(data):
         return bytes(byte ^ 1 << rng.randrange(8) if rng.random() < share else byte for byte in data)
 
-    run = Run(library, role)
+    run = Run(role)
     run.until(lambda: run.link.is_armed)
     run.wire = wire
     truth = run.finish()
@@ -606,8 +603,8 @@ def test_byte_errors_miss_nothing(library, role, share):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_box_that_stops_for_three_seconds_lets_nothing_pass(library, role):
-    run = Run(library, role, parts=90)
+def test_a_box_that_stops_for_three_seconds_lets_nothing_pass(role):
+    run = Run(role, parts=90)
     run.until(lambda: len(run.of(Settled)) > 10)
     run.is_host_stopped = True
     for _ in range(3000):
@@ -621,8 +618,8 @@ def test_a_box_that_stops_for_three_seconds_lets_nothing_pass(library, role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_box_that_dies_is_followed_by_another(library, role):
-    run = Run(library, role, parts=90)
+def test_a_box_that_dies_is_followed_by_another(role):
+    run = Run(role, parts=90)
     run.until(lambda: len(run.of(Settled)) > 10)
     run.link, last = run.new_link(resume=(1, run.of(Triggered)[-1].part_id)), run.of(Triggered)[-1].part_id
     run.to_box.clear()
@@ -637,10 +634,9 @@ def test_a_box_that_dies_is_followed_by_another(library, role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_controller_reset_takes_no_verdict_over(library, role):
-    run = Run(library, role, parts=30)
+def test_a_controller_reset_takes_no_verdict_over(role):
+    run = Run(role, parts=30)
     run.until(lambda: len(run.of(Settled)) > 10)
-    run.sim.close()
     run.sim = run.new_sim(30, boot_id=2)
     truth = run.finish()
     nothing_wrong(truth)
@@ -650,8 +646,8 @@ def test_a_controller_reset_takes_no_verdict_over(library, role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_pulled_cable_lets_nothing_pass_and_comes_back(library, role):
-    run = Run(library, role, parts=90)
+def test_a_pulled_cable_lets_nothing_pass_and_comes_back(role):
+    run = Run(role, parts=90)
     run.until(lambda: len(run.of(Settled)) > 10)
     run.wire = lambda data: b""
     for _ in range(2000):
@@ -664,20 +660,20 @@ def test_a_pulled_cable_lets_nothing_pass_and_comes_back(library, role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_slow_wire_is_late_and_never_wrong(library, role):
-    run = Run(library, role, rate_hz=8.0, wire_delay_ms=15)
+def test_a_slow_wire_is_late_and_never_wrong(role):
+    run = Run(role, rate_hz=8.0, wire_delay_ms=15)
     truth = run.finish()
     nothing_wrong(truth)
     assert truth["defaulted"] == 0
 
 
-def test_more_verdicts_than_the_line_carries_default_and_shift_nothing(library):
-    truth = Run(library, "client", rate_hz=90.0, parts=250, wire_delay_ms=8).finish()
+def test_more_verdicts_than_the_line_carries_default_and_shift_nothing():
+    truth = Run("client", rate_hz=90.0, parts=250, wire_delay_ms=8).finish()
     nothing_wrong(truth)
     assert truth["parts"] == 250 and truth["defaulted"] > 0
 
 
-def test_confirm_news_reach_the_box(library):
+def test_confirm_news_reach_the_box():
     link = PlcLink(GATE, role="server")
     link.opened(0)
     block = PlcBlock(heartbeat=1, boot_id=1).pack()
@@ -738,7 +734,7 @@ def test_the_real_image_speaks_the_map_under_simavr(tmp_path):
             raise
     name, log = tmp_path / "port", tmp_path / "log"
     plan = {"parts": 16, "counts_per_s": 2000, "fire_counts": GATE.fire_counts}
-    words = [sys.executable, "-m", "firmware_bridge.mcu.sim.pty_line", "--core", "avr", "--elf", str(elf), "--modbus",
+    words = [sys.executable, "-m", "firmware_bridge.sim.pty_line", "--core", "avr", "--elf", str(elf), "--modbus",
              "--link", str(name), "--log", str(log), "--plan", json.dumps(plan)]  # fmt: skip
     events, news = [], threading.Condition()
 
@@ -777,7 +773,7 @@ def test_the_fake_plc_says_what_is_wrong_with_a_port(tmp_path):
 
 @pytest.mark.parametrize("name", ["modbus_map.c", "modbus_rtu.c"])
 def test_the_firmware_side_compiles_without_a_warning(tmp_path, name):
-    words = ["-std=c99", "-Os", "-Wall", "-Wextra", "-Wconversion", "-Werror", f"-I{MCU}", "-c", str(MCU / name)]
+    words = ["-std=c99", "-Os", "-Wall", "-Wextra", "-Wconversion", "-Werror", f"-I{HERE}", "-c", str(HERE / name)]
     subprocess.run(["gcc", *words, "-o", str(tmp_path / "host.o")], check=True)
     if shutil.which("avr-gcc") is None:
         pytest.skip("avr-gcc missing: apt-get install gcc-avr avr-libc")

@@ -17,7 +17,8 @@ from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import ControllerReset, LinkLost, PartsMissed, Settled, Triggered
 from firmware_bridge.serial_device import PortError, open_serial
-from firmware_bridge.sim.controller import BadWire, ControllerSim
+from firmware_bridge.sim.controller import ControllerSim
+from firmware_bridge.sim.wire import WireFaults
 
 PATIENCE_S = 20.0
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=500)
@@ -30,6 +31,7 @@ class Belt:
     parts: int
     start: object  # multiprocessing value, ns
     first_count: int = 2**32 - 2000
+    counts_per_s: int = 5000
 
     def begin(self, now_ns):
         if not self.start.value:
@@ -46,8 +48,8 @@ class Belt:
         return self.first_count + 250 + 100 * index
 
 
-def _process(belt, bad, pipe):
-    sim = ControllerSim(belt, seed=1, bad=bad)
+def _process(belt, wire, pipe):
+    sim = ControllerSim(belt, drive=belt, seed=1, wire=wire)
     pipe.send(sim.path)
     while True:
         sim.step()
@@ -65,11 +67,11 @@ def _process(belt, bad, pipe):
 class Line:
     """One simulated controller and the host that judges every part at once: each third is rejected."""
 
-    def __init__(self, parts, bad=None):
+    def __init__(self, parts, wire=None):
         context = multiprocessing.get_context("fork")  # the tests' process has no threads to be afraid of here
         self.belt = Belt(parts, context.RawValue("q", 0))
         self.pipe, far = context.Pipe()
-        self.process = context.Process(target=_process, args=(self.belt, bad or BadWire(), far), daemon=True)
+        self.process = context.Process(target=_process, args=(self.belt, wire, far), daemon=True)
         self.process.start()
         assert self.pipe.poll(PATIENCE_S)
         self.path = self.pipe.recv()
@@ -154,7 +156,7 @@ def test_every_part_is_judged_and_stamped_over_a_real_pty(make_line):
 
 
 def test_a_bad_wire_loses_nothing(make_line):
-    line = make_line(40, BadWire(lose_acks=0.2, flip_bytes=0.01, late_trigger_ms=10))
+    line = make_line(40, WireFaults(byte_errors=0.01, lose_answers=0.2, late_events_ms=10))
     line.connect()
     line.wait(lambda: len(line.settled) == 40)
     truth = line.ask("truth")

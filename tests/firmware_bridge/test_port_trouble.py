@@ -24,6 +24,7 @@ from firmware_bridge.reject.far_side import Phase
 from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link import Link
 from firmware_bridge.serial_device import PortError
+from firmware_bridge.sim.belt import Laid
 from firmware_bridge.sim.controller import ControllerSim
 
 PATIENCE_S = 20.0
@@ -85,27 +86,11 @@ def open_port():
         port.stop()
 
 
-class Standing:
-    """A belt that does not move."""
-
-    def begin(self, now_ns):
-        pass
-
-    def encoder_at(self, now_ns):
-        return 0
-
-    def has_part(self, index):
-        return False
-
-    def eye_counts(self, index):
-        return 1 << 40
-
-
 class Controller:
     """A simulated controller on a thread, until it is closed."""
 
     def __init__(self):
-        self.sim = ControllerSim(Standing())
+        self.sim = ControllerSim(Laid(0))
         self.path = self.sim.path
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)

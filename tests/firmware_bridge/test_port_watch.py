@@ -14,14 +14,14 @@ from firmware_bridge.modbus.link import PlcLink, setup_block
 from firmware_bridge.modbus.registers import BOX, MAP_VERSION, PLC, SETUP, PlcBlock, PlcControl, Reason
 from firmware_bridge.modbus.rtu import Line, read_request, write_request
 from firmware_bridge.port import BridgePort
-from firmware_bridge.reject.controller import Transport
 from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import Settled, Triggered
 from firmware_bridge.reject.messages import Flags
 from firmware_bridge.serial_device import PortError
+from firmware_bridge.sim.belt import Laid
 from firmware_bridge.sim.controller import ControllerSim
-from firmware_bridge.sim.plc_belt import PollingSim
+from firmware_bridge.sim.plc import make_plc
 from firmware_bridge.watch import FramesWatch
 from firmware_bridge.watch_plc import BoxWatch, PlcWatch, decoded
 from firmware_bridge.watch_port import look
@@ -31,28 +31,14 @@ GATE = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_
 LINE = Line()
 
 
-class Belt:
+def lay(parts):
     """Parts each 20 ms on a belt of 5000 counts a second."""
-
-    def __init__(self, parts):
-        self.parts, self.start_ns = parts, 0
-
-    def begin(self, now_ns):
-        self.start_ns = self.start_ns or now_ns
-
-    def encoder_at(self, now_ns):
-        return (now_ns - self.start_ns) * 5 // 1_000_000 if self.start_ns else 0
-
-    def has_part(self, index):
-        return index < self.parts
-
-    def eye_counts(self, index):
-        return 100 + 100 * index
+    return Laid(parts, 5000, (100, 100))
 
 
-def plc_on(belt, role):
+def plc_with(parts, role):
     """A PLC for a box in this role."""
-    return PollingSim(belt, unit=1) if role == "server" else ControllerSim(belt, transport=Transport.MODBUS)
+    return ControllerSim(parts, make=make_plc("client" if role == "server" else "server"))
 
 
 class Machine:
@@ -104,7 +90,7 @@ def run_host(path, link, is_over, **verdict):
 
 
 def test_frames_are_watched_and_the_watchdog_is_not_fed(start):
-    machine = start(ControllerSim(Belt(10_000)))
+    machine = start(ControllerSim(lay(10_000)))
     run_host(machine.path, Link(GATE), lambda: machine.sim.truth().pulses >= 2)
     assert machine.sim.controller.is_armed  # the host went without disarming
     watch, news = FramesWatch(GATE, beat_every_ns=0), []
@@ -124,7 +110,7 @@ def test_frames_are_watched_and_the_watchdog_is_not_fed(start):
 
 
 def test_events_that_a_watch_has_seen_still_go_to_the_host(start):
-    machine = start(ControllerSim(Belt(4)))
+    machine = start(ControllerSim(lay(4)))
     run_host(machine.path, Link(GATE), lambda: machine.sim.truth().pulses >= 1)
     look(machine.path, FramesWatch(GATE), 0.3, baud=115_200)
     settled = []
@@ -138,7 +124,7 @@ def test_events_that_a_watch_has_seen_still_go_to_the_host(start):
 
 
 def test_a_controller_restart_is_news(start):
-    machine = start(ControllerSim(Belt(0)))
+    machine = start(ControllerSim(lay(0)))
     watch, news = FramesWatch(GATE, beat_every_ns=0), []
 
     def tell(item):
@@ -154,7 +140,7 @@ def test_a_controller_restart_is_news(start):
 
 
 def test_firmware_of_another_release_is_told_to_be_flashed(start):
-    machine = start(ControllerSim(Belt(0)))
+    machine = start(ControllerSim(lay(0)))
     watch = FramesWatch(GATE, version=0x1234)
     look(machine.path, watch, PATIENCE_S, baud=115_200, is_enough=lambda: watch.is_complete)
     assert "reflash" in watch.problem and "1234" in watch.problem
@@ -162,7 +148,7 @@ def test_firmware_of_another_release_is_told_to_be_flashed(start):
 
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_registers_are_shown_by_name_and_changes_are_told(start, role):
-    machine = start(plc_on(Belt(6), role))
+    machine = start(plc_with(lay(6), role))
     link = PlcLink(GATE, role=role)
     run_host(machine.path, link, lambda: machine.sim.truth().pulses >= 6, reason=Reason.RULE, confidence=876)
     watch = PlcWatch(LINE, 1) if role == "client" else BoxWatch(LINE, 1, setup_block(GATE))
@@ -185,7 +171,7 @@ def test_registers_are_shown_by_name_and_changes_are_told(start, role):
 
 def test_a_hold_reaches_the_feed_output_over_every_wire(start):
     for role in ("", "client", "server"):
-        machine = start(plc_on(Belt(0), role) if role else ControllerSim(Belt(0)))
+        machine = start(plc_with(lay(0), role) if role else ControllerSim(lay(0)))
         link = PlcLink(GATE, role=role) if role else Link(GATE)
         port = BridgePort(machine.path, link, lambda event: None)
         port.start()

@@ -99,7 +99,7 @@ def test_codes_are_those_of_the_controller_protocol():
 @pytest.mark.parametrize(("path", "text"), [(registers_text.PAGE, registers_text.page),
                                             (registers_text.HEADER, registers_text.header)])  # fmt: skip
 def test_page_and_header_are_those_of_the_table(path, text):
-    assert path.read_text(encoding="utf-8") == text(), "run: python -m firmware_bridge.modbus.registers"
+    assert path.read_text(encoding="utf-8") == text(), "run: python -m firmware_bridge.modbus.registers_text"
 
 
 def test_the_version_follows_the_layout_and_not_the_prose(monkeypatch):

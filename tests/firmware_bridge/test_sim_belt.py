@@ -12,40 +12,25 @@ from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.link_events import InputChanged, LinkBlocked, Settled, Triggered
 from firmware_bridge.reject.messages import WIRED
-from firmware_bridge.sim.belt import BadBelt, Drive
+from firmware_bridge.sim.belt import Act, BeltFaults, Laid
+from firmware_bridge.sim.board import Beam
 from firmware_bridge.sim.controller import ControllerSim
+from firmware_bridge.sim.host_board import HostBoard
 
 MS = 1_000_000
 COUNTS_PER_S = 2000
+PARTS = 20
 SETUP = GateSetup(400, 500, 40, 500, debounce_counts=4, inputs=WIRED)
-
-
-class Belt:
-    """Parts 120 counts apart on a belt that starts when told."""
-
-    def __init__(self, parts):
-        self.parts = parts
-        self.begun_ns = None
-
-    def begin(self, now_ns):
-        self.begun_ns = self.begun_ns or now_ns
-
-    def encoder_at(self, now_ns):
-        return 0 if self.begun_ns is None else (now_ns - self.begun_ns) * COUNTS_PER_S // 10**9
-
-    def has_part(self, index):
-        return index < self.parts
-
-    def eye_counts(self, index):
-        return 100 + 120 * index
 
 
 class Line:
     """A simulated controller and a link on its pty, on one fake clock. Every third part is rejected."""
 
-    def __init__(self, bad, parts=20):
+    def __init__(self, *script, faults=None):
         self.now = 10**12
-        self.sim = ControllerSim(Belt(parts), bad_belt=bad, boot_id=9, clock=lambda: self.now)
+        self.sim = ControllerSim(
+            Laid(PARTS, COUNTS_PER_S, (120, 120)), script=script, faults=faults, boot_id=9, clock=lambda: self.now
+        )
         self.link = Link(SETUP)
         self.link.opened(self.now)
         self.link.set_armed(True, self.now)
@@ -81,8 +66,8 @@ class Line:
 def line():
     made = []
 
-    def make(bad, parts=20):
-        made.append(Line(bad, parts))
+    def make(*script, **words):
+        made.append(Line(*script, **words))
         return made[-1]
 
     yield make
@@ -97,23 +82,23 @@ def nothing_passed_unjudged(truth):
 
 
 def test_a_bouncing_eye_makes_no_extra_parts(line):
-    run = line(BadBelt(bounce=1.0))
+    run = line(faults=BeltFaults(bounce=1.0))
     truth = run.run(2500)
     assert [part.part_id for part in truth.parts] == list(range(1, 21))
     assert {part.outcome for part in truth.parts} == {"passed", "fired"}
-    assert truth.counts["bounces"] == 60 and truth.stray == 0
+    assert truth.counts["bounces"] == 4 * PARTS and truth.stray == 0
     nothing_passed_unjudged(truth)
 
 
 def test_a_belt_that_stops_is_waited_for(line):
-    run = line(BadBelt(stumble_every=700, stop_counts=300))
+    run = line(Act(3, 0, "speed", 0), Act(3, 300, "speed", 1), Act(9, 20, "speed", 0), Act(9, 170, "speed", 1))
     truth = run.run(3500)
     assert len(run.of(Settled)) == 20 and {part.outcome for part in truth.parts} == {"passed", "fired"}
     assert [part.is_removed for part in truth.parts] == [part.part_id % 3 == 0 for part in truth.parts]
 
 
 def test_a_belt_that_runs_back_counts_no_part_twice(line):
-    run = line(BadBelt(stumble_every=900, reverse_counts=250))
+    run = line(Act(6, 10, "speed", -1), Act(6, 135, "speed", 1), Act(12, 10, "speed", -1), Act(12, 135, "speed", 1))
     truth = run.run(4500)
     assert [part.part_id for part in truth.parts] == list(range(1, 21))
     assert any(event.belt_reversed for event in run.of(InputChanged))
@@ -124,12 +109,12 @@ def test_a_belt_that_runs_back_counts_no_part_twice(line):
 
 
 @pytest.mark.parametrize(
-    ("bad", "words"),
-    [(BadBelt(air_low=(0.4, 0.8)), "air pressure low"), (BadBelt(bin_full=(0.4, 0.8)), "reject bin full: empty it")],
+    ("verb", "words"),
+    [("air", "air pressure low"), ("bin", "reject bin full: empty it")],
     ids=["air", "bin"],
 )
-def test_an_input_disarms_the_line_and_it_comes_back_by_itself(line, bad, words):
-    run = line(bad)
+def test_an_input_disarms_the_line_and_it_comes_back_by_itself(line, verb, words):
+    run = line(Act(5, 0, verb, 0), Act(5, 400, verb, 1))
     truth = run.run(2500)
     assert [words in event.reason for event in run.of(LinkBlocked)] == [True]
     assert run.link.is_armed and truth.counts["trips"] == 1
@@ -138,22 +123,25 @@ def test_an_input_disarms_the_line_and_it_comes_back_by_itself(line, bad, words)
 
 
 def test_a_lost_encoder_is_noticed_and_what_cannot_be_followed_is_swept(line):
-    run = line(BadBelt(encoder_lost=(0.5, 0.9)))
+    run = line(Act(7, 0, "encoder", 0), Act(7, 400, "encoder", 1))
     truth = run.run(3000)
     assert any("encoder gives no counts" in event.reason for event in run.of(LinkBlocked))
     assert truth.sweeps == 1 and run.link.is_armed
     assert [part.part_id for part in truth.parts].count(0) >= 2
 
 
-@given(st.integers(0, 500), st.integers(0, 300), st.integers(0, 300), st.lists(st.integers(0, 200), max_size=40))
-def test_a_drive_ends_where_its_legs_lead_and_never_leaps(every, stop, back, moves):
-    drive, raw, count = Drive(BadBelt(stumble_every=every, stop_counts=stop, reverse_counts=back), 7), 7, 7
-    for move in moves:
-        at = raw
-        raw += move
-        for leg in drive.to(raw):
-            assert abs(leg.count - count) <= leg.raw - at
-            at, count = leg.raw, leg.count
-        assert at == raw
-    if not every:
-        assert count == raw
+@given(st.lists(st.floats(0, 5000), max_size=30), st.integers(0, 20_000), st.integers(0, 20_000))
+def test_a_board_run_in_pieces_is_where_one_run_at_once_is(pieces, quarters_per_s, then):
+    """Places, and what was seen on the way, do not depend on how often a world looks."""
+    seen = []
+    for steps in (pieces, [sum(pieces)]):
+        board = HostBoard(boot_id=1)
+        board.shadow(Beam.EYE, 40, 47)
+        board.shadow(Beam.CONFIRM, 60, 61)
+        board.speed(quarters_per_s)
+        for us in steps:
+            board.run(us)
+        board.speed(-then)
+        board.run(3000)
+        seen.append((board.quarter, [(note.what, note.level, note.quarter) for note in board.notes()]))
+    assert seen[0] == seen[1]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import Kind, OutputSpec
-from edge_runtime.inference.decoders import make_decoder, sigmoid
+from edge_runtime.inference.decoders import make_decoder
+from edge_runtime.inference.findings import sigmoid
 from edge_runtime.inference.heatmap import find_regions, hottest_mean, without_padding
 from edge_runtime.inference.tensors import Tensor
 

@@ -10,7 +10,7 @@ import pytest
 
 from edge_runtime.core.errors import ModelError
 from edge_runtime.inference.anomaly import AnomalyModel, FittedView, Limit, View
-from edge_runtime.inference.decoders import Values
+from edge_runtime.inference.findings import Values
 from edge_runtime.inference.sound_memory import Scorer, SoundMemory
 from edge_runtime.inference.tensors import Tensor, check_scales
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.learning.autoencoder import run_network
-from edge_runtime.learning.sound_bundle import ROW_HOPS, rows_within
 from edge_runtime.learning.sound_files import read_recording
 from edge_runtime.learning.sound_fit import fit_sound, rank_auc
+from edge_runtime.learning.sound_rows import ROW_HOPS, rows_within
 
 
 @pytest.fixture(scope="module")

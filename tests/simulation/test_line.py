@@ -41,8 +41,8 @@ class Host:
         self.pairs: list[tuple[Trigger, Frame]] = []
         self.reports: dict[PartKey, GateReport] = {}
         self._decide = decide
-        camera = CameraConfig(**SIZE)
-        self.camera = SimCamera(camera, WorldConfig(attach=socket_path), monotonic_ns)
+        camera = CameraConfig.model_validate({**SIZE, "sim": {"attach": socket_path}})
+        self.camera = SimCamera(camera, monotonic_ns)
         self._pairing = Pairing("encoder", camera, monotonic_ns)
         self._rejecter = Rejecter(
             CONTROLLER,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.capture.microphones.microphone import open_microphone
+from edge_runtime.capture.microphones.drivers import open_microphone
 from edge_runtime.capture.microphones.shared import SharedMicrophone
 from edge_runtime.catalogue.catalogue import DATABASE, Catalogue
 from edge_runtime.catalogue.searcher import Found, Searcher

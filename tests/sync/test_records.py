@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import STATION, Consumer, Line, until
+from sync_rig import STATION, Consumer, Line, config, until
 
-from edge_runtime.config.schema import StationConfig
+from edge_runtime.config.schema import EdgeConfig, StationConfig
 from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.messages import Event, Label, OperatorRequest, Verdict, Where
+from edge_runtime.core.status import Status
 from edge_runtime.recording.labels import undo_of
 from edge_runtime.recording.reader import JournalReader
-from edge_runtime.core.status import Status
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.box import RunWatch, metrics
 from edge_runtime.sync.daemon import SyncDaemon

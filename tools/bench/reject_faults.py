@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from firmware_bridge.mcu.sim.belt import Act
-from firmware_bridge.mcu.sim.wire import WireFaults
+from firmware_bridge.sim.belt import Act
+from firmware_bridge.sim.wire import WireFaults
 
 Row = Mapping[str, Any]
 PULSE_COUNTS = 1  # a pulse begins within so many counts of where it should

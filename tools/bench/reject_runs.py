@@ -21,13 +21,14 @@ from reject_faults import BY_NAME, Fault
 from reject_host import Brain, Note, make_setup
 from reject_judge import Geometry, Judge
 
-from firmware_bridge.mcu.sim.belt import Act, Belt, BeltPlan, Fact
-from firmware_bridge.mcu.sim.board import Board
-from firmware_bridge.mcu.sim.host_board import HostBoard
-from firmware_bridge.mcu.sim.wire import Wire
 from firmware_bridge.reject.link import Link
 from firmware_bridge.reject.messages import WIRED
 from firmware_bridge.sim.avr import AvrBoard, build_shim
+from firmware_bridge.sim.belt import Act, Belt, BeltFaults, Fact
+from firmware_bridge.sim.board import Board
+from firmware_bridge.sim.host_board import HostBoard
+from firmware_bridge.sim.pty_line import FIRST_COUNT, TIME_US, lay
+from firmware_bridge.sim.wire import Wire
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = Path(__file__).with_name("reject_host.py")
@@ -44,13 +45,14 @@ MAX_US = 300e6
 POLL_S = 0.02
 
 
-def plan_of(fault: Fault, counts_per_s: int, parts: int, seed: int) -> BeltPlan:
-    return BeltPlan(parts, counts_per_s, SETUP["fire_counts"], seed, bounces=fault.bounces, pairs=fault.pairs)
+def plan_of(fault: Fault, counts_per_s: int, parts: int, seed: int) -> dict[str, Any]:
+    return {"parts": parts, "counts_per_s": counts_per_s, "fire_counts": SETUP["fire_counts"], "seed": seed,
+            "bounces": fault.bounces, "pairs": fault.pairs}  # fmt: skip
 
 
 def make_board(core: str, elf: Path | None) -> Board:
     if core == "host":
-        return HostBoard(encoder=2**32 - 5000, time_us=2**32 - 2_000_000, boot_id=100)
+        return HostBoard(encoder=FIRST_COUNT, time_us=TIME_US, boot_id=100)
     assert elf is not None
     return AvrBoard(elf, build_shim(elf.parent))
 
@@ -61,7 +63,15 @@ class VirtualRun:
     def __init__(self, core: str, fault: Fault, counts_per_s: int, parts: int, seed: int, elf: Path | None) -> None:
         self.fault, self.seed = fault, seed
         self.board = make_board(core, elf)
-        self.belt = Belt(self.board, plan_of(fault, counts_per_s, parts, seed), fault.script, self._act)
+        self.belt = Belt(
+            self.board,
+            lay(plan_of(fault, counts_per_s, parts, seed)),
+            lambda: SETUP["fire_counts"],
+            script=fault.script,
+            faults=BeltFaults(bounce=float(fault.bounces), is_ragged=True),
+            seed=seed,
+            on_act=self._act,
+        )
         self.to_controller, self.to_host = Wire(fault.wire, seed + 1), Wire(fault.wire, seed + 2)
         self.truth: list[Fact] = []
         self.notes: list[Note] = []
@@ -157,13 +167,13 @@ class RealRun:
         self._watched = self._truth.open()
         self._rest = ""
         self.host: subprocess.Popen[bytes] | None = None
-        plan = asdict(plan_of(fault, counts_per_s, parts, seed))
+        plan = plan_of(fault, counts_per_s, parts, seed)
         script = [[act.at_part, act.after_ms, act.verb, act.value] for act in fault.script]
         limit_s = 15 + parts * 150 / counts_per_s * 1.5
         words = ["--core", core, "--link", self.link, "--log", self._truth, "--seconds", limit_s,
                  "--plan", json.dumps(plan), "--script", json.dumps(script), "--wire", json.dumps(asdict(fault.wire)),
                  *(["--elf", elf] if elf else [])]  # fmt: skip
-        self.line = self._start("-m", "firmware_bridge.mcu.sim.pty_line", *words, stdin=subprocess.PIPE)
+        self.line = self._start("-m", "firmware_bridge.sim.pty_line", *words, stdin=subprocess.PIPE)
 
     def poll(self) -> dict[str, Any] | None:
         """The judge's row when the run is over. Raises RuntimeError with what a process said when one failed."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.cameras.camera import CameraLost
-from edge_runtime.config.schema import CameraConfig, WorldConfig
+from edge_runtime.config.schema import CameraConfig
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
@@ -46,8 +46,12 @@ class _Shot(NamedTuple):
     exposed_ns: int
 
 
-def open_folder(cfg: CameraConfig, world: WorldConfig, clock: Clock) -> FolderCamera:
+def open_camera(cfg: CameraConfig, clock: Clock) -> FolderCamera:
     return FolderCamera(cfg, clock)
+
+
+def find_camera(cfg: CameraConfig) -> str:
+    return f"{len(_list_pictures(cfg))} pictures in {cfg.folder.path}"
 
 
 class FolderCamera:
@@ -58,7 +62,7 @@ class FolderCamera:
     def __init__(self, cfg: CameraConfig, clock: Clock, loops: bool = True) -> None:
         self.name = cfg.name
         self._cfg, self._clock, self._loops = cfg, clock, loops
-        self._folder = Path(cfg.path).expanduser()
+        self._folder = Path(cfg.folder.path).expanduser()
         self._delay_ns = round(cfg.delay_ms * MS)
         self._changed = threading.Condition()
         self._files: list[Path] = []
@@ -77,7 +81,7 @@ class FolderCamera:
     def start(self) -> None:
         if self._is_running:
             return
-        self._files = self._list()
+        self._files = _list_pictures(self._cfg)
         self._ready.clear()
         self._shots.clear()
         self._is_running, self._is_at_end = True, False
@@ -152,20 +156,6 @@ class FolderCamera:
         self._delivered += 1
         return Frame(self.name, self._seq, shot.exposed_ns, self._cfg.exposure_us, image, part=shot.key)
 
-    def _list(self) -> list[Path]:
-        if not self._cfg.path:
-            raise DeviceError("camera.path is empty; set it to a folder of pictures")
-        if not self._folder.is_dir():
-            what = "is a file, not a folder" if self._folder.exists() else "does not exist"
-            raise DeviceError(f"camera.path = '{self._folder}' {what}; set it to a folder of pictures")
-        try:
-            found = pictures_in(self._folder)
-        except OSError as err:
-            raise DeviceError(f"camera.path = '{self._folder}' cannot be read: {err.strerror}") from err
-        if not found:
-            raise DeviceError(f"no pictures in '{self._folder}' ({KINDS}); set camera.path")
-        return found
-
     def _decode_ahead(self) -> None:
         """Outermost loop of the decoding thread."""
         me = threading.current_thread()
@@ -212,6 +202,22 @@ class FolderCamera:
         if path not in self._bad:
             log.warning("picture unreadable file=%s why=%s", path, why)
         self._bad[path] = why
+
+
+def _list_pictures(cfg: CameraConfig) -> list[Path]:
+    folder = Path(cfg.folder.path).expanduser()
+    if not cfg.folder.path:
+        raise DeviceError("camera.folder.path is empty; set it to a folder of pictures")
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise DeviceError(f"camera.folder.path = '{folder}' {what}; set it to a folder of pictures")
+    try:
+        found = pictures_in(folder)
+    except OSError as err:
+        raise DeviceError(f"camera.folder.path = '{folder}' cannot be read: {err.strerror}") from err
+    if not found:
+        raise DeviceError(f"no pictures in '{folder}' ({KINDS}); set camera.folder.path")
+    return found
 
 
 def _read(path: Path) -> bytes:

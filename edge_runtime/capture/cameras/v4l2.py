@@ -23,8 +23,8 @@ import cv2
 from edge_runtime.capture.cameras.camera import CameraLost
 from edge_runtime.capture.cameras.opencv_capture import GrabbingCamera, Picture, to_rgb
 from edge_runtime.capture.cameras.v4l2_devices import list_devices
-from edge_runtime.config.schema import CameraConfig, WorldConfig
-from edge_runtime.core.clock import MS, Clock
+from edge_runtime.config.schema import CameraConfig
+from edge_runtime.core.clock import MS, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError
 
 BUFFERS = 2
@@ -36,8 +36,12 @@ EXPOSURE_UNIT_US = 100  # of V4L2_CID_EXPOSURE_ABSOLUTE
 OpenCapture = Callable[[str], Any]  # path -> cv2.VideoCapture or what looks like one
 
 
-def open_v4l2(cfg: CameraConfig, world: WorldConfig, clock: Clock) -> GrabbingCamera:
+def open_camera(cfg: CameraConfig, clock: Clock) -> GrabbingCamera:
     return GrabbingCamera("v4l2", cfg, clock, lambda: V4l2Device(cfg, clock))
+
+
+def find_camera(cfg: CameraConfig) -> str:
+    return V4l2Device(cfg, monotonic_ns).find()
 
 
 def open_capture(path: str) -> Any:
@@ -45,19 +49,19 @@ def open_capture(path: str) -> Any:
 
 
 class V4l2Device:
-    """One video device. Without `camera.path` it takes the first that takes pictures."""
+    """One video device. Without `camera.v4l2.path` it takes the first that takes pictures."""
 
     settles = True
 
     def __init__(self, cfg: CameraConfig, clock: Clock, open_device: OpenCapture = open_capture) -> None:
         self._cfg, self._clock, self._open_device = cfg, clock, open_device
-        self._path = cfg.path
+        self._path = cfg.v4l2.path
         self._capture: Any = None
         self._damaged_run = 0
         self.damaged = 0
 
     def open(self) -> str:
-        self._path = self._find()
+        self._path = self.find()
         capture = self._open_device(self._path)
         if not capture.isOpened():
             capture.release()
@@ -99,17 +103,17 @@ class V4l2Device:
         if capture is not None:
             capture.release()
 
-    def _find(self) -> str:
+    def find(self) -> str:
         """The device to open. Raises DeviceError in words that name what there is."""
         devices = [device for device in list_devices() if device.takes_pictures]
         found = ", ".join(map(str, devices)) or "none"
-        path = self._cfg.path or (devices[0].path if devices else "/dev/video0")
+        path = self._cfg.v4l2.path or (devices[0].path if devices else "/dev/video0")
         node = Path(path)
         if not node.exists():
-            raise DeviceError(f"no camera '{path}' (found: {found}); check the cable or set camera.path")
+            raise DeviceError(f"no camera '{path}' (found: {found}); check the cable or set camera.v4l2.path")
         if self._open_device is open_capture and not stat.S_ISCHR(node.stat().st_mode):
             raise DeviceError(
-                f"camera.path = '{path}' is no video device (found: {found}); for a file use driver 'video'"
+                f"camera.v4l2.path = '{path}' is no video device (found: {found}); for a file use driver 'video'"
             )
         if not os.access(node, os.R_OK | os.W_OK):
             raise DeviceError(f"may not open camera '{path}': add the user to group video (usermod -aG video USER)")

@@ -10,15 +10,29 @@ import cv2
 
 from edge_runtime.capture.cameras.camera import CameraLost
 from edge_runtime.capture.cameras.opencv_capture import GrabbingCamera, Picture, to_rgb
-from edge_runtime.config.schema import CameraConfig, WorldConfig
+from edge_runtime.config.schema import CameraConfig
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import DeviceError
 
 MAX_FPS = 1000.0  # more is a broken header
 
 
-def open_video(cfg: CameraConfig, world: WorldConfig, clock: Clock) -> GrabbingCamera:
+def open_camera(cfg: CameraConfig, clock: Clock) -> GrabbingCamera:
     return GrabbingCamera("video", cfg, clock, lambda: VideoFile(cfg, clock))
+
+
+def find_camera(cfg: CameraConfig) -> str:
+    return f"video {_find_file(cfg)}"
+
+
+def _find_file(cfg: CameraConfig) -> Path:
+    if not cfg.video.path:
+        raise DeviceError("camera.video.path is empty; set it to a video file")
+    path = Path(cfg.video.path).expanduser()
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise DeviceError(f"camera.video.path = '{path}' {what}; set it to a video file")
+    return path
 
 
 class VideoFile:
@@ -28,25 +42,19 @@ class VideoFile:
     damaged = 0  # OpenCV passes over what it cannot decode
 
     def __init__(self, cfg: CameraConfig, clock: Clock, loops: bool = True) -> None:
-        self._path, self._name, self._fps_wanted = cfg.path, cfg.name, cfg.fps
-        self._clock, self._loops = clock, loops
+        self._cfg, self._clock, self._loops = cfg, clock, loops
         self._capture: Any = None
         self._period_ns = 0
         self._due_ns = 0
 
     def open(self) -> str:
-        if not self._path:
-            raise DeviceError("camera.path is empty; set it to a video file")
-        path = Path(self._path).expanduser()
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
-            raise DeviceError(f"camera.path = '{path}' {what}; set it to a video file")
+        path = _find_file(self._cfg)
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_ANY)
         if not self._capture.isOpened():
             self.close()
-            raise DeviceError(f"'{path}' is no video that OpenCV can play; convert it, or set camera.path")
+            raise DeviceError(f"'{path}' is no video that OpenCV can play; convert it, or set camera.video.path")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
-        fps = fps if 0 < fps <= MAX_FPS else self._fps_wanted
+        fps = fps if 0 < fps <= MAX_FPS else self._cfg.fps
         self._period_ns = round(SECOND / fps)
         self._due_ns = self._clock()
         return f"video {path} at {fps:g} frames/s"
@@ -73,5 +81,5 @@ class VideoFile:
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
             good, image = self._capture.read()
         if not good:
-            raise CameraLost(f"camera '{self._name}': the video '{self._path}' is over")
+            raise CameraLost(f"camera '{self._cfg.name}': the video '{self._cfg.video.path}' is over")
         return image

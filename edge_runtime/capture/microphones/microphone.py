@@ -1,4 +1,4 @@
-"""The microphone protocol and the table of drivers. A driver is one file; its library is imported in that file only.
+"""The microphone protocol.
 
     microphone = open_microphone(cfg.microphone, clock)
     microphone.start()
@@ -19,17 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Protocol
 
-from edge_runtime.config.schema import MicrophoneConfig
-from edge_runtime.core.clock import Clock
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.flow.components import Health
-
-LIST_WITHIN_S = 10.0  # PortAudio asks every plugin of every sound system; a dead one holds it up for ever
 
 
 class MicrophoneLost(DeviceError):
@@ -69,38 +63,3 @@ class MicrophoneDevice:
     channels: int
     rate_hz: int  # its own; others may work too
     is_default: bool
-
-
-# driver name -> (module, factory, packages it needs); factory(cfg: MicrophoneConfig, clock: Clock) -> Microphone
-DRIVERS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
-    "sim": ("edge_runtime.simulation.microphone", "open_sim", ()),
-    "wav": ("edge_runtime.capture.microphones.wav", "open_wav", ()),
-    "pyaudio": ("edge_runtime.capture.microphones.pyaudio_microphone", "open_pyaudio", ("pyaudio",)),
-}
-
-
-def open_microphone(cfg: MicrophoneConfig, clock: Clock) -> Microphone:
-    """The microphone that the station file names, not yet started. Raises DeviceError when it names none."""
-    if cfg.driver == "off":
-        raise DeviceError("microphone.driver is 'off'; set it to " + ", ".join(f"'{name}'" for name in DRIVERS))
-    module, factory, packages = DRIVERS[cfg.driver]
-    _need(cfg.driver, packages)
-    microphone: Microphone = getattr(import_module(module), factory)(cfg, clock)
-    return microphone
-
-
-def list_microphones(timeout_s: float = LIST_WITHIN_S) -> list[MicrophoneDevice]:
-    """Devices that can record, asked for in a child process. Raises DeviceError when there is no answer in time."""
-    _need("pyaudio", DRIVERS["pyaudio"][2])
-    from edge_runtime.capture.microphones.pyaudio_microphone import list_devices
-
-    return list_devices(timeout_s)
-
-
-def _need(driver: str, packages: tuple[str, ...]) -> None:
-    for package in packages:
-        if find_spec(package) is None:  # not imported here: it belongs to the child
-            raise DeviceError(
-                f"microphone driver '{driver}' needs the package '{package}', which is not installed: "
-                "apt install portaudio19-dev gcc python3-dev, then pip install 'edge-runtime[voice]'"
-            )

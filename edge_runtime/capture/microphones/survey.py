@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_runtime.capture.microphones import microphone
+from edge_runtime.capture.microphones import drivers
 from edge_runtime.capture.microphones.microphone import MicrophoneDevice
 from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.errors import DeviceError
@@ -24,7 +24,7 @@ class Survey:
 def ask_devices() -> tuple[list[MicrophoneDevice], str]:
     """Devices that can record, and why the sound system could not be asked."""
     try:
-        return microphone.list_microphones(), ""
+        return drivers.list_microphones(), ""
     except DeviceError as err:
         return [], str(err)
 

@@ -26,7 +26,8 @@ from edge_runtime.core.errors import DeviceError, EdgeError, ProtocolError
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
 from edge_runtime.inference.speech_wire import MOST_SECONDS, Lines, as_line
-from edge_runtime.serve.speech.server import Deadline, Speech, open_speech_server
+from edge_runtime.serve.speech.server import Deadline, Speech
+from edge_runtime.serve.speech.servers import open_speech_server
 
 log = logging.getLogger(__name__)
 

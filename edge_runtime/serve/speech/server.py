@@ -1,19 +1,15 @@
-"""The speech servers that can be asked, behind one verb. Which one is told by the scheme of `voice.remote.url`."""
+"""A speech server that can be asked, whichever protocol it speaks."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.core.errors import ConfigError
-
 MOST_ANSWER_BYTES = 1 << 20
-WYOMING_PORT = 10300  # of wyoming-faster-whisper, the usual one
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +43,3 @@ class Deadline:
         if left <= 0:
             raise TimeoutError("the time is over")
         return left
-
-
-def open_speech_server(url: str, model: str) -> SpeechServer:
-    """url: tcp://HOST[:PORT] is Wyoming, http(s)://HOST[:PORT][/PATH] the Open Inference Protocol.
-
-    Raises ConfigError when it is neither.
-    """
-    from edge_runtime.serve.speech.inference import InferenceSpeech
-    from edge_runtime.serve.speech.wyoming import WyomingSpeech
-
-    parts = urlsplit(url)
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError as err:
-        raise ConfigError(f"voice.remote.url = '{url}': {err}") from err
-    if not host or parts.scheme not in ("tcp", "http", "https"):
-        raise ConfigError(f"voice.remote.url = '{url}' must be tcp://HOST:PORT or http://HOST:PORT")
-    if parts.scheme == "tcp":
-        return WyomingSpeech(host, port or WYOMING_PORT, model)
-    return InferenceSpeech(url, model)

@@ -44,7 +44,7 @@ typedef struct {
   uint8_t levels[3]; /* of inputs on ports B, C, D, as the world holds them */
   uint64_t quarter_cycles, last_rise, byte_cycles, next_rx, clock_base;
   int64_t quarter;
-  int direction, is_ticking, can_take, has_crashed;
+  int direction, is_ticking, can_take, has_crashed, is_encoder_lost;
   shadow_t shadows[BEAMS][BEAM_SLOTS];
   unsigned shadow_count[BEAMS];
   uint8_t rx[RX_SLOTS], tx[TX_SLOTS];
@@ -123,6 +123,7 @@ static void look(board_t *b) {
 }
 
 static void show_encoder(board_t *b) {
+  if (b->is_encoder_lost) return;
   unsigned q = (unsigned)b->quarter & 3u;
   int a = q < 2, before = (b->levels[2] >> 2) & 1;
   if (a && !before) b->last_rise = b->avr->cycle;
@@ -242,6 +243,12 @@ int board_shadow(board_t *b, int beam, int64_t from, int64_t to) {
   if (beam < 0 || beam >= BEAMS || b->shadow_count[beam] == BEAM_SLOTS) return 0;
   b->shadows[beam][b->shadow_count[beam]++] = (shadow_t){from, to};
   return 1;
+}
+
+/* The belt moves on, its encoder stands still until it is found again. */
+void board_lose_encoder(board_t *b, int is_lost) {
+  b->is_encoder_lost = is_lost;
+  show_encoder(b);
 }
 
 void board_pin(board_t *b, char port, int pin, int level) { set_level(b, port, pin, level); }

@@ -53,13 +53,16 @@ class Board(Protocol):
     def quarter(self) -> int: ...
     @property
     def now_us(self) -> float: ...
-    def speed(self, quarters_per_s: int) -> None:
+    def speed(self, quarters_per_s: float) -> None:
         """Negative: backwards; 0: the belt stands."""
 
     def shadow(self, beam: Beam, first: int, end: int) -> None:
         """The beam is dark while the belt is at a quarter in [first, end)."""
 
     def level(self, pin: Input, is_good: bool) -> None: ...
+    def lose_encoder(self, is_lost: bool) -> None:
+        """The belt moves on, counts do not."""
+
     def run(self, us: float) -> None: ...
     def reset(self) -> None:
         """Pull the reset line: what EEPROM holds stays."""

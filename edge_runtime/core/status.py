@@ -22,10 +22,10 @@ class ModelSeat:
     """Which model sits where. candidate, previous: versions in its slots. fault: why another one was chosen."""
 
     label: str  # "scratch@1"
-    digest: str = ""  # of its manifest
-    candidate: str | None = None
-    previous: str | None = None
-    fault: str = ""
+    digest: str  # of its manifest; empty where its slot does not have it
+    candidate: str | None
+    previous: str | None
+    fault: str
 
 
 # -- reports of the components: what each counts and measures ----------------------------------------------------------

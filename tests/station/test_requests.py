@@ -113,11 +113,15 @@ def test_a_model_is_promoted_and_rolled_back_on_a_running_line_without_losing_a_
     box.start()
     box.until(lambda shot: shot["parts"] >= 3)
     assert box.cli("models", "stage", "scratch@2")["candidate"] == "2"
+    box.until(lambda shot: shot["models"]["line"]["candidate"] == "2")
     switched = box.cli("models", "promote", "--yes")
     assert (switched["active"], switched["previous"]) == ("2", "1")
     shot = box.until(lambda shot: shot["model"] == "scratch@2")
     seen = shot["parts"]
-    box.until(lambda shot: shot["parts"] >= seen + 5)
+    shot = box.until(lambda shot: shot["parts"] >= seen + 5)
+    seat = shot["models"]["line"]
+    assert (seat["label"], seat["candidate"], seat["previous"]) == ("scratch@2", None, "1")
+    assert seat["digest"] == shot["model_digest"]
     assert box.cli("models", "rollback", "--yes")["active"] == "1"
     box.until(lambda shot: shot["model"] == "scratch@1" and shot["parts"] >= seen + 12)
     summary = box.end()

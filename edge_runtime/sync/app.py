@@ -37,9 +37,10 @@ from edge_runtime.sync.sparkplug.node import NodeIdentity, SparkplugNode
 from edge_runtime.sync.sparkplug.runner import BdSeqFile, SparkplugRunner
 
 if TYPE_CHECKING:  # signatures cost 8 MB: not for a box that takes no commands
+    from edge_runtime.sync.commands.allowed import Proof
     from edge_runtime.sync.commands.channel import CommandChannel
-    from edge_runtime.sync.commands.commands import Commands, Proof
     from edge_runtime.sync.commands.desk import CommandDesk
+    from edge_runtime.sync.commands.judge import Commands
     from edge_runtime.sync.mqtt.settings import LinkSettings
 
 log = logging.getLogger(__name__)
@@ -202,8 +203,8 @@ class Uplink:
     def _make_commands(self, settings: LinkSettings) -> CommandChannel | None:
         if self._cfg.sync.commands == "off":
             return None
+        from edge_runtime.sync.commands.allowed import Proof
         from edge_runtime.sync.commands.channel import CommandChannel
-        from edge_runtime.sync.commands.commands import Proof
 
         proof = Proof(self._cfg.sync.commands)
         box = self._cfg.station.name
@@ -213,14 +214,15 @@ class Uplink:
         """For a station that takes commands from a Sparkplug host alone."""
         if self.commands or not (self.tags and self._cfg.sync.sparkplug.commands):
             return None
-        from edge_runtime.sync.commands.commands import Proof
+        from edge_runtime.sync.commands.allowed import Proof
         from edge_runtime.sync.commands.desk import CommandDesk
 
         return CommandDesk(lambda: self._open_commands(Proof.SIGNATURE))
 
     def _open_commands(self, proof: Proof) -> Commands:
-        from edge_runtime.sync.commands.commands import CommandBook, Commands
-        from edge_runtime.sync.orders import handlers
+        from edge_runtime.sync.commands.book import CommandBook
+        from edge_runtime.sync.commands.handlers import handlers
+        from edge_runtime.sync.commands.judge import Commands
 
         book = CommandBook(command_book(self._cfg))
         keys, orders = Path(self._cfg.sync.keys), handlers(self._cfg, self._run, self)

@@ -26,8 +26,8 @@ from edge_runtime.core.machine import this_machine
 from edge_runtime.flow.components import Health, State
 from edge_runtime.recording.reader import iso_utc
 from edge_runtime.recording.wall_clock import WallClock
+from edge_runtime.sync.backoff import Backoff
 from edge_runtime.sync.daemon_parts import link_settings, make_carrier, make_uploads
-from edge_runtime.sync.mqtt.backoff import Backoff
 from edge_runtime.sync.mqtt.link import MqttLink
 from edge_runtime.sync.mqtt.reasons import in_words
 from edge_runtime.sync.mqtt.settings import Message

@@ -13,7 +13,7 @@ from typing import Any
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import EdgeError, StorageError
 from edge_runtime.recording.trouble import explain
-from edge_runtime.sync.mqtt.backoff import Backoff
+from edge_runtime.sync.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.sync.mqtt.link import LinkSettings
+from edge_runtime.sync.mqtt.settings import LinkSettings
 from edge_runtime.sync.sparkplug.actions import Command, Sample
 from edge_runtime.sync.sparkplug.link import SparkplugLink
 from edge_runtime.sync.sparkplug.metrics import AUTOMATION, StatusReader, device_tags, node_tags

@@ -102,7 +102,7 @@ def test_only_one_file_knows_the_mqtt_library() -> None:
     users = [
         file.name for file in package.rglob("*.py") if "paho" in file.read_text() and "import paho" in file.read_text()
     ]
-    assert users == ["mqtt_link.py"]
+    assert users == ["connection.py"]
 
 
 def test_credentials_are_found_where_systemd_puts_them(tmp_path: Path) -> None:

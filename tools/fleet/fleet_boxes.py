@@ -26,8 +26,7 @@ from edge_runtime.core.clock import MS, SECOND, Clock, monotonic_ns
 from edge_runtime.recording.reader import iso_utc
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.daemon import STATE_SCHEMA
-from edge_runtime.sync.mqtt.link import Message
-from edge_runtime.sync.mqtt.settings import LinkSettings
+from edge_runtime.sync.mqtt.settings import LinkSettings, Message
 from edge_runtime.sync.outbox.aside import Aside
 from edge_runtime.sync.outbox.outbox import OUTBOX, Outbox
 from edge_runtime.sync.outbox.sender import Sender

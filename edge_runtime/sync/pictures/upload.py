@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.mqtt.backoff import Backoff
+from edge_runtime.sync.backoff import Backoff
 from edge_runtime.sync.mqtt.link import MqttLink
 from edge_runtime.sync.mqtt.reasons import About, about, in_words
 from edge_runtime.sync.outbox.outbox import Outbox

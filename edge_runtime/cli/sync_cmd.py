@@ -96,7 +96,7 @@ def _open(session: Session) -> Uplink:
 
 def _check_credentials(cfg: SyncConfig) -> None:
     """The unit puts a word in the place of a file that is not there, because systemd would not start it otherwise."""
-    from edge_runtime.sync.daemon_parts import credential
+    from edge_runtime.sync.credentials import credential
 
     for key in ("ca_file", "cert_file", "key_file", "password_file"):
         name = getattr(cfg, key)

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edge_runtime.commissioning.demo_broker import Broker, broker_program
 from edge_runtime.config.paths import state_dir
 from edge_runtime.core.errors import DeviceError, EdgeError
-from edge_runtime.sync.outbox.status import OUTBOX
+from edge_runtime.sync.outbox.schema import OUTBOX
 
 if TYPE_CHECKING:
     from edge_runtime.config.schema import EdgeConfig

@@ -22,7 +22,8 @@ from edge_runtime.config.paths import state_dir
 from edge_runtime.core.clock import duration
 from edge_runtime.core.errors import DeviceError, StorageError
 from edge_runtime.sync.mqtt.read_back import unproven_words
-from edge_runtime.sync.outbox.status import OUTBOX, some_record, spool_status
+from edge_runtime.sync.outbox.schema import OUTBOX
+from edge_runtime.sync.outbox.status import some_record, spool_status
 from edge_runtime.sync.paths import CREDENTIALS, INSTALL, ask_sync
 from edge_runtime.sync.records.topics import topics
 
@@ -68,7 +69,7 @@ def _with_credentials(env: Mapping[str, str]) -> Mapping[str, str]:
 
 def _way(cfg: EdgeConfig, env: Mapping[str, str]) -> Iterator[Finding]:
     """Files and broker. A broker is greeted without TLS where the files are no good."""
-    from edge_runtime.sync.daemon_parts import link_settings
+    from edge_runtime.sync.mqtt.settings import link_settings
     from edge_runtime.sync.mqtt.tls_files import FileTrouble, read_password, tls_context
 
     settings = link_settings(cfg.sync, cfg.station.name, env)
@@ -192,8 +193,8 @@ def _proof(cfg: EdgeConfig, env: Mapping[str, str], shot: dict[str, Any] | str) 
 
 def _verdict(cfg: EdgeConfig, env: Mapping[str, str], shot: dict[str, Any] | str) -> tuple[str, str, str]:
     """Verdict, protocol, and why."""
-    from edge_runtime.sync.daemon_parts import link_settings
     from edge_runtime.sync.mqtt.read_back_once import read_back_once
+    from edge_runtime.sync.mqtt.settings import link_settings
 
     if not isinstance(shot, str):
         records = shot["records"]

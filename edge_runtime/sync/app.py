@@ -1,6 +1,6 @@
 """The uplink put together: records, live tags and commands, each with a connection and a thread of its own.
 
-    journal --> SyncDaemon ------- records link ---\\
+    journal --> Delivery --------- records link ---\\
     control socket --> RunWatch --> tags link -------> broker
          ^------- CommandDesk <-- commands link ---/
 
@@ -27,8 +27,8 @@ from edge_runtime.core.errors import DeviceError, UsageError
 from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.process.control import ControlServer
 from edge_runtime.sync.box import Allowance, OldestRecord, RunWatch, machine, metrics, rss_mb
-from edge_runtime.sync.daemon import SyncDaemon
-from edge_runtime.sync.daemon_parts import link_settings
+from edge_runtime.sync.delivery import Delivery
+from edge_runtime.sync.mqtt.settings import LinkSettings, link_settings
 from edge_runtime.sync.paths import BD_SEQ, command_book, sync_socket
 from edge_runtime.sync.sparkplug.actions import Command, Note, Sample
 from edge_runtime.sync.sparkplug.link import SparkplugLink
@@ -41,7 +41,6 @@ if TYPE_CHECKING:  # signatures cost 8 MB: not for a box that takes no commands
     from edge_runtime.sync.commands.channel import CommandChannel
     from edge_runtime.sync.commands.desk import CommandDesk
     from edge_runtime.sync.commands.judge import Commands
-    from edge_runtime.sync.mqtt.settings import LinkSettings
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class Uplink:
         self._allowance = Allowance(EVENTS_A_MINUTE)
         self._oldest = OldestRecord(self._state)
         self._started_ns = clock()
-        self.records = SyncDaemon(cfg, snapshot=lambda: metrics(self._run, self._state), env=env)
+        self.records = Delivery(cfg, snapshot=lambda: metrics(self._run, self._state), env=env)
         self.commands = self._make_commands(link_settings(cfg.sync, cfg.station.name, env))
         self.tags = self._make_tags(link_settings(cfg.sync, cfg.station.name, env, "-tags"))
         self._unsigned = self._make_unsigned()

@@ -20,11 +20,13 @@ from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.wall_clock import WallClock
+from edge_runtime.sync.outbox.file import Outbox
 from edge_runtime.sync.outbox.lanes import BACKLOG_ROWS, LIVE_FOR_NS, Lanes
 from edge_runtime.sync.outbox.mark import Mark, mark_file, read_mark
-from edge_runtime.sync.outbox.outbox import DamagedRecord, Outbox, Waiting
+from edge_runtime.sync.outbox.queue import Waiting
 from edge_runtime.sync.outbox.quota import Quota
-from edge_runtime.sync.records.records import LATER, LIVE, Draft, Kind, RecordFormat, own_event, own_record
+from edge_runtime.sync.outbox.schema import DamagedRecord
+from edge_runtime.sync.records.format import LATER, LIVE, Draft, Kind, RecordFormat, own_event, own_record
 
 WALL = WallClock(ManualClock(), lambda: 1_800_000_000 * SECOND)
 
@@ -159,7 +161,7 @@ def test_an_outbox_of_a_newer_version_is_kept_and_not_touched(tmp_path: Path) ->
 
 def test_a_second_sync_is_refused(outbox: Outbox, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from edge_runtime.sync.outbox.outbox import Outbox\n"
+        "import sys; from pathlib import Path; from edge_runtime.sync.outbox.file import Outbox\n"
         "try: Outbox(Path(sys.argv[1]), None, None).lock()\n"
         "except Exception as err: print(type(err).__name__, err)"
     )

@@ -16,8 +16,8 @@ from edge_runtime.config.schema import StationConfig
 from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.messages import Event
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.daemon import SyncDaemon
-from edge_runtime.sync.records.records import (
+from edge_runtime.sync.delivery import Delivery
+from edge_runtime.sync.records.format import (
     SCHEMA_FILE,
     Draft,
     Kind,
@@ -36,7 +36,7 @@ FORM = RecordFormat("box-7")
 
 
 def test_every_record_of_a_real_run_fits_the_schema(
-    mosquitto: Any, consume: Callable[..., Consumer], line: Line, start_sync: Callable[..., SyncDaemon]
+    mosquitto: Any, consume: Callable[..., Consumer], line: Line, start_sync: Callable[..., Delivery]
 ) -> None:
     consumer = consume(mosquitto.port)
     line.parts(5)

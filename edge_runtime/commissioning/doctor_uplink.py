@@ -46,7 +46,7 @@ def uplink_findings(loaded: Loaded, env: Mapping[str, str] = os.environ) -> Iter
     if not cfg.sync.enabled:
         yield Finding("uplink", "ok", "off")
         return
-    missing = [package for package in ("paho", "cryptography") if find_spec(package) is None]
+    missing = [package for package in ("paho", "google.protobuf", "cryptography") if not _is_installed(package)]
     if missing:
         what, _, fix = INSTALL.partition(": ")
         yield Finding("uplink", "fail", f"{what} ({', '.join(missing)} is missing)", fix)
@@ -58,6 +58,13 @@ def uplink_findings(loaded: Loaded, env: Mapping[str, str] = os.environ) -> Iter
         yield _proof(cfg, _with_credentials(env), shot)
     yield from _aside(cfg)
     yield _waiting(cfg)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # nor is the one around it
+        return False
 
 
 def _with_credentials(env: Mapping[str, str]) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from edge_runtime.sync.outbox.lanes import BACKLOG_ROWS, LIVE_FOR_NS, Lanes
 from edge_runtime.sync.outbox.mark import Mark, mark_file, read_mark
 from edge_runtime.sync.outbox.queue import Waiting
 from edge_runtime.sync.outbox.quota import Quota
-from edge_runtime.sync.outbox.schema import DamagedRecord
+from edge_runtime.sync.outbox.schema import MIGRATIONS, DamagedRecord
 from edge_runtime.sync.records.format import LATER, LIVE, Draft, Kind, RecordFormat, own_event, own_record
 
 WALL = WallClock(ManualClock(), lambda: 1_800_000_000 * SECOND)
@@ -338,3 +339,13 @@ def test_metrics_are_counted_when_they_are_refused(outbox: Outbox) -> None:
     with outbox.transaction():
         outbox.add([own_record(Kind.METRICS, {"box": None}, WALL)])
     assert outbox.waiting == 2
+
+
+def test_nobody_else_knows_the_tables_of_the_outbox() -> None:
+    sync = Path(__file__).parents[2] / "edge_runtime" / "sync"
+    tables = set(re.findall(r"CREATE TABLE (\w+)", "".join(MIGRATIONS)))
+    query = re.compile(rf"(?:FROM|INTO|UPDATE|REPLACE) (?:{'|'.join(tables)})\b")
+    files = {file.relative_to(sync): file.read_text() for file in sync.rglob("*.py")}
+    users = {file.parts[0] for file, text in files.items() if query.search(text)}
+    assert len(tables) == 9 and users == {"outbox"}
+    assert not [file for file, text in files.items() if file.parts[0] != "outbox" and "outbox.db." in text]

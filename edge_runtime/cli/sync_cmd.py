@@ -96,7 +96,7 @@ def _open(session: Session) -> Uplink:
 
 def _check_credentials(cfg: SyncConfig) -> None:
     """The unit puts a word in the place of a file that is not there, because systemd would not start it otherwise."""
-    from edge_runtime.sync.daemon_parts import credential
+    from edge_runtime.sync.credentials import credential
 
     for key in ("ca_file", "cert_file", "key_file", "password_file"):
         name = getattr(cfg, key)
@@ -183,7 +183,7 @@ def key(name: str, folder: Path) -> None:
 def sign(do: str, words: tuple[str, ...], private: Path, box: str, minutes: float) -> None:
     """Print a signed command, to be published on the box's `cmd` topic: status, rebirth, automation degree=partial,
     stage model=NAME@VERSION, rollback, evidence part=1a2b-17."""
-    from edge_runtime.sync.commands.commands import ALLOWED
+    from edge_runtime.sync.commands.allowed import ALLOWED
 
     args = dict(word.split("=", 1) for word in words if "=" in word)
     wanted = ALLOWED.get(do)
@@ -220,7 +220,7 @@ def _signatures() -> Any:
 @click.pass_obj
 def audit(session: Session, last: int, as_json: bool) -> None:
     """Commands that came in, the newest last: when, who, what, and what became of it."""
-    from edge_runtime.sync.commands.commands import read_audit
+    from edge_runtime.sync.commands.book import read_audit
     from edge_runtime.sync.paths import command_book
 
     rows = read_audit(command_book(session.config), last)

@@ -16,7 +16,7 @@ from edge_runtime.config.paths import state_dir
 from edge_runtime.core.errors import DeviceError, EdgeError
 from edge_runtime.core.glance import ComponentHealth
 from edge_runtime.core.state import State
-from edge_runtime.sync.outbox.status import OUTBOX
+from edge_runtime.sync.outbox.schema import OUTBOX
 
 if TYPE_CHECKING:
     from edge_runtime.config.schema import EdgeConfig

@@ -22,7 +22,8 @@ from edge_runtime.config.paths import state_dir
 from edge_runtime.core.clock import duration
 from edge_runtime.core.errors import DeviceError, StorageError
 from edge_runtime.sync.mqtt.read_back import unproven_words
-from edge_runtime.sync.outbox.status import OUTBOX, some_record, spool_status
+from edge_runtime.sync.outbox.schema import OUTBOX
+from edge_runtime.sync.outbox.status import some_record, spool_status
 from edge_runtime.sync.paths import CREDENTIALS, INSTALL, ask_sync
 from edge_runtime.sync.records.topics import topics
 
@@ -45,7 +46,7 @@ def uplink_findings(loaded: Loaded, env: Mapping[str, str] = os.environ) -> Iter
     if not cfg.sync.enabled:
         yield Finding("uplink", "ok", "off")
         return
-    missing = [package for package in ("paho", "cryptography") if find_spec(package) is None]
+    missing = [package for package in ("paho", "google.protobuf", "cryptography") if not _is_installed(package)]
     if missing:
         what, _, fix = INSTALL.partition(": ")
         yield Finding("uplink", "fail", f"{what} ({', '.join(missing)} is missing)", fix)
@@ -59,6 +60,13 @@ def uplink_findings(loaded: Loaded, env: Mapping[str, str] = os.environ) -> Iter
     yield _waiting(cfg)
 
 
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # nor is the one around it
+        return False
+
+
 def _with_credentials(env: Mapping[str, str]) -> Mapping[str, str]:
     """Bare file names lie where the unit takes them from, unless systemd has handed them over already."""
     if "CREDENTIALS_DIRECTORY" in env or not Path(CREDENTIALS).is_dir():
@@ -68,7 +76,7 @@ def _with_credentials(env: Mapping[str, str]) -> Mapping[str, str]:
 
 def _way(cfg: EdgeConfig, env: Mapping[str, str]) -> Iterator[Finding]:
     """Files and broker. A broker is greeted without TLS where the files are no good."""
-    from edge_runtime.sync.daemon_parts import link_settings
+    from edge_runtime.sync.mqtt.settings import link_settings
     from edge_runtime.sync.mqtt.tls_files import FileTrouble, read_password, tls_context
 
     settings = link_settings(cfg.sync, cfg.station.name, env)
@@ -192,8 +200,8 @@ def _proof(cfg: EdgeConfig, env: Mapping[str, str], shot: dict[str, Any] | str) 
 
 def _verdict(cfg: EdgeConfig, env: Mapping[str, str], shot: dict[str, Any] | str) -> tuple[str, str, str]:
     """Verdict, protocol, and why."""
-    from edge_runtime.sync.daemon_parts import link_settings
     from edge_runtime.sync.mqtt.read_back_once import read_back_once
+    from edge_runtime.sync.mqtt.settings import link_settings
 
     if not isinstance(shot, str):
         records = shot["records"]

@@ -1,6 +1,6 @@
 """The uplink put together: records, live tags and commands, each with a connection and a thread of its own.
 
-    journal --> SyncDaemon ------- records link ---\\
+    journal --> Delivery --------- records link ---\\
     control socket --> RunWatch --> tags link -------> broker
          ^------- CommandDesk <-- commands link ---/
 
@@ -28,8 +28,8 @@ from edge_runtime.core.events import EventKind
 from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.process.control import ControlServer
 from edge_runtime.sync.box import Allowance, OldestRecord, RunWatch, Silent, machine, metrics, rss_mb
-from edge_runtime.sync.daemon import SyncDaemon
-from edge_runtime.sync.daemon_parts import link_settings
+from edge_runtime.sync.delivery import Delivery
+from edge_runtime.sync.mqtt.settings import LinkSettings, link_settings
 from edge_runtime.sync.paths import BD_SEQ, command_book, sync_socket
 from edge_runtime.sync.sparkplug.actions import Command, Note, Sample
 from edge_runtime.sync.sparkplug.link import SparkplugLink
@@ -38,10 +38,10 @@ from edge_runtime.sync.sparkplug.node import NodeIdentity, SparkplugNode
 from edge_runtime.sync.sparkplug.runner import BdSeqFile, SparkplugRunner
 
 if TYPE_CHECKING:  # signatures cost 8 MB: not for a box that takes no commands
+    from edge_runtime.sync.commands.allowed import Proof
     from edge_runtime.sync.commands.channel import CommandChannel
-    from edge_runtime.sync.commands.commands import Commands, Proof
     from edge_runtime.sync.commands.desk import CommandDesk
-    from edge_runtime.sync.mqtt.settings import LinkSettings
+    from edge_runtime.sync.commands.judge import Commands
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Uplink:
         self._allowance = Allowance(EVENTS_A_MINUTE)
         self._oldest = OldestRecord(self._state)
         self._started_ns = clock()
-        self.records = SyncDaemon(cfg, snapshot=lambda: metrics(self._run, self._state), env=env)
+        self.records = Delivery(cfg, snapshot=lambda: metrics(self._run, self._state), env=env)
         self.commands = self._make_commands(link_settings(cfg.sync, cfg.station.name, env))
         self.tags = self._make_tags(link_settings(cfg.sync, cfg.station.name, env, "-tags"))
         self._unsigned = self._make_unsigned()
@@ -204,8 +204,8 @@ class Uplink:
     def _make_commands(self, settings: LinkSettings) -> CommandChannel | None:
         if self._cfg.sync.commands == "off":
             return None
+        from edge_runtime.sync.commands.allowed import Proof
         from edge_runtime.sync.commands.channel import CommandChannel
-        from edge_runtime.sync.commands.commands import Proof
 
         proof = Proof(self._cfg.sync.commands)
         box = self._cfg.station.name
@@ -215,14 +215,15 @@ class Uplink:
         """For a station that takes commands from a Sparkplug host alone."""
         if self.commands or not (self.tags and self._cfg.sync.sparkplug.commands):
             return None
-        from edge_runtime.sync.commands.commands import Proof
+        from edge_runtime.sync.commands.allowed import Proof
         from edge_runtime.sync.commands.desk import CommandDesk
 
         return CommandDesk(lambda: self._open_commands(Proof.SIGNATURE))
 
     def _open_commands(self, proof: Proof) -> Commands:
-        from edge_runtime.sync.commands.commands import CommandBook, Commands
-        from edge_runtime.sync.orders import handlers
+        from edge_runtime.sync.commands.book import CommandBook
+        from edge_runtime.sync.commands.handlers import handlers
+        from edge_runtime.sync.commands.judge import Commands
 
         book = CommandBook(command_book(self._cfg))
         keys, orders = Path(self._cfg.sync.keys), handlers(self._cfg, self._run, self)

@@ -27,7 +27,7 @@ from edge_runtime.config.load import load
 from edge_runtime.sync.app import Uplink
 from edge_runtime.sync.mqtt import certificates
 from edge_runtime.sync.mqtt.certificates import Certificate, read_certificate
-from edge_runtime.sync.outbox.outbox import OUTBOX
+from edge_runtime.sync.outbox.schema import OUTBOX
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ pytest.importorskip("nats", reason="no nats here: pip install nats-py")
 from fleet_records import Delivery, Read, read
 from fleet_store import Stored, connect, prepare, store
 
-from edge_runtime.sync.records.records import SCHEMA
+from edge_runtime.sync.records.format import SCHEMA
 
 NOW = datetime.now(UTC)
 EPOCH = "5f0c1e8a9b3d2c47"

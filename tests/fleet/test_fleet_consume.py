@@ -99,8 +99,8 @@ def test_killed_and_parallel_consumers_store_every_record_once(engine: Cluster, 
 
 
 def test_a_box_hears_what_is_safe_even_when_it_was_away(engine: Cluster, dsn: str, start: Start) -> None:
-    from edge_runtime.sync.mqtt.link import Message, MqttLink
-    from edge_runtime.sync.mqtt.settings import LinkSettings
+    from edge_runtime.sync.mqtt.link import MqttLink
+    from edge_runtime.sync.mqtt.settings import LinkSettings, Message
 
     publish(engine, [*records("box-1", 1, 20), *records("box-1", 22, 25)])
     child = start(dsn)

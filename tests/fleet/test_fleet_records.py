@@ -12,7 +12,7 @@ from fleet_store import Ack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.sync.outbox.sender import parse_ack
+from edge_runtime.sync.outbox.consumer_acks import parse_ack
 
 SUBJECT = "edge.north.line-2.box-7.rec"
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from edge_runtime.recording.pruned import TABLE, count_pruned, note_pruned
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox.outbox import Outbox
-from edge_runtime.sync.records import feeder as feeder_module
+from edge_runtime.sync.outbox.file import Outbox
+from edge_runtime.sync.records import slices as slices_module
 from edge_runtime.sync.records.feeder import Feeder
-from edge_runtime.sync.records.feeder_journal import JournalTail
-from edge_runtime.sync.records.records import RecordFormat
+from edge_runtime.sync.records.format import RecordFormat
+from edge_runtime.sync.records.journal import JournalTail
 from tests.recording.clock_world import DAY, HOUR, World
 
 
@@ -61,8 +61,8 @@ class Reader:
 def test_rows_taken_unread_are_counted_whatever_is_held_back_before_and_between_them(
     world: World, monkeypatch: pytest.MonkeyPatch, seed: int, jump_from: int
 ) -> None:
-    monkeypatch.setattr(feeder_module, "JUMP_FROM", jump_from)
-    monkeypatch.setattr(feeder_module, "SLICE", 7)
+    monkeypatch.setattr(slices_module, "JUMP_FROM", jump_from)
+    monkeypatch.setattr(slices_module, "SLICE", 7)
     dice, reader = random.Random(seed), Reader(world)
     world.wall_off_ns = 3 * DAY  # these are held back by their dates, and were read
     world.live(12 * HOUR, step_ns=HOUR)

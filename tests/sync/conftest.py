@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from sync_rig import Broker, Consumer, Line, Proxy, config, mosquitto_program, nats_program
 
-from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.delivery import Delivery
 
 
 @pytest.fixture
@@ -80,9 +80,9 @@ def line(state: Path, closing: ExitStack) -> Line:
 
 
 @pytest.fixture
-def start_sync(state: Path, closing: ExitStack) -> Callable[..., SyncDaemon]:
-    def start(port: int, *, options: dict[str, Any] | None = None, **sync: Any) -> SyncDaemon:
-        daemon = SyncDaemon(config(state, port, **sync), **(options or {}))
+def start_sync(state: Path, closing: ExitStack) -> Callable[..., Delivery]:
+    def start(port: int, *, options: dict[str, Any] | None = None, **sync: Any) -> Delivery:
+        daemon = Delivery(config(state, port, **sync), **(options or {}))
         daemon.start()
         closing.callback(daemon.stop)
         return daemon

@@ -19,7 +19,7 @@ from pathlib import Path
 from edge_runtime.core.state import State
 from edge_runtime.core.status import Status
 from edge_runtime.process.ask_status import Silence
-from edge_runtime.sync.mqtt.link import LinkSettings
+from edge_runtime.sync.mqtt.settings import LinkSettings
 from edge_runtime.sync.sparkplug.actions import Command, Sample
 from edge_runtime.sync.sparkplug.link import SparkplugLink
 from edge_runtime.sync.sparkplug.metrics import AUTOMATION, StatusReader, device_tags, node_tags

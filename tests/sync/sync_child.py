@@ -12,11 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from sync_rig import config
 
-from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.delivery import Delivery
 
 stopping = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-daemon = SyncDaemon(config(Path(sys.argv[1]), int(sys.argv[2]), **json.loads(sys.argv[3])))
+daemon = Delivery(config(Path(sys.argv[1]), int(sys.argv[2]), **json.loads(sys.argv[3])))
 daemon.start()
 print("started", flush=True)
 stopping.wait()

@@ -14,9 +14,11 @@ from uplink_rig import Person
 from edge_runtime.config.schema import StationConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.flow.components import State
+from edge_runtime.sync.commands.allowed import Proof
+from edge_runtime.sync.commands.book import CommandBook
 from edge_runtime.sync.commands.channel import CommandChannel
-from edge_runtime.sync.commands.commands import MOST_BYTES, CommandBook, Commands, Proof
 from edge_runtime.sync.commands.desk import MOST_WAITING, CommandDesk
+from edge_runtime.sync.commands.judge import MOST_BYTES, Commands
 from edge_runtime.sync.commands.signatures import make_key, sign
 from edge_runtime.sync.mqtt.settings import LinkSettings
 from edge_runtime.sync.records.topics import topics

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.core.errors import ConfigError, DeviceError, StorageError
-from edge_runtime.sync.commands.commands import MOST_BYTES, CommandBook, Commands, Proof
+from edge_runtime.sync.commands.allowed import Proof
+from edge_runtime.sync.commands.book import CommandBook
+from edge_runtime.sync.commands.judge import MOST_BYTES, Commands
 from edge_runtime.sync.commands.signatures import make_key, sign
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)

@@ -25,14 +25,14 @@ from edge_runtime.config.schema import SyncConfig
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import PartKey
-from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.mqtt.settings import TlsFiles
 from edge_runtime.sync.mqtt.tls_files import tls_context
 from edge_runtime.sync.pictures.http import HTTP_CHUNK, HttpCarrier
 from edge_runtime.sync.pictures.pace import TokenBucket, is_within
 from edge_runtime.sync.pictures.upload import Upload
 
-START = Callable[..., SyncDaemon]
+START = Callable[..., Delivery]
 
 
 def picture(state: Path, line: Line, number: int, size: int) -> bytes:

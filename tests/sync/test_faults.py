@@ -22,13 +22,14 @@ from edge_runtime.core.clock import SECOND, monotonic_ns
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import State
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.daemon import SyncDaemon
-from edge_runtime.sync.outbox.outbox import OUTBOX, Outbox
-from edge_runtime.sync.outbox.sender import DELETE_BATCH
-from edge_runtime.sync.records.records import RecordFormat, own_event
+from edge_runtime.sync.delivery import Delivery
+from edge_runtime.sync.outbox.file import Outbox
+from edge_runtime.sync.outbox.schema import OUTBOX
+from edge_runtime.sync.outbox.settlement import DELETE_BATCH
+from edge_runtime.sync.records.format import RecordFormat, own_event
 
 CHILD = Path(__file__).with_name("sync_child.py")
-START = Callable[..., SyncDaemon]
+START = Callable[..., Delivery]
 WALL = WallClock(monotonic_ns)
 KILLER = Path(__file__).parents[2] / "tools/bench/outbox_kill"
 

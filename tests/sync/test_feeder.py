@@ -18,11 +18,12 @@ from edge_runtime.core.messages import Event, Label, OperatorRequest, Outcome, P
 from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.schema import open_for_writing
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox.outbox import Outbox
-from edge_runtime.sync.records import feeder as feeder_module
+from edge_runtime.sync.outbox.file import Outbox
+from edge_runtime.sync.records import parts as parts_module
+from edge_runtime.sync.records import slices as slices_module
 from edge_runtime.sync.records.feeder import FORMER_NS, Feeder
-from edge_runtime.sync.records.feeder_journal import JournalTail
-from edge_runtime.sync.records.records import RecordFormat
+from edge_runtime.sync.records.format import RecordFormat
+from edge_runtime.sync.records.journal import JournalTail
 
 REQUEST = OperatorRequest("typed", 5, None, None, "oil", 1.0, None, ("D02",), 0, "D02", "answered", "", "")
 
@@ -176,7 +177,7 @@ def feeder_report(number: int, outcome: Outcome) -> Any:
 def test_a_part_that_nobody_reports_ends_as_unknown(
     line: Line, make_sync: Callable[..., Sync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeder_module, "OPEN_PARTS", 20)
+    monkeypatch.setattr(parts_module, "OPEN_PARTS", 20)
     sync = make_sync()
     line.parts(1, ended=False)
     line.parts(15)
@@ -193,8 +194,8 @@ def test_a_part_that_nobody_reports_ends_as_unknown(
 def test_a_long_pause_does_not_keep_new_parts_waiting(
     line: Line, make_sync: Callable[..., Sync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeder_module, "JUMP_FROM", 100)
-    monkeypatch.setattr(feeder_module, "SLICE", 40)
+    monkeypatch.setattr(slices_module, "JUMP_FROM", 100)
+    monkeypatch.setattr(slices_module, "SLICE", 40)
     sync = make_sync()
     line.parts(300)
     sync.feed(may_catch_up=False)

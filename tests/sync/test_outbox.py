@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -20,11 +21,13 @@ from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.wall_clock import WallClock
+from edge_runtime.sync.outbox.file import Outbox
 from edge_runtime.sync.outbox.lanes import BACKLOG_ROWS, LIVE_FOR_NS, Lanes
 from edge_runtime.sync.outbox.mark import Mark, mark_file, read_mark
-from edge_runtime.sync.outbox.outbox import DamagedRecord, Outbox, Waiting
+from edge_runtime.sync.outbox.queue import Waiting
 from edge_runtime.sync.outbox.quota import Quota
-from edge_runtime.sync.records.records import LATER, LIVE, Draft, Kind, RecordFormat, own_event, own_record
+from edge_runtime.sync.outbox.schema import MIGRATIONS, DamagedRecord
+from edge_runtime.sync.records.format import LATER, LIVE, Draft, Kind, RecordFormat, own_event, own_record
 
 WALL = WallClock(ManualClock(), lambda: 1_800_000_000 * SECOND)
 
@@ -159,7 +162,7 @@ def test_an_outbox_of_a_newer_version_is_kept_and_not_touched(tmp_path: Path) ->
 
 def test_a_second_sync_is_refused(outbox: Outbox, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from edge_runtime.sync.outbox.outbox import Outbox\n"
+        "import sys; from pathlib import Path; from edge_runtime.sync.outbox.file import Outbox\n"
         "try: Outbox(Path(sys.argv[1]), None, None).lock()\n"
         "except Exception as err: print(type(err).__name__, err)"
     )
@@ -336,3 +339,13 @@ def test_metrics_are_counted_when_they_are_refused(outbox: Outbox) -> None:
     with outbox.transaction():
         outbox.add([own_record(Kind.METRICS, {"box": None}, WALL)])
     assert outbox.waiting == 2
+
+
+def test_nobody_else_knows_the_tables_of_the_outbox() -> None:
+    sync = Path(__file__).parents[2] / "edge_runtime" / "sync"
+    tables = set(re.findall(r"CREATE TABLE (\w+)", "".join(MIGRATIONS)))
+    query = re.compile(rf"(?:FROM|INTO|UPDATE|REPLACE) (?:{'|'.join(tables)})\b")
+    files = {file.relative_to(sync): file.read_text() for file in sync.rglob("*.py")}
+    users = {file.parts[0] for file, text in files.items() if query.search(text)}
+    assert len(tables) == 9 and users == {"outbox"}
+    assert not [file for file, text in files.items() if file.parts[0] != "outbox" and "outbox.db." in text]

@@ -24,12 +24,12 @@ from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.machine import Machine
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.outbox.aside import Aside, Why
+from edge_runtime.sync.outbox.file import Outbox
 from edge_runtime.sync.outbox.guard import READ_BACK_NS, OutboxGuard
 from edge_runtime.sync.outbox.mark import mark_file
-from edge_runtime.sync.outbox.outbox import Outbox
 from edge_runtime.sync.outbox.schema import MIGRATIONS
 from edge_runtime.sync.outbox.seal import BLOCK, FILE_BYTES, last_file, read_seal, seal_file
-from edge_runtime.sync.records.records import Kind, RecordFormat, own_record
+from edge_runtime.sync.records.format import Kind, RecordFormat, own_record
 
 CLOCK = ManualClock()
 WALL = WallClock(CLOCK, lambda: 1_800_000_000 * SECOND)

@@ -16,13 +16,13 @@ from sync_rig import BASE, Broker, Line, until
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import State
-from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.mqtt.read_back import SHOW_WAIT_NS, SHOWN, ReadBack, Step, Verdict
 from edge_runtime.sync.mqtt.read_back_once import read_back_once
 from edge_runtime.sync.mqtt.settings import LinkSettings
 from edge_runtime.sync.outbox.status import some_record, spool_status
 
-START = Callable[..., SyncDaemon]
+START = Callable[..., Delivery]
 REC = f"{BASE}/rec"
 
 

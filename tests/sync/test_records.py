@@ -21,8 +21,8 @@ from edge_runtime.recording.labels import undo_of
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.box import RunWatch, metrics
-from edge_runtime.sync.daemon import SyncDaemon
-from edge_runtime.sync.records.records import (
+from edge_runtime.sync.delivery import Delivery
+from edge_runtime.sync.records.format import (
     SCHEMA_FILE,
     Draft,
     Kind,
@@ -52,7 +52,7 @@ def test_every_record_of_a_real_run_fits_the_schema(
     mosquitto: Any,
     consume: Callable[..., Consumer],
     line: Line,
-    start_sync: Callable[..., SyncDaemon],
+    start_sync: Callable[..., Delivery],
     state: Path,
     run_watch: RunWatch,
     real_status: Status,
@@ -89,7 +89,7 @@ REQUEST = OperatorRequest(
 
 
 def test_every_label_reaches_the_cloud_once_with_who_said_it_and_what_they_had_seen(
-    mosquitto: Any, consume: Callable[..., Consumer], line: Line, start_sync: Callable[..., SyncDaemon]
+    mosquitto: Any, consume: Callable[..., Consumer], line: Line, start_sync: Callable[..., Delivery]
 ) -> None:
     consumer = consume(mosquitto.port)
     line.parts(2, Verdict.ACCEPT)
@@ -125,7 +125,7 @@ def test_what_an_operator_asked_reaches_the_cloud_but_the_words_only_where_they_
     line.journal.requested(REQUEST)
     assert line.journal.flush(10)
     settings = config(state, mosquitto.port).model_dump() | {"voice": {"remote": {"may_leave": may_leave}}}
-    sync = SyncDaemon(EdgeConfig.model_validate(settings))
+    sync = Delivery(EdgeConfig.model_validate(settings))
     sync.start()
     try:
         until(lambda: consumer.of("request"))

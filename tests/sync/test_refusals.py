@@ -19,14 +19,15 @@ from sync_rig import BASE, Broker, Consumer, Line, Proxy, config, until
 from edge_runtime.core.clock import MS, SECOND, monotonic_ns
 from edge_runtime.flow.components import State
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.mqtt.reasons import LOST_WITH_IT, TOO_LARGE_HERE, About, about, in_words, publish_bytes
 from edge_runtime.sync.outbox.doubts import BAD_FROM, ENOUGH, Doubts
-from edge_runtime.sync.outbox.outbox import OUTBOX, Outbox
+from edge_runtime.sync.outbox.file import Outbox
+from edge_runtime.sync.outbox.schema import OUTBOX
 from edge_runtime.sync.outbox.status import spool_status
-from edge_runtime.sync.records.records import RecordFormat, own_event
+from edge_runtime.sync.records.format import RecordFormat, own_event
 
-START = Callable[..., SyncDaemon]
+START = Callable[..., Delivery]
 WALL = WallClock(monotonic_ns)
 COUNT = 40
 MESSAGE_CODES = (0x95, 0x99)
@@ -366,7 +367,7 @@ def test_what_lies_aside_cannot_be_given_up_and_nothing_is_said_twice(
     line = Line(state)
     closing.callback(line.stop)
     line.parts(5)
-    sync = SyncDaemon(config(state, 1, quota_mb=5))
+    sync = Delivery(config(state, 1, quota_mb=5))
     closing.callback(sync.link.close)
     sync.outbox.open()
     closing.callback(sync.outbox.close)
@@ -374,7 +375,7 @@ def test_what_lies_aside_cannot_be_given_up_and_nothing_is_said_twice(
     sync.outbox.db.execute("CREATE TRIGGER full BEFORE DELETE ON aside BEGIN SELECT RAISE(ABORT, 'no room'); END")
     while sync._sender.lanes.next(0):
         pass
-    sync._sender._condemned.append((3, 0x99))
+    sync._sender.settlement.condemn(3, 0x99)
     sync.post("go.on", {})
     with pytest.raises(sqlite3.Error, match="no room"):
         sync._feed()

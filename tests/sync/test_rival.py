@@ -12,7 +12,7 @@ from sync_rig import Broker, Line, config, until
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.flow.components import State
-from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.mqtt.rival import BUSY, FIRST_S, IDLE, MOST_S, STUCK, Rival
 
 
@@ -25,7 +25,7 @@ def test_two_boxes_of_one_name_say_so_and_take_turns(mosquitto: Broker, tmp_path
         line = Line(folder)
         closing.callback(line.stop)
         line.parts(3)
-        sync = SyncDaemon(config(folder, mosquitto.port, protocol=protocol))
+        sync = Delivery(config(folder, mosquitto.port, protocol=protocol))
         closing.callback(sync.stop)
         sync.start()
         boxes.append(sync)
@@ -41,7 +41,7 @@ def test_it_is_over_when_the_other_one_is_gone(
     mosquitto: Broker, tmp_path: Path, line: Line, start_sync, closing
 ) -> None:
     sync = start_sync(mosquitto.port, protocol="3.1.1")
-    other = SyncDaemon(config(tmp_path / "other", mosquitto.port, protocol="3.1.1"))
+    other = Delivery(config(tmp_path / "other", mosquitto.port, protocol="3.1.1"))
     (tmp_path / "other").mkdir()
     other.start()
     until(lambda: "another client uses the client id" in sync.health().detail)

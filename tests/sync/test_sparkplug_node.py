@@ -177,7 +177,7 @@ def test_a_writable_metric_becomes_a_command_by_name_or_alias() -> None:
 @pytest.mark.parametrize(
     ("topic", "payload", "why"),
     [
-        (NCMD, b"\xff\xff", "cut off"),
+        (NCMD, b"\xff\xff", "no Sparkplug B payload"),
         (NCMD, b"\x00" * 70_000, "more than"),
         (NCMD, written("Temperature", 1.0, DataType.DOUBLE), "not writable"),
         (NCMD, written("Reboot", True, DataType.BOOLEAN), "unknown metric"),

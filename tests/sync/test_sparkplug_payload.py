@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.core.errors import ProtocolError
 from edge_runtime.sync.sparkplug.payload import (
+    BAD,
     GOOD,
     INTEGERS,
     QUALITY,
@@ -21,9 +22,9 @@ from edge_runtime.sync.sparkplug.payload import (
     decode,
     encode,
 )
-from edge_runtime.sync.sparkplug.wire import fields, put_varint, read_varint, varint
 
 U64 = st.integers(0, 2**64 - 1)
+GOOD_192 = Property(DataType.INT32, GOOD)
 TEXTS = (DataType.STRING, DataType.TEXT, DataType.UUID)
 
 
@@ -98,7 +99,14 @@ def test_a_damaged_payload_is_read_or_refused(payload: Payload, draw: st.DataObj
 
 @given(U64)
 def test_numbers_of_64_bits_read_back(value: int) -> None:
-    assert read_varint(varint(value), 0) == (value, len(varint(value)))
+    assert decode(encode(Payload((), timestamp_ms=value, seq=value))) == Payload((), value, value)
+
+
+@pytest.mark.parametrize("field", ["alias", "timestamp_ms"])
+def test_a_number_beyond_64_bits_is_not_written(field: str) -> None:
+    for value in (-1, 2**64):
+        with pytest.raises(ValueError, match="range"):
+            encode(Payload([Metric("x", 1, DataType.INT32, **{field: value})]))
 
 
 def test_the_bytes_are_those_of_the_published_schema() -> None:
@@ -130,10 +138,39 @@ def test_quality_is_a_property() -> None:
     assert decode(encode(Payload([metric]))).metrics[0].properties[QUALITY].value == 192
 
 
+def test_an_unchanged_birth_has_the_same_bytes() -> None:
+    metrics = [
+        Metric("b", None, DataType.DOUBLE, 1, 5, properties={QUALITY: Property(DataType.INT32, BAD)}),
+        Metric("a", 2**63, DataType.UINT64, 2, 5, properties={"z": Property(DataType.STRING, "ms"), QUALITY: GOOD_192}),
+    ]
+    once, again = (encode(Payload(metrics, 7, 0)) for _ in range(2))
+    assert once == again
+    assert [metric.name for metric in decode(once).metrics] == ["b", "a"], "metrics keep their order"
+    assert list(decode(once).metrics[1].properties) == ["z", QUALITY], "and so do properties"
+
+
 def test_fields_that_nobody_knows_are_skipped() -> None:
-    assert decode(put_varint(99, 5) + encode(Payload(seq=3))) == Payload(seq=3)
+    unknown = bytes.fromhex("98 06 05")  # field 99, a varint
+    assert decode(unknown + encode(Payload(seq=3))) == Payload(seq=3)
 
 
-def test_field_number_zero_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="field number 0"):
-        list(fields(b"\x00\x00"))
+def test_what_is_no_text_is_refused() -> None:
+    data = bytearray(encode(Payload([Metric("name", 1, DataType.INT32)])))
+    data[data.index(b"name")] = 0xFF
+    with pytest.raises(ProtocolError, match=r"(?i)utf-8"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x00\x00", b"\x12\x05\x0a", b"\x08" + b"\xff" * 10 + b"\x01"], ids=["field 0", "cut", "long"]
+)
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError, match="no Sparkplug B payload"):
+        decode(data)
+
+
+@pytest.mark.parametrize("number", [17, 18, 19], ids=["data set", "template", "extension"])
+def test_values_that_nobody_looks_into_are_kept_as_bytes(number: int) -> None:
+    inner = bytes([number << 3 & 0x7F | 2 | 0x80, 1, 2, 0x08, 0x01])
+    [metric] = decode(bytes([0x12, len(inner)]) + inner).metrics
+    assert metric.value == b"\x08\x01"

@@ -15,7 +15,7 @@ from uplink_rig import BASE, BOX, ExampleBroker, Person, certs, client_tls, make
 
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.flow.components import State
-from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.delivery import Delivery
 
 OTHER = "edge/plant/line-1/box-2"
 
@@ -58,7 +58,7 @@ def person(broker, authority, closing):
 def start(broker, authority, tmp_path, closing: ExitStack):
     """A records daemon of box-1, with files of its own choice."""
 
-    def make(host: str = "localhost", **files: object) -> SyncDaemon:
+    def make(host: str = "localhost", **files: object) -> Delivery:
         tls = {
             "ca_file": authority / "ca.pem",
             "cert_file": authority / f"{BOX}.pem",
@@ -69,7 +69,7 @@ def start(broker, authority, tmp_path, closing: ExitStack):
         sync = {"enabled": True, "host": host, "port": broker.port, "tls": True, "reconnect_max_s": 0.3,
                 "metrics_every_s": 0} | {key: str(value) for key, value in (tls | files).items()}  # fmt: skip
         station = {"name": BOX, "site": "plant", "line": "line-1"}
-        daemon = SyncDaemon(
+        daemon = Delivery(
             EdgeConfig.model_validate({"station": station, "recording": {"state_dir": str(state)}, "sync": sync})
         )
         daemon.start()
@@ -90,7 +90,7 @@ def test_records_arrive_over_mutual_tls(start, person, tmp_path, closing):
     assert any(topic == f"{BASE}/state" and said["state"] == "online" for topic, said in consumer.kept)
 
 
-def trouble(daemon: SyncDaemon) -> str:
+def trouble(daemon: Delivery) -> str:
     return until(lambda: daemon.link.trouble if daemon.link.trouble != "not connected yet" else "", why="trouble")
 
 

@@ -27,7 +27,8 @@ from uplink_rig import (
 )
 
 from edge_runtime.process.control import ask
-from edge_runtime.sync.commands.commands import MOST_BYTES, read_audit
+from edge_runtime.sync.commands.book import read_audit
+from edge_runtime.sync.commands.judge import MOST_BYTES
 from edge_runtime.sync.commands.signatures import make_key
 from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, decode, encode
 

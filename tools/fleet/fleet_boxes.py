@@ -25,13 +25,12 @@ from fleet_records import content_of
 from edge_runtime.core.clock import MS, SECOND, Clock, monotonic_ns
 from edge_runtime.recording.reader import iso_utc
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.daemon import STATE_SCHEMA
-from edge_runtime.sync.mqtt.link import Message
-from edge_runtime.sync.mqtt.settings import LinkSettings
+from edge_runtime.sync.mqtt.settings import LinkSettings, Message
 from edge_runtime.sync.outbox.aside import Aside
-from edge_runtime.sync.outbox.outbox import OUTBOX, Outbox
+from edge_runtime.sync.outbox.file import Outbox
+from edge_runtime.sync.outbox.schema import OUTBOX
 from edge_runtime.sync.outbox.sender import Sender
-from edge_runtime.sync.records.records import (
+from edge_runtime.sync.records.format import (
     LIVE,
     Draft,
     Kind,
@@ -41,6 +40,7 @@ from edge_runtime.sync.records.records import (
     own_event,
     own_record,
 )
+from edge_runtime.sync.records_link import STATE_SCHEMA
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
-from edge_runtime.sync.mqtt.backoff import Backoff
+from edge_runtime.sync.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

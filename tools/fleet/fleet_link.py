@@ -46,7 +46,7 @@ class RovingLink(MqttLink):
     @property
     def socket(self) -> socket.socket | None:
         """For whoever polls many links; None without a connection."""
-        return self._client.socket() if self._client else None  # type: ignore[return-value]
+        return self._connection.socket if self._connection else None
 
     def cut(self) -> None:
         """Lose the connection the way a pulled cable does, minus the wait: no DISCONNECT."""

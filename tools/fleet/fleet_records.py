@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
-from edge_runtime.sync.records.records import SCHEMA, Kind
+from edge_runtime.sync.records.format import SCHEMA, Kind
 
 SUBJECTS = ("edge.*.*.*.rec", "edge.*.*.*.state")  # what the stream keeps, and `read` understands
 STATES = ("online", "offline")

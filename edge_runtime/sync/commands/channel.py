@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 from edge_runtime.core.clock import Clock, monotonic_ns
 from edge_runtime.flow.components import Health, State
-from edge_runtime.sync.commands.commands import Commands, Proof
+from edge_runtime.sync.backoff import Backoff
+from edge_runtime.sync.commands.allowed import Proof
 from edge_runtime.sync.commands.desk import Answer, CommandDesk
-from edge_runtime.sync.mqtt.backoff import Backoff
+from edge_runtime.sync.commands.judge import Commands
 from edge_runtime.sync.mqtt.link import MqttLink
 from edge_runtime.sync.mqtt.reasons import in_words
 from edge_runtime.sync.mqtt.settings import LinkSettings, Message

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import Health, State
-from edge_runtime.sync.commands.commands import Commands
+from edge_runtime.sync.commands.judge import Commands
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""One connection to a broker."""
+"""Connections to an MQTT broker that are kept up."""

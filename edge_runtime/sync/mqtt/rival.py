@@ -3,7 +3,7 @@
 MQTT 5 has a reason code for it; others (mosquitto 2.0, all that speak 3.1.1) just close. Then it is a rival once
 several connections in a row were closed from the far side soon after they were made. How many depends on what else may
 have been the reason: a message under way, and above all one before which nothing was acknowledged. Such ones are
-found after a few connections (`outbox_doubts`), and the count starts again then.
+found after a few connections (`outbox/doubts.py`), and the count starts again then.
 
 Once a rival is known, attempts are spaced by a wait of its own, which acknowledgements do not reset: both boxes get
 turns to deliver, and nobody knocks three times a second. It is over when a connection has held for `HELD_FOR` such
@@ -15,7 +15,8 @@ from __future__ import annotations
 import random
 
 from edge_runtime.core.clock import SECOND
-from edge_runtime.sync.mqtt.backoff import Backoff
+from edge_runtime.sync.backoff import Backoff
+from edge_runtime.sync.mqtt.reasons import SESSION_TAKEN_OVER
 
 SURE_AT = 3.0  # sum of the clues
 IDLE, BUSY, STUCK = 1.0, 0.25, 0.15  # closed with nothing under way; while others were acknowledged; before any was
@@ -35,6 +36,15 @@ class Rival:
         self._is_said = False  # the broker gave it as its reason
         self.is_known = False
         self.takeovers = 0
+
+    def ended(self, code: int | None, lived_ns: int, *, is_quiet: bool, was_useful: bool) -> None:
+        """The far side ended a connection that was up, with this code, or none. is_quiet: nothing was under way;
+        was_useful: others were acknowledged on it.
+        """
+        if code == SESSION_TAKEN_OVER:
+            self.taken_over()
+        elif code is None:
+            self.closed(lived_ns, IDLE if is_quiet else BUSY if was_useful else STUCK)
 
     def taken_over(self) -> None:
         """The broker says so."""

@@ -15,8 +15,8 @@ from enum import StrEnum
 
 from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox.outbox import Outbox
-from edge_runtime.sync.records.records import LATER, drop_record
+from edge_runtime.sync.outbox.queue import Queue
+from edge_runtime.sync.records.format import LATER, drop_record
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Why(StrEnum):
 class Aside:
     """most_bytes: of payloads that lie here. Methods may raise sqlite3.Error; nothing is half done."""
 
-    def __init__(self, outbox: Outbox, most_bytes: int, wall: WallClock) -> None:
+    def __init__(self, outbox: Queue, most_bytes: int, wall: WallClock) -> None:
         self._outbox = outbox
         self._most_bytes = most_bytes
         self._wall = wall

@@ -7,19 +7,17 @@ here last, on this machine and on this medium; where that cannot be shown, what 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from edge_runtime.core.events import EventKind
 from edge_runtime.core.machine import Machine, difference
 from edge_runtime.sync.outbox.counts import lost_since
-from edge_runtime.sync.outbox.mark import read_mark
+from edge_runtime.sync.outbox.mark import Mark
+from edge_runtime.sync.outbox.queue import Queue
 from edge_runtime.sync.outbox.renumber import renumber
 from edge_runtime.sync.outbox.seal import Last, Seal
-from edge_runtime.sync.records.records import Draft, drop_record, epoch_record, own_event
-
-if TYPE_CHECKING:
-    from edge_runtime.sync.outbox.outbox import Outbox
+from edge_runtime.sync.records.format import Draft, drop_record, epoch_record, own_event
 
 log = logging.getLogger(__name__)
 
@@ -34,52 +32,67 @@ def why_new(why: str, before: Machine, now: Machine) -> str:
     return why
 
 
-def begin_file(outbox: Outbox, seal: Seal | None, last: Last | None) -> None:
-    """The first records of a new file say what came before it, as far as anybody knows."""
-    mark = read_mark(outbox.path)
-    lost = outbox.lost or last
-    previous = next((known.epoch for known in (lost, seal, mark) if known and known.epoch != outbox.epoch), None)
-    why = outbox.why_new or ("lost" if previous else "first")
-    if lost and lost.epoch != outbox.epoch:
-        outbox.rows_lost = dict(lost.rows)
-    else:
-        lost = None
-    with outbox.transaction():
-        outbox.add(_opening(outbox, previous, why, 0, lost.own if lost else {}, lost.pictures if lost else 0))
-    outbox.why_new, outbox.lost = "", None
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is known of the outbox before a new file. why: it is new, or empty; lost: what waited there and cannot be
+    read; aside: the name under which the old file lies.
+    """
+
+    why: str
+    seal: Seal | None
+    lost: Last | None
+    mark: Mark | None
+    aside: Sequence[str]
 
 
-def begin_epoch(outbox: Outbox, why: str, epoch: str, last: Last | None) -> None:
+def begin_file(queue: Queue, before: Before) -> dict[str, int]:
+    """The first records of a new file say what came before it. Answers what of the journal waited there."""
+    lost = before.lost if before.lost and before.lost.epoch != queue.epoch else None
+    known = (before.lost, before.seal, before.mark)
+    previous = next((one.epoch for one in known if one and one.epoch != queue.epoch), None)
+    why = before.why or ("lost" if previous else "first")
+    own, pictures = (lost.own, lost.pictures) if lost else ({}, 0)
+    with queue.transaction():
+        queue.add(_opening(queue, previous, why, before.aside, 0, own, pictures))
+    return dict(lost.rows) if lost else {}
+
+
+def begin_epoch(queue: Queue, epoch: str, why: str, last: Last | None, aside: Sequence[str]) -> None:
     """The same file under a new epoch: what waits in it comes again under new numbers."""
-    why, previous, carried = outbox.why_new or why, outbox.epoch, outbox.waiting
-    lost = lost_since(last, outbox.counts.made)
-    with outbox.transaction():
-        outbox.epoch = epoch
-        opening = _opening(outbox, previous, why, carried, lost, 0)
-        highest = renumber(outbox.db, previous, epoch, len(opening))
-        outbox.counts.made = outbox.counts.own.copy()
-        outbox.last_seq = 0
-        outbox.add(opening)
-        outbox.last_seq = highest
-        outbox.db.execute("UPDATE meta SET epoch = ?", (epoch,))
-    outbox.why_new = ""
+    previous, carried = queue.epoch, queue.waiting
+    lost = lost_since(last, queue.counts.made)
+    with queue.transaction():
+        queue.epoch = epoch
+        opening = _opening(queue, previous, why, aside, carried, lost, 0)
+        highest = renumber(queue.db, previous, epoch, len(opening))
+        queue.counts.made = queue.counts.own.copy()
+        queue.last_seq = 0
+        queue.add(opening)
+        queue.last_seq = highest
+        queue.db.execute("UPDATE meta SET epoch = ?", (epoch,))
 
 
-def skip_reserved(outbox: Outbox, after: int) -> None:
+def skip_reserved(queue: Queue, after: int) -> None:
     """After a power cut: numbers that may have been used are not used again."""
-    first = outbox.last_seq + 1
+    first = queue.last_seq + 1
     log.warning("outbox.power_cut numbers=%d-%d are left out", first, after)
-    with outbox.transaction():
-        outbox.last_seq = after
-        outbox.add([drop_record(outbox.wall, "number", "power_cut", 0, seqs=[(first, after)])])
+    with queue.transaction():
+        queue.last_seq = after
+        queue.add([drop_record(queue.wall, "number", "power_cut", 0, seqs=[(first, after)])])
 
 
 def _opening(
-    outbox: Outbox, previous: str | None, why: str, carried: int, lost: Mapping[str, int], pictures: int
+    queue: Queue,
+    previous: str | None,
+    why: str,
+    aside: Sequence[str],
+    carried: int,
+    lost: Mapping[str, int],
+    pictures: int,
 ) -> list[Draft]:
-    wall, level = outbox.wall, logging.INFO if why == "first" else logging.WARNING
-    log.log(level, "outbox.epoch epoch=%s why=%s previous=%s carried=%d", outbox.epoch, why, previous, carried)
-    drafts = [epoch_record(wall, previous, why, outbox.aside[-1:], carried)]
+    wall, level = queue.wall, logging.INFO if why == "first" else logging.WARNING
+    log.log(level, "outbox.epoch epoch=%s why=%s previous=%s carried=%d", queue.epoch, why, previous, carried)
+    drafts = [epoch_record(wall, previous, why, aside, carried)]
     if why == "first":
         return drafts
     drafts.append(own_event(EVENT, {"why": why, "previous": previous, "carried": carried}, wall))

@@ -13,8 +13,8 @@ import sqlite3
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.events import EventKind
 from edge_runtime.recording.trouble import is_damage
-from edge_runtime.sync.outbox.outbox import Outbox
-from edge_runtime.sync.records.records import own_event
+from edge_runtime.sync.outbox.file import Outbox
+from edge_runtime.sync.records.format import own_event
 
 log = logging.getLogger(__name__)
 

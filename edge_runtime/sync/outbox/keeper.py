@@ -1,4 +1,4 @@
-"""Keeps the two files of `outbox_seal` beside an open outbox."""
+"""Keeps the two files of `seal.py` beside an open outbox."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from edge_runtime.core.clock import SECOND
-from edge_runtime.sync.outbox.outbox import Waiting
+from edge_runtime.sync.outbox.queue import Waiting
 
 LIVE_ROWS, BACKLOG_ROWS = 64, 250  # read at a time; 250 usual records are 200 kB
 LIVE_FOR_NS = 5 * SECOND

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from edge_runtime.sync.outbox.place import Place
+from edge_runtime.sync.outbox.queue import Queue
+from edge_runtime.sync.records.format import Kind
+
+MARK_ROWS = 10_000  # records looked through for the first ones that were not delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +52,23 @@ def write_mark(outbox: Path, mark: Mark) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.rename(path)
+
+
+def take_mark(outbox: Queue) -> Mark:
+    """Up to where all is delivered of what was read, and of what may still change."""
+    place = Place(outbox)
+    delivered = place.rows()
+    delivered |= {table: row - 1 for table, row in _first_undelivered(outbox.db).items()}
+    for table, first in place.unfinished():
+        delivered[table] = min(delivered.get(table, 0), first - 1)
+    return Mark(outbox.epoch, place.journal(), delivered)
+
+
+def _first_undelivered(db: sqlite3.Connection) -> dict[str, int]:
+    tables: dict[str, int] = {}
+    for where in ("record", "aside"):
+        query = f"SELECT kind, min(source) FROM (SELECT kind, source FROM {where} ORDER BY seq LIMIT ?)"
+        for kind, source in db.execute(f"{query} WHERE source IS NOT NULL GROUP BY kind", (MARK_ROWS,)):
+            table = Kind(kind).table
+            tables[table] = min(source, tables.get(table, source))
+    return tables

@@ -11,8 +11,9 @@ from collections import Counter
 
 from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.outbox.outbox import Outbox
-from edge_runtime.sync.records.records import Kind, drop_record
+from edge_runtime.sync.outbox.pictures import PictureQueue
+from edge_runtime.sync.outbox.queue import Queue
+from edge_runtime.sync.records.format import Kind, drop_record
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ NAMES_MOST = 50  # pictures named in one record
 class Quota:
     """Keeps the outbox within `quota_bytes`. Used by the thread that owns it."""
 
-    def __init__(self, outbox: Outbox, quota_bytes: int, wall: WallClock) -> None:
+    def __init__(self, outbox: Queue, quota_bytes: int, wall: WallClock) -> None:
         self._outbox = outbox
+        self._pictures = PictureQueue(outbox)
         self._quota = quota_bytes
         self._wall = wall
         self.is_full = False  # records of the journal stay there
@@ -53,17 +55,15 @@ class Quota:
         return gone
 
     def _drop_pictures(self) -> int:
-        rows = self._outbox.db.execute(
-            "SELECT id, file FROM upload WHERE asked = 0 ORDER BY id LIMIT ?", (DROP_ROWS,)
-        ).fetchall()
-        if not rows:
+        found = self._pictures.oldest(DROP_ROWS)
+        if not found:
             return 0
-        names = [file for _, file in rows[:NAMES_MOST]]
+        names = [file for _, file in found[:NAMES_MOST]]
         with self._outbox.transaction():
-            self._outbox.db.executemany("DELETE FROM upload WHERE id = ?", [(number,) for number, _ in rows])
-            self._outbox.add([drop_record(self._wall, "evidence", "quota", len(rows), names=names)])
-        self._count("evidence", len(rows))
-        return len(rows)
+            self._pictures.remove(number for number, _ in found)
+            self._outbox.add([drop_record(self._wall, "evidence", "quota", len(found), names=names)])
+        self._count("evidence", len(found))
+        return len(found)
 
     def _drop_metrics(self, taken: set[int]) -> set[int]:
         rows = self._outbox.db.execute(

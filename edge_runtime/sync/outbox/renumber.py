@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterator
 
 from edge_runtime.sync.outbox.schema import DamagedRecord
-from edge_runtime.sync.records.records import Kind
+from edge_runtime.sync.records.format import Kind
 
 ROWS = 500  # read and written at a time
 TABLES = ("record", "aside")  # where numbered records lie

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+OUTBOX = "outbox.db"  # in the state folder
 BUSY_WAIT_S = 2.0
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 

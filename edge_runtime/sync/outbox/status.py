@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.config.paths import JOURNAL
 from edge_runtime.core.errors import StorageError
 from edge_runtime.recording.database import open_for_reading as open_journal
-from edge_runtime.sync.outbox.schema import NewerOutbox, open_for_reading
+from edge_runtime.sync.outbox.schema import OUTBOX, NewerOutbox, open_for_reading
 
-OUTBOX, JOURNAL = "outbox.db", "journal.db"
 LOOK_EVERY_S = 0.2
 LOOK_AT = 50  # records among which a small one is chosen
 

@@ -19,7 +19,8 @@ from urllib.parse import quote, urlsplit
 
 from edge_runtime.sync.mqtt.refusal import NO_TLS
 from edge_runtime.sync.mqtt.tls_files import FileTrouble
-from edge_runtime.sync.pictures.upload import Refused, Upload
+from edge_runtime.sync.outbox.pictures import Upload
+from edge_runtime.sync.pictures.carrier import Refused
 
 HTTP_CHUNK = 1024 * 1024
 ANSWER_WAIT_S = 15.0

@@ -15,8 +15,9 @@ from dataclasses import replace
 
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError
-from edge_runtime.sync.mqtt.link import LinkSettings, Message, MqttLink
+from edge_runtime.sync.mqtt.link import MqttLink
 from edge_runtime.sync.mqtt.rival import Rival
+from edge_runtime.sync.mqtt.settings import LinkSettings, Message
 from edge_runtime.sync.sparkplug.actions import Connect, Publish
 from edge_runtime.sync.sparkplug.runner import Connected, Heard, Lost, Received
 

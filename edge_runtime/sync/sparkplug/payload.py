@@ -1,9 +1,8 @@
 """Sparkplug B payloads as values: a list of metrics with names or aliases, types, times and properties, and back.
 
-Field numbers and datatypes are those of the published schema (package org.eclipse.tahu.protobuf). Data sets,
-templates and arrays are not written; when they come in, they are kept as bytes. Peers differ in two places and both
-forms are read: negative Int8 and Int16 come sign-extended to 32 bits (as Tahu has it, written here too) or cut to
-their width, and UInt32 comes as `int_value` (as the specification has it, written here too) or as `long_value`.
+Data sets, templates and arrays are not written; when they come in, they are kept as bytes. Peers differ in two places
+and both forms are read: negative Int8 and Int16 come sign-extended to 32 bits (as Tahu has it, written here too) or cut
+to their width, and UInt32 comes as `int_value` (as the specification has it, written here too) or as `long_value`.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
+from typing import Any
 
 from edge_runtime.core.errors import ProtocolError
-from edge_runtime.sync.sparkplug.wire import Field, WireType, fields, put_bytes, put_double, put_float, put_varint
+from edge_runtime.sync.sparkplug.schema import PayloadMessage, parse
 
 
 class DataType(IntEnum):
@@ -58,11 +58,16 @@ INTEGERS = {
 }
 _LONG = {DataType.INT64, DataType.UINT64, DataType.DATETIME}
 _TEXTS = {DataType.STRING, DataType.TEXT, DataType.UUID}
-
-# First field of the value in a Metric and in a PropertyValue; then both go on: int long float double boolean string.
-_METRIC_VALUE, _PROPERTY_VALUE = 10, 3
-_INT, _LONG_AT, _FLOAT, _DOUBLE, _BOOL, _STRING, _BYTES = range(7)
-_OTHER = (7, 8, 9)  # data set, template, extension: told from "no value", not taken apart
+_BLOBS = {DataType.BYTES, DataType.FILE}
+_FIELDS = {
+    **dict.fromkeys(_BITS, "int_value"),
+    **dict.fromkeys(_LONG, "long_value"),
+    DataType.FLOAT: "float_value",
+    DataType.DOUBLE: "double_value",
+    DataType.BOOLEAN: "boolean_value",
+    **dict.fromkeys(_TEXTS, "string_value"),
+    **dict.fromkeys(_BLOBS, "bytes_value"),
+}
 
 QUALITY = "Quality"  # the one property name that the specification reserves
 GOOD, BAD, STALE = 192, 0, 500
@@ -106,29 +111,16 @@ def encode(payload: Payload, *, is_birth: bool = True) -> bytes:
 
     Raises ValueError when a metric has a value but no datatype, or one that its value does not fit.
     """
-    out = bytearray()
-    if payload.timestamp_ms is not None:
-        out += put_varint(1, payload.timestamp_ms)
+    out = PayloadMessage(timestamp=payload.timestamp_ms, seq=payload.seq)
     for metric in payload.metrics:
-        out += put_bytes(2, _encode_metric(metric, is_birth))
-    if payload.seq is not None:
-        out += put_varint(3, payload.seq)
-    return bytes(out)
+        _put_metric(out.metrics.add(), metric, is_birth)
+    return bytes(out.SerializeToString())
 
 
 def decode(data: bytes) -> Payload:
     """Raises ProtocolError for what is not a Sparkplug B payload. Fields that nobody knows are skipped."""
-    metrics: list[Metric] = []
-    timestamp_ms = seq = None
-    for found in fields(data):
-        number = found[0]
-        if number == 1:
-            timestamp_ms = _number(found)
-        elif number == 2:
-            metrics.append(_decode_metric(_bytes(found)))
-        elif number == 3:
-            seq = _number(found)
-    return Payload(tuple(metrics), timestamp_ms, seq)
+    found = parse(data)
+    return Payload(tuple(map(_metric, found.metrics)), _given(found, "timestamp"), _given(found, "seq"))
 
 
 def as_type(value: Value | None, datatype: int) -> Value | None:
@@ -143,67 +135,65 @@ def as_type(value: Value | None, datatype: int) -> Value | None:
         return _from_unsigned(value, kind)
     if kind in (DataType.FLOAT, DataType.DOUBLE) and isinstance(value, float):
         return value
-    fits = {DataType.BOOLEAN: bool, DataType.BYTES: bytes, DataType.FILE: bytes} | dict.fromkeys(_TEXTS, str)
+    fits = {DataType.BOOLEAN: bool, **dict.fromkeys(_BLOBS, bytes), **dict.fromkeys(_TEXTS, str)}
     if kind in fits and isinstance(value, fits[kind]):
         return value
     raise ProtocolError(f"{type(value).__name__} does not fit a metric of type {kind.name}")
 
 
-def _encode_metric(metric: Metric, is_birth: bool) -> bytes:
-    out = bytearray()
-    if metric.name is not None:
-        out += put_bytes(1, metric.name.encode())
-    if metric.alias is not None:
-        out += put_varint(2, metric.alias)
-    if metric.timestamp_ms is not None:
-        out += put_varint(3, metric.timestamp_ms)
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def _put_metric(out: Any, metric: Metric, is_birth: bool) -> None:
+    for name, said in (("name", metric.name), ("alias", metric.alias), ("timestamp", metric.timestamp_ms)):
+        if said is not None:
+            setattr(out, name, said)
     if metric.datatype is not None and is_birth:
-        out += put_varint(4, metric.datatype)
+        out.datatype = metric.datatype
     if metric.is_historical:
-        out += put_varint(5, 1)
+        out.is_historical = True
     if metric.is_transient:
-        out += put_varint(6, 1)
-    if metric.properties:
-        out += put_bytes(9, _encode_properties(metric.properties))
-    if metric.value is None:
-        return bytes(out + put_varint(7, 1))
-    if metric.datatype is None:
+        out.is_transient = True
+    for key, given in metric.properties.items():
+        out.properties.keys.append(key)
+        _put_value(out.properties.values.add(type=given.datatype), given.value, given.datatype)
+    if metric.value is not None and metric.datatype is None:
         raise ValueError(f"no datatype for metric {metric.name or metric.alias}")
-    return bytes(out + _encode_value(_METRIC_VALUE, metric.value, DataType(metric.datatype)))
+    _put_value(out, metric.value, metric.datatype or 0)
 
 
-def _encode_properties(properties: Mapping[str, Property]) -> bytes:
-    out = bytearray()
-    for key in properties:
-        out += put_bytes(1, key.encode())
-    for given in properties.values():
-        kind = DataType(given.datatype)
-        value = put_varint(2, 1) if given.value is None else _encode_value(_PROPERTY_VALUE, given.value, kind)
-        out += put_bytes(2, put_varint(1, kind) + value)
-    return bytes(out)
+def _put_value(out: Any, value: Value | None, datatype: int) -> None:
+    """out: a metric, or a property, which holds no bytes."""
+    if value is None:
+        out.is_null = True
+        return
+    kind = DataType(datatype)
+    name = _FIELDS[kind]
+    if name not in out.DESCRIPTOR.fields_by_name:
+        raise ValueError(f"{value!r} is not a {kind.name} of a property")
+    setattr(out, name, _fitting(value, kind))
 
 
-def _encode_value(base: int, value: Value, kind: DataType) -> bytes:
+def _fitting(value: Value, kind: DataType) -> Value:
+    """As it is written. Raises ValueError."""
     if kind in _BITS and isinstance(value, int):
-        return put_varint(base + (_LONG_AT if kind in _LONG else _INT), _to_unsigned(int(value), kind))
-    if kind is DataType.BOOLEAN and isinstance(value, bool):
-        return put_varint(base + _BOOL, value)
+        return _to_unsigned(int(value), kind)
     if kind in (DataType.FLOAT, DataType.DOUBLE) and isinstance(value, int | float):
-        return _encode_real(base, float(value), kind)
-    if kind in _TEXTS and isinstance(value, str):
-        return put_bytes(base + _STRING, value.encode())
-    if kind in (DataType.BYTES, DataType.FILE) and isinstance(value, bytes) and base == _METRIC_VALUE:
-        return put_bytes(base + _BYTES, value)
+        return _to_real(float(value), kind)
+    if kind is DataType.BOOLEAN and isinstance(value, bool):
+        return value
+    if kind in (_TEXTS if isinstance(value, str) else _BLOBS if isinstance(value, bytes) else ()):
+        return value
     raise ValueError(f"{value!r} is not a {kind.name}")
 
 
-def _encode_real(base: int, value: float, kind: DataType) -> bytes:
-    if kind is DataType.DOUBLE:
-        return put_double(base + _DOUBLE, value)
-    try:
-        return put_float(base + _FLOAT, value)
-    except OverflowError as err:
-        raise ValueError(f"{value!r} does not fit a FLOAT") from err
+def _to_real(value: float, kind: DataType) -> float:
+    if kind is DataType.FLOAT:
+        try:
+            struct.pack("<f", value)  # the library would make it infinite
+        except OverflowError as err:
+            raise ValueError(f"{value!r} does not fit a FLOAT") from err
+    return value
 
 
 def _to_unsigned(value: int, kind: DataType) -> int:
@@ -212,107 +202,51 @@ def _to_unsigned(value: int, kind: DataType) -> int:
     return value & ((1 << max(_BITS[kind], 32)) - 1)
 
 
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _metric(found: Any) -> Metric:
+    return Metric(
+        _text(found.name) if found.HasField("name") else None,
+        _value(found, found.datatype),
+        _given(found, "datatype"),
+        _given(found, "alias"),
+        _given(found, "timestamp"),
+        found.is_historical,
+        found.is_transient,
+        _properties(found.properties),
+    )
+
+
+def _properties(found: Any) -> Mapping[str, Property]:
+    if len(found.keys) != len(found.values):
+        raise ProtocolError(f"property set with {len(found.keys)} keys and {len(found.values)} values")
+    values = (Property(given.type, _value(given, given.type)) for given in found.values)
+    return MappingProxyType(dict(zip(map(_text, found.keys), values, strict=True)))
+
+
+def _value(found: Any, datatype: int) -> Value | None:
+    """Of a metric or a property; the raw one where no datatype came with it."""
+    name = found.WhichOneof("value")
+    if name is None or found.is_null:
+        return None
+    value = getattr(found, name)
+    return as_type(_text(value) if name == "string_value" else value, datatype)
+
+
+def _given(found: Any, name: str) -> int | None:
+    return int(getattr(found, name)) if found.HasField(name) else None
+
+
+def _text(found: str | bytes) -> str:
+    """The library hands out bytes where they are no UTF-8."""
+    if isinstance(found, bytes):
+        raise ProtocolError(f"text in a Sparkplug payload is not UTF-8: {found[:40]!r}")
+    return found
+
+
 def _from_unsigned(value: int, kind: DataType) -> int:
     """Two's complement of the datatype's width, whatever width the sender extended it to."""
     bits = _BITS[kind]
     value &= (1 << bits) - 1
     return value - (1 << bits) if kind in _SIGNED and value >> (bits - 1) else value
-
-
-def _decode_metric(data: bytes) -> Metric:
-    name = alias = timestamp_ms = datatype = value = None
-    is_historical = is_transient = is_null = False
-    properties: Mapping[str, Property] = MappingProxyType({})
-    for found in fields(data):
-        match found[0]:
-            case 1:
-                name = _text(found)
-            case 2:
-                alias = _number(found)
-            case 3:
-                timestamp_ms = _number(found)
-            case 4:
-                datatype = _number(found)
-            case 5:
-                is_historical = bool(_number(found))
-            case 6:
-                is_transient = bool(_number(found))
-            case 7:
-                is_null = bool(_number(found))
-            case 9:
-                properties = _decode_properties(_bytes(found))
-            case number if number >= _METRIC_VALUE:
-                value = _decode_value(_METRIC_VALUE, found, value)
-    if is_null:
-        value = None
-    if datatype is not None:
-        value = as_type(value, datatype)
-    return Metric(name, value, datatype, alias, timestamp_ms, is_historical, is_transient, properties)
-
-
-def _decode_properties(data: bytes) -> Mapping[str, Property]:
-    keys: list[str] = []
-    values: list[Property] = []
-    for found in fields(data):
-        if found[0] == 1:
-            keys.append(_text(found))
-        elif found[0] == 2:
-            values.append(_decode_property(_bytes(found)))
-    if len(keys) != len(values):
-        raise ProtocolError(f"property set with {len(keys)} keys and {len(values)} values")
-    return MappingProxyType(dict(zip(keys, values, strict=True)))
-
-
-def _decode_property(data: bytes) -> Property:
-    datatype, value, is_null = 0, None, False
-    for found in fields(data):
-        if found[0] == 1:
-            datatype = _number(found)
-        elif found[0] == 2:
-            is_null = bool(_number(found))
-        else:
-            value = _decode_value(_PROPERTY_VALUE, found, value)
-    return Property(datatype, None if is_null else as_type(value, datatype))
-
-
-def _decode_value(base: int, found: Field, before: Value | None) -> Value | None:
-    """The value of the oneof; a field outside it leaves what was there."""
-    at = found[0] - base
-    if at in (_INT, _LONG_AT):
-        return _number(found)
-    if at == _BOOL:
-        return bool(_number(found))
-    if at == _FLOAT:
-        return _real(found, WireType.FIXED32, "<f")
-    if at == _DOUBLE:
-        return _real(found, WireType.FIXED64, "<d")
-    if at == _STRING:
-        return _text(found)
-    if (at == _BYTES or at in _OTHER) and base == _METRIC_VALUE:
-        return _bytes(found)
-    return before
-
-
-def _number(found: Field) -> int:
-    if not isinstance(found[2], int):
-        raise ProtocolError(f"protobuf field {found[0]} is not a number")
-    return found[2]
-
-
-def _bytes(found: Field) -> bytes:
-    if found[1] is not WireType.BYTES or not isinstance(found[2], bytes):
-        raise ProtocolError(f"protobuf field {found[0]} is not a string or message")
-    return found[2]
-
-
-def _text(found: Field) -> str:
-    try:
-        return _bytes(found).decode()
-    except UnicodeDecodeError as err:
-        raise ProtocolError(f"protobuf field {found[0]} is not UTF-8: {err}") from err
-
-
-def _real(found: Field, wire: WireType, layout: str) -> float:
-    if found[1] is not wire or not isinstance(found[2], bytes):
-        raise ProtocolError(f"protobuf field {found[0]} is not a floating point number")
-    return float(struct.unpack(layout, found[2])[0])

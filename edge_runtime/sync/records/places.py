@@ -7,9 +7,10 @@ changes. Prints of older rows are kept, ever fewer the older they are, to find t
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+
+from edge_runtime.sync.outbox.place import Place
 
 Row = Mapping[str, Any]
 Seen = tuple[int, str]  # row number, print
@@ -67,7 +68,7 @@ class Prints(Protocol):
 
 
 class Places:
-    """How far each table of the journal was read: kept in the outbox, whose connection the caller hands in."""
+    """How far each table of the journal was read; `outbox/place.py` keeps it."""
 
     def __init__(self, journal: Prints) -> None:
         self._journal = journal
@@ -75,20 +76,18 @@ class Places:
         self.given: dict[str, int] = {}  # the highest row numbers that this journal gave
         self._seen: dict[str, list[Seen]] = {table: [] for table in TABLES}
 
-    def load(self, db: sqlite3.Connection) -> None:
-        self.rows = dict.fromkeys(TABLES, 0) | dict(db.execute("SELECT name, row FROM position").fetchall())
+    def load(self, place: Place) -> None:
+        self.rows = dict.fromkeys(TABLES, 0) | place.rows()
         self._seen = {table: [] for table in TABLES}
-        for name, row, text in db.execute("SELECT name, row, print FROM seen ORDER BY row"):
+        for name, row, text in place.prints():
             self._seen[name].append((row, text))
 
-    def store(self, db: sqlite3.Connection, rows: Mapping[str, int], seen: Mapping[str, Seen]) -> None:
+    def store(self, place: Place, rows: Mapping[str, int], seen: Mapping[str, Seen]) -> None:
         """Inside a transaction; `stored` must follow."""
-        db.executemany("INSERT OR REPLACE INTO position (name, row) VALUES (?, ?)", rows.items())
-        for table, place in seen.items():
-            kept = dict(thinned([*self._seen[table], place]))
-            gone = [(table, row) for row, _ in self._seen[table] if row not in kept]
-            db.executemany("DELETE FROM seen WHERE name = ? AND row = ?", gone)
-            db.execute("INSERT OR REPLACE INTO seen (name, row, print) VALUES (?, ?, ?)", (table, *place))
+        place.reach(rows)
+        for table, newest in seen.items():
+            kept = dict(thinned([*self._seen[table], newest]))
+            place.keep_prints(table, [newest], gone=[row for row, _ in self._seen[table] if row not in kept])
 
     def stored(self, rows: Mapping[str, int], seen: Mapping[str, Seen]) -> None:
         self.rows |= rows
@@ -110,7 +109,7 @@ class Places:
         seen = self._seen[table]
         return last_common(seen, self._journal.prints(table, [row for row, _ in seen]))
 
-    def print_first(self, db: sqlite3.Connection) -> None:
+    def print_first(self, place: Place) -> None:
         """Where a place has no prints, take them: it comes from the mark, or from a release that kept none.
 
         Of rows ever farther apart, so that going back reads at most twice what was lost. Inside a transaction.
@@ -119,20 +118,8 @@ class Places:
             if row and not self._seen[table]:
                 some = [row, *(row - (1 << step) for step in range(row.bit_length() - 1))]
                 self._seen[table] = sorted(self._journal.prints(table, some).items())
-                prints = [(table, *seen) for seen in self._seen[table]]
-                db.executemany("INSERT OR REPLACE INTO seen (name, row, print) VALUES (?, ?, ?)", prints)
+                place.keep_prints(table, self._seen[table])
 
     @property
     def lacks_prints(self) -> bool:
         return any(row and not self._seen[table] for table, row in self.rows.items())
-
-    @staticmethod
-    def go_to(db: sqlite3.Connection, rows: Mapping[str, int]) -> None:
-        """Read on after these rows. Inside a transaction; `load` must follow."""
-        for table, row in rows.items():
-            db.execute("INSERT OR REPLACE INTO position (name, row) VALUES (?, ?)", (table, row))
-            db.execute("DELETE FROM open_row WHERE name = ? AND row > ?", (table, row))
-            db.execute("DELETE FROM seen WHERE name = ? AND row > ?", (table, row))
-        if "part" in rows:
-            db.execute("DELETE FROM behind WHERE first > ?", (rows["part"],))
-            db.execute("UPDATE behind SET last = min(last, ?)", (rows["part"],))

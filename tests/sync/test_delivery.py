@@ -13,11 +13,12 @@ from sync_rig import BASE, Broker, Consumer, Line, config, until
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import State
-from edge_runtime.sync.daemon import SyncDaemon
-from edge_runtime.sync.daemon_parts import credential, link_settings
+from edge_runtime.sync.credentials import credential
+from edge_runtime.sync.delivery import Delivery
+from edge_runtime.sync.mqtt.settings import link_settings
 from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
 
-START = Callable[..., SyncDaemon]
+START = Callable[..., Delivery]
 
 
 def test_every_decision_and_outcome_arrives_once(
@@ -102,7 +103,7 @@ def test_only_one_file_knows_the_mqtt_library() -> None:
     users = [
         file.name for file in package.rglob("*.py") if "paho" in file.read_text() and "import paho" in file.read_text()
     ]
-    assert users == ["mqtt_link.py"]
+    assert users == ["connection.py"]
 
 
 def test_credentials_are_found_where_systemd_puts_them(tmp_path: Path) -> None:
@@ -132,5 +133,5 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, wrong: dict[str, 
 
 
 def test_topics_of_the_box_are_as_the_contract_has_them(tmp_path: Path) -> None:
-    made = SyncDaemon(config(tmp_path, 1)).topics
+    made = Delivery(config(tmp_path, 1)).topics
     assert made.records == f"{BASE}/rec" and made.ack == f"{BASE}/ack" and made.state == f"{BASE}/state"

@@ -1,4 +1,4 @@
-"""Commands from the cloud: a short allow-list, proven, obeyed once, answered and written down.
+"""Commands from the cloud: judged, obeyed once, answered and written down.
 
 A command is a JSON object on the box's `cmd` topic::
 
@@ -26,41 +26,24 @@ import json
 import logging
 import re
 import secrets
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import EdgeError, StorageError
-from edge_runtime.recording.database import connect, open_for_reading
+from edge_runtime.sync.commands.allowed import ALLOWED, UNSIGNED, Argument, Handler, Order, Proof
+from edge_runtime.sync.commands.book import CommandBook
 from edge_runtime.sync.commands.signatures import NAME, is_signed
 
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 16 * 1024
 MOST_REASON = 200  # characters of a refusal: it quotes what came in
-AUDIT_ROWS = 100_000  # the oldest go first
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FIELDS = {"id", "do", "args", "box", "nonce", "counter", "expires"}
-
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS counter (key TEXT PRIMARY KEY, last INTEGER NOT NULL);
-    CREATE TABLE IF NOT EXISTS audit (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        at TEXT NOT NULL, command TEXT NOT NULL, key TEXT NOT NULL, do TEXT NOT NULL, args TEXT NOT NULL,
-        result TEXT NOT NULL, reason TEXT NOT NULL
-    );
-"""
-
-
-class Proof(StrEnum):
-    SIGNATURE = "signature"
-    NONCE = "nonce"
 
 
 class Refused(EdgeError):
@@ -69,112 +52,6 @@ class Refused(EdgeError):
     def __init__(self, reason: str, *, command: str = "", key: str = "", do: str = "", answer: bool = False) -> None:
         super().__init__(reason)
         self.command, self.key, self.do, self.answer = command, key, do, answer
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One word of a command. `of`: the values it may have; `like`: what it must look like."""
-
-    of: tuple[str, ...] = ()
-    like: str = r"[A-Za-z0-9._@-]{1,128}"
-
-    def fits(self, value: object) -> bool:
-        if not isinstance(value, str):
-            return False
-        return value in self.of if self.of else re.fullmatch(self.like, value) is not None
-
-
-# do -> its arguments, all of them needed. What is not here does not exist.
-ALLOWED: Mapping[str, Mapping[str, Argument]] = {
-    "status": {},
-    "rebirth": {},
-    "automation": {"degree": Argument(of=("human_only", "partial", "full"))},  # the box lets it go downwards only
-    "stage": {"model": Argument()},
-    "rollback": {},
-    "evidence": {"part": Argument(like=r"[0-9a-fA-F]{4}-[0-9]{1,10}")},
-}
-
-UNSIGNED = ("automation", "rollback")  # what makes the box more careful, not less
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A command that is proven and well formed."""
-
-    command: str  # its id, for the answer
-    do: str
-    args: Mapping[str, str]
-    key: str  # who signed it; "nonce" where nobody had to
-
-
-Handler = Callable[[Mapping[str, str]], Any]  # arguments -> JSON types; raises EdgeError
-
-
-class CommandBook:
-    """Counters and audit in a small SQLite file of their own. Raises StorageError when it cannot be used.
-
-    One thread. A command whose counter cannot be written is not obeyed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = connect(path, in_any_thread=True)
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-        except (sqlite3.Error, OSError) as err:
-            raise StorageError(
-                f"cannot open {path}: {err}; commands are refused until it is mended or removed"
-            ) from err
-
-    def close(self) -> None:
-        self._db.close()
-
-    def advance(self, key: str, counter: int) -> bool:
-        """Use up a counter, durably. False when it, or a later one, was used before."""
-        try:
-            changed = self._db.execute(
-                "INSERT INTO counter (key, last) VALUES (?, ?)"
-                " ON CONFLICT (key) DO UPDATE SET last = excluded.last WHERE excluded.last > last",
-                (key, counter),
-            ).rowcount
-        except sqlite3.Error as err:
-            raise StorageError(f"cannot write {self.path}: {err}") from err
-        return changed == 1
-
-    def note(self, row: Mapping[str, str]) -> None:
-        """One line of the audit. A full disk costs the line, which the log has too."""
-        columns = ("at", "command", "key", "do", "args", "result", "reason")
-        try:
-            self._db.execute(
-                f"INSERT INTO audit ({', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [row.get(column, "") for column in columns],
-            )
-            self._db.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (AUDIT_ROWS,))
-        except sqlite3.Error as err:
-            log.error("command.audit %s: %s", self.path, err)
-
-    def newest(self, last: int = 20) -> list[dict[str, Any]]:
-        """The last so many lines, the newest last."""
-        return _newest(self._db, last)
-
-
-def read_audit(path: Path, last: int) -> list[dict[str, Any]]:
-    """The same, beside a running uplink. Raises StorageError when it cannot be read."""
-    if not path.is_file():
-        return []
-    try:
-        with closing(open_for_reading(path)) as db:
-            return _newest(db, last)
-    except sqlite3.Error as err:
-        raise StorageError(f"cannot read {path}: {err}") from err
-
-
-def _newest(db: sqlite3.Connection, last: int) -> list[dict[str, Any]]:
-    cursor = db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (last,))
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor][::-1]
 
 
 @dataclass

@@ -16,8 +16,8 @@ from test_feeder import Sync
 from edge_runtime.core.clock import MS, ManualClock
 from edge_runtime.core.errors import StorageError
 from edge_runtime.sync.records.feeder import FORMER_NS
-from edge_runtime.sync.records.feeder_former import as_far_as_readable, undelivered
-from edge_runtime.sync.records.feeder_place import last_common, thinned, went_back
+from edge_runtime.sync.records.former import as_far_as_readable, undelivered
+from edge_runtime.sync.records.places import last_common, thinned, went_back
 
 JOURNAL = ("journal.db", "journal.db-wal", "journal.db-shm")
 

@@ -1,4 +1,4 @@
-"""The journal as the feeder reads it: what is new since a row, and what became of rows that were still open.
+"""The journal's file as the uplink has it open: is it still the one under its name, and what became of the one before.
 
 Read-only, a few short queries, no transaction held: the journal's writer never waits, and its log can be cut back.
 Standard library and SQL only. Raises StorageError when there is nothing that can be read.
@@ -6,7 +6,6 @@ Standard library and SQL only. Raises StorageError when there is nothing that ca
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,17 +18,13 @@ from edge_runtime.recording.database import open_for_reading, version_of
 from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.pruned import count_pruned
 from edge_runtime.recording.schema import SEEN_AS_PRESENT, VERSION
-from edge_runtime.sync.records.feeder_place import COLUMNS, print_of
 
 LOOK_NS = SECOND // 2  # between looks at whether the file is still the one that is open
-IN_ONE_QUERY = 400  # row numbers in one IN (...); SQLite takes 999
-
-_VIEWS = {"label": "saying"}  # with the names of what the row refers to
 
 Row = dict[str, Any]
 
 
-class JournalTail:
+class JournalFile:
     """One journal file, reopened when it is replaced. Used by one thread.
 
     A journal that was deleted, or set aside for another one, is still open here: it is read to its end before it is let
@@ -46,10 +41,10 @@ class JournalTail:
         self._looked_ns = 0
         self._version = -1  # SQLite's data_version at the last read
         self.identity = ""  # names this journal: drawn from its first run
+        self._is_present = True  # it was of the present version when it was opened: it has all tables
         self.is_former = False  # what is open here no longer lies under the journal's name
         self._former_since_ns = 0
         self._is_aside = False  # it was opened under another name
-        self._is_present = True  # it was of the present version when it was opened: it has all tables
 
     def close(self) -> None:
         connection, self._db = self._db, None
@@ -135,107 +130,43 @@ class JournalTail:
             self.close()
             raise StorageError(f"no run is recorded in {self.path} yet")
 
-    # -- what is new --------------------------------------------------------------------------------------------------
-
-    def newest(self, table: str) -> int:
-        with self._told():
-            return int(self._query(f"SELECT max(id) FROM {table}").fetchone()[0] or 0)
-
-    def oldest(self, table: str) -> int:
-        """The first row that retention has left; 0 in an empty table."""
-        with self._told():
-            return int(self._query(f"SELECT min(id) FROM {table}").fetchone()[0] or 0)
-
-    def after(self, table: str, row: int, limit: int) -> list[Row]:
-        """The next rows of a table, but `part`; none where a journal of an earlier version has no such table."""
-        if not self._is_present and not self._has(table):
-            return []
-        view = _VIEWS.get(table, table)
-        return self._rows(f"SELECT * FROM {view} WHERE id > ? ORDER BY id LIMIT ?", (row, limit))
-
-    def _has(self, table: str) -> bool:
-        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)))
-
-    def parts(self, first: int, last: int, limit: int) -> list[Row]:
-        """The next parts from row `first` to row `last`, with the names of view `ledger`."""
-        return self._rows("SELECT * FROM ledger WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?", (first, last, limit))
-
-    def pruned(self, table: str, first: int, last: int) -> int:
-        """How many of these row numbers retention took."""
-        with self._told():
-            if self._db is None:
-                self._open()
-            assert self._db is not None
-            return count_pruned(self._db, table, first, last)
-
-    # -- is it still what was read ------------------------------------------------------------------------------------
-
-    def given(self) -> dict[str, int]:
-        """The highest row number that each table ever gave, whatever retention took since."""
-        with self._told():
-            return {str(name): int(seq) for name, seq in self._query("SELECT name, seq FROM sqlite_sequence")}
-
-    def prints(self, table: str, rows: Sequence[int]) -> dict[int, str]:
-        """What identifies these rows; without those that are not there."""
-        found = self._of(f"SELECT id, {', '.join(COLUMNS[table])} FROM {table}", rows)
-        return {row["id"]: print_of(table, row) for row in found}
-
-    def told_of(self, journal: str) -> Row | None:
-        """What the journal's own event says of the one of that name, which it replaced or was before it went back."""
-        query = "SELECT detail FROM event WHERE kind IN ('journal.set_aside', 'journal.went_back') ORDER BY id DESC"
-        for row in self._rows(f"{query} LIMIT 20", ()):
-            with suppress(ValueError, TypeError, AttributeError):
-                detail = json.loads(row["detail"])
-                if detail.get("journal") == journal:
-                    return dict(detail)
-        return None
-
-    # -- what became of it --------------------------------------------------------------------------------------------
-
-    def part_states(self, rows: Sequence[int]) -> list[Row]:
-        """id, verdict, cause, recovered, outcome, evidence: enough to see whether a part has changed."""
-        return self._of("SELECT id, verdict, cause, recovered, outcome, evidence FROM part", rows)
-
-    def whole_parts(self, rows: Sequence[int]) -> list[Row]:
-        return self._of("SELECT * FROM ledger", rows)
-
-    def run_states(self, rows: Sequence[int]) -> list[Row]:
-        return self._of("SELECT id, ended FROM run", rows)
-
-    def runs(self, rows: Sequence[int]) -> list[Row]:
-        return self._of("SELECT * FROM run", rows)
-
-    def part_named(self, boot_id: int, part_id: int) -> Row | None:
-        """The newest part to which the controller gave this name."""
-        query = "SELECT * FROM ledger WHERE boot_id = ? AND part_id = ? ORDER BY run DESC LIMIT 1"
-        return next(iter(self._rows(query, (boot_id, part_id))), None)
-
-    def _of(self, select: str, rows: Sequence[int]) -> list[Row]:
-        found = []
-        for at in range(0, len(rows), IN_ONE_QUERY):
-            some = rows[at : at + IN_ONE_QUERY]
-            found += self._rows(f"{select} WHERE id IN ({','.join('?' * len(some))})", some)
-        return found
-
     # -- SQLite -------------------------------------------------------------------------------------------------------
 
-    def _rows(self, query: str, values: Sequence[Any]) -> list[Row]:
+    def has(self, table: str) -> bool:
+        """Whether there is such a table: journals of earlier versions lack some."""
+        return self._is_present or bool(self.rows("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)))
+
+    def rows(self, query: str, values: Sequence[Any]) -> list[Row]:
         with self._told():
             cursor = self._query(query, values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _name(self) -> str:
-        if self._db is None:
-            self._open()
-        assert self._db is not None
-        return journal_identity(self._db)
+        return journal_identity(self._opened())
+
+    def one(self, query: str) -> int:
+        """The first value of the first row; 0 for null."""
+        with self._told():
+            return int(self._query(query).fetchone()[0] or 0)
+
+    def pairs(self, query: str) -> dict[str, int]:
+        with self._told():
+            return {str(name): int(number) for name, number in self._query(query)}
+
+    def pruned(self, table: str, first: int, last: int) -> int:
+        """How many of these row numbers retention took."""
+        with self._told():
+            return count_pruned(self._opened(), table, first, last)
 
     def _query(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        return self._opened().execute(query, values)
+
+    def _opened(self) -> sqlite3.Connection:
         if self._db is None:
             self._open()
         assert self._db is not None
-        return self._db.execute(query, values)
+        return self._db
 
     @contextmanager
     def _told(self) -> Iterator[None]:

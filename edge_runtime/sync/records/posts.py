@@ -1,19 +1,14 @@
-"""What other threads want of the sync thread: records of their own, and answers to questions."""
+"""Records that no row of the journal stands for, handed over by any thread, on their way into the outbox."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
-from typing import Any
 
-from edge_runtime.core.errors import EdgeError, StorageError
 from edge_runtime.recording.wall_clock import WallClock
-from edge_runtime.sync.records.records import Draft, drop_record
+from edge_runtime.sync.records.format import Draft, drop_record
 
 POSTED_MOST = 2000  # records that wait in memory for the outbox, while the disk is full
 
@@ -25,7 +20,7 @@ class Posted:
 
 
 class Posts:
-    """Records that are no rows of the journal, on their way into the outbox."""
+    """put: from any thread; take, stored: on the thread that owns the outbox."""
 
     def __init__(self, wall: WallClock) -> None:
         self._wall = wall
@@ -58,33 +53,3 @@ class Posts:
         held, self._held = self._held, []
         for posted in held:
             posted.done.set()
-
-
-class Questions:
-    """Work that only the sync thread may do, for somebody who waits for the answer."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-
-    def ask(self, question: Callable[[], Any], timeout_s: float) -> Any:
-        """From any thread. Raises what the answer raised, StorageError when it does not come in time."""
-        future: Future[Any] = Future()
-        self._asked.put((question, future))
-        self._wake()
-        try:
-            return future.result(timeout_s)
-        except FutureTimeout as err:
-            future.cancel()
-            raise StorageError("sync is busy or stopped: try again") from err
-
-    def answer(self) -> None:
-        """On the sync thread."""
-        while not self._asked.empty():
-            question, future = self._asked.get()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(question())
-            except Exception as err:
-                future.set_exception(err if isinstance(err, EdgeError) else StorageError(str(err)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass, field
 
-from edge_runtime.sync.records.feeder_place import Row, Seen, print_of
-from edge_runtime.sync.records.records import Draft
+from edge_runtime.sync.outbox.place import Place
+from edge_runtime.sync.records.format import Draft
+from edge_runtime.sync.records.places import Row, Seen, print_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,10 @@ class Batch:
         self.positions[table] = row["id"]
         self.seen[table] = row["id"], print_of(table, row)
 
-    def store(self, db: sqlite3.Connection) -> None:
-        """All but drafts and places. Inside a transaction."""
-        db.executemany("INSERT OR IGNORE INTO upload (file, part, verdict) VALUES (?, ?, ?)", self.pictures)
-        closed = [("part", row) for row in self.closed] + [("run", row) for row in self.runs_closed]
-        db.executemany("DELETE FROM open_row WHERE name = ? AND row = ?", closed)
-        opened = [("part", row, told.text()) for row, told in self.opened.items()]
-        opened += [("run", row, "") for row in self.runs_opened]
-        db.executemany("INSERT OR REPLACE INTO open_row (name, row, told) VALUES (?, ?, ?)", opened)
+    def store(self, place: Place) -> None:
+        """What may still change, and what is left for later. Inside a transaction."""
+        place.close_rows([("part", row) for row in self.closed] + [("run", row) for row in self.runs_closed])
+        opened = {("part", row): told.text() for row, told in self.opened.items()}
+        place.keep_open(opened | {("run", row): "" for row in self.runs_opened})
         if self.behind is not None:
-            db.execute("DELETE FROM behind")
-            db.executemany("INSERT INTO behind (first, last) VALUES (?, ?)", self.behind)
+            place.leave_behind(self.behind)

@@ -13,8 +13,8 @@ from edge_runtime.modelstore.slots import Slots
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.process.control import ask
 from edge_runtime.sync.box import RunWatch
-from edge_runtime.sync.commands.commands import Handler
-from edge_runtime.sync.daemon import SyncDaemon
+from edge_runtime.sync.commands.allowed import Handler
+from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.sparkplug.runner import SparkplugRunner
 
 SWITCH_WITHIN_S = 60.0  # a model is loaded in a child, tested on its golden pictures, loaded again and warmed up
@@ -24,7 +24,7 @@ class Asked(Protocol):
     """The uplink as commands see it."""
 
     @property
-    def records(self) -> SyncDaemon: ...
+    def records(self) -> Delivery: ...
 
     @property
     def tags(self) -> SparkplugRunner | None: ...
@@ -33,7 +33,7 @@ class Asked(Protocol):
 
 
 def handlers(cfg: EdgeConfig, run: RunWatch, uplink: Asked) -> Mapping[str, Handler]:
-    """One for each command there is, see sync/commands/commands.py."""
+    """One for each command there is, see `allowed.py`."""
 
     def to_run(do: str, timeout_s: float = 5.0, **words: Any) -> Any:
         return ask(run.socket, do, timeout_s, by="cloud", **words)

@@ -1,0 +1,12 @@
+"""Where certificates, keys and passwords of the uplink lie: named in the station file, handed over by systemd."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def credential(name: str, env: Mapping[str, str]) -> str:
+    """A bare file name lies where systemd's LoadCredential puts it; a path is a path."""
+    folder = env.get("CREDENTIALS_DIRECTORY", "")
+    return str(Path(folder) / name) if name and folder and "/" not in name else name

@@ -11,8 +11,8 @@ from edge_runtime.core.manifest import AudioInput, Kind
 from edge_runtime.features.mel import log_mel
 from edge_runtime.inference.sound_memory import RANGE, mean_rows
 from edge_runtime.learning.autoencoder_tflite import int8_tflite
-from edge_runtime.learning.sound_bundle import MEL, ROW_HOPS, rows_within
 from edge_runtime.learning.sound_fit import fit_sound
+from edge_runtime.learning.sound_rows import MEL, ROW_HOPS, rows_within
 from edge_runtime.modelstore.bundle import MEMORY, MODEL, seal_bundle
 
 RATE_HZ = 16_000

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=ComputesBesideLine)
-@click.option("--quick", is_flag=True, help="A short look, half a minute at most.")
+@click.option("--quick", is_flag=True, help="Measure less: half a minute at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def bench(session: Session, quick: bool, as_json: bool) -> None:

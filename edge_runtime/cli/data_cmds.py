@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """The data loop: learn-sound."""
+    """Learn from what the box recorded."""
 
 
 @data.command("learn-sound", cls=ComputesBesideLine)

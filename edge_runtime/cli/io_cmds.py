@@ -61,11 +61,11 @@ def microphones(session: Session, as_json: bool) -> None:
 @click.option("--driver", type=click.Choice(DRIVERS), help="Camera driver; else the station's.")
 @click.option("--path", help="Folder, video file or device; else the station's.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write: FILE.jpg, .png or .bmp.")
-@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Pictures to take.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many pictures.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def capture(session: Session, driver: str | None, path: str | None, out: Path, count: int, as_json: bool) -> None:
-    """Take pictures and say how bright and sharp they are. With a count, FILE.jpg, FILE-2.jpg, FILE-3.jpg and so on."""
+    """Take pictures; say how bright (0 to 255) and sharp they are. With --count 3: FILE.jpg, FILE-2.jpg, FILE-3.jpg."""
     from edge_runtime.config.load import load
 
     if out.suffix.lower() not in KINDS:

@@ -27,8 +27,14 @@ OVER = {"done": "green", "noted": "yellow", "answered": "green", "cancelled": "y
 
 
 @click.command()
-@click.option("--file", type=click.Path(path_type=Path), help="A recording, or a folder of them, for the device.")
-@click.option("--seconds", type=FiniteRange(0.1, 86_400), help="End after so many seconds of sound.")
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Hear a recording, or a folder of them, and not the device."
+)
+@click.option(
+    "--seconds",
+    type=FiniteRange(0.1, 86_400),
+    help="End after this many seconds of sound; with --push, wait no longer.",
+)
 @click.option("--push", is_flag=True, help="Press the talk key of the running box and show what comes of it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @click.pass_obj

@@ -53,7 +53,7 @@ def list_command(session: Session, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def show(session: Session, name: str, as_json: bool) -> None:
-    """What a model eats and says, its thresholds, figures, licence and card. NAME, NAME@VERSION or a bundle folder."""
+    """What a model takes and says, its thresholds, figures, licence and card. NAME, NAME@VERSION or a bundle folder."""
     from edge_runtime.predictors.model_reports import show_model
 
     about = show_model(name, _store(session))
@@ -74,7 +74,10 @@ def show(session: Session, name: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def verify(session: Session, reference: str, as_json: bool) -> None:
-    """Is every file as it was sealed, and does the model still say the same about its golden pictures?"""
+    """Is every file as it was sealed, and does the model still say the same about its golden pictures?
+
+    Without an argument all models are asked. Exit code 1 when one is not good.
+    """
     from edge_runtime.predictors.model_reports import verify_models
 
     rows = verify_models(reference, session.config, _store(session))
@@ -98,7 +101,7 @@ def verify(session: Session, reference: str, as_json: bool) -> None:
 @models.command(cls=ComputesBesideLine)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1, 16), help="Inference threads; the station's unless given.")
-@click.option("--seconds", type=FiniteRange(0.0, 30.0), default=1.0, show_default=True, help="How long to time it.")
+@click.option("--seconds", type=FiniteRange(0.0, 30.0), default=1.0, show_default=True, help="Seconds to time it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def probe(session: Session, file: Path, threads: int | None, seconds: float, as_json: bool) -> None:
@@ -126,7 +129,7 @@ def probe(session: Session, file: Path, threads: int | None, seconds: float, as_
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def teach(session: Session, folder: Path, name: str, over_reject: float, as_json: bool) -> None:
-    """Learn what a good part looks like from 20-150 pictures of good ones in DIR."""
+    """Learn what a good part looks like from 20 to 150 pictures of good parts in DIR."""
     from edge_runtime.learning.teach import teach as learn
 
     with progress(is_quiet=as_json) as told:

@@ -41,7 +41,7 @@ def parts() -> None:
 
 
 @parts.command("list", cls=LooksAtLine)
-@click.option("--last", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many, newest last.")
+@click.option("--last", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="Parts at most.")
 @click.option(
     "--verdict",
     "verdicts",
@@ -63,7 +63,7 @@ def parts() -> None:
     type=click.Choice([o.value for o in Outcome]),
     help="Only parts that ended like this.",
 )
-@click.option("--since", metavar="WHEN", help="2h, 30m, 1d, today, or a time such as 2026-03-01T08:00; by true age.")
+@click.option("--since", metavar="WHEN", help="30m, 2h, 1d, today, or local 2026-03-01T08:00.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def list_parts(
@@ -75,7 +75,8 @@ def list_parts(
     since: str | None,
     as_json: bool,
 ) -> None:
-    """The last parts, one a line. Options that are given twice mean either."""
+    """The newest parts, one a line, the newest last. An option given twice means either; --since goes by true age, also
+    where the clock was wrong. Times are local, MS is from the photo-eye to the verdict."""
     since_utc_ns = parse_since(since) if since else None
     boot = boot_since(since_utc_ns) if since_utc_ns is not None else None
     which = PartFilter(verdicts, causes, outcomes, since_utc_ns, boot)
@@ -243,13 +244,17 @@ def _draw(state: Path, row: PartRow, file: Path, has_picture: bool) -> None:
 
 
 @parts.command(cls=ComputesBesideLine)
-@click.option("--run", "run", default="latest", show_default=True, metavar="latest|N", help="Which run.")
-@click.option("--model", metavar="NAME[@VERSION]", help="Another model than the one that was in charge.")
+@click.option("--run", "run", default="latest", show_default=True, metavar="latest|N", help="Number of the run.")
+@click.option("--model", metavar="NAME[@VERSION]", help="Judge by this model; else by the run's own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def replay(session: Session, run: str, model: str | None, as_json: bool) -> None:
     """Judge the kept frames of a run again, and name the parts that would be decided otherwise now: what was said then
-    and what is said now. Exit code 1 if a decision differs, or none could be compared."""
+    and what is said now. Exit code 1 if a decision differs, or none could be compared.
+
+    A picture kept as PNG must give the very same decision. One kept as JPEG is not quite what the model saw, so only
+    its verdict is compared; recording.format = "png" makes replays exact, recording.good_share = 1.0 keeps all.
+    """
     from edge_runtime.config.paths import state_dir
     from edge_runtime.dataset.replay import replay as replay_recorded
 

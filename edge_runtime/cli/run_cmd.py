@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
-@click.option("--seconds", type=FiniteRange(0.1, 1e8), help="End after so many seconds.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line.")
+@click.option("--parts", type=click.IntRange(1), help="End after this many parts.")
+@click.option("--seconds", type=FiniteRange(0.1, 1e8), help="End after this many seconds.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line: world.seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.pass_obj
 def run(session: Session, parts: int | None, seconds: float | None, seed: int | None, as_json: bool) -> None:
-    """The hot daemon. With a bound it drains, prints the summary and exits; 1 if a part is unaccounted for, or not
-    written into the journal (`unwritten` of the summary: the next start counts them as lost)."""
+    """The daemon that inspects: camera, model, decision, reject gate. With --parts or --seconds it sees the parts on
+    the belt through, prints a summary and ends. Exit code 1 when a part is unaccounted for, or is not in the journal
+    (`unwritten` of the summary: the next start counts those as lost)."""
     from edge_runtime.core.errors import ModelError, StorageError, UsageError
     from edge_runtime.core.log import set_up_logging
     from edge_runtime.station.daemon import Daemon

@@ -26,8 +26,8 @@ def spool() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
-    """What waits: records, parts that are still in the journal alone, pictures; how old; what was given up. 1 when
-    records wait and nobody delivers them."""
+    """What waits: records, parts that are still in the journal alone, pictures; how old; what was given up. Exit
+    code 1 when records wait and nobody delivers them."""
     from edge_runtime.sync.outbox.status import spool_status
 
     shot = {**spool_status(_state(session)), "uplink": _uplink(session)}
@@ -77,11 +77,11 @@ def _age(oldest: str | None) -> str:
 
 @spool.command()
 @click.option("--timeout", "timeout_s", type=FiniteRange(0.1, 86_400), default=60.0, show_default=True,
-              help="Seconds to wait.")  # fmt: skip
+              help="Seconds to wait at most.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def flush(session: Session, timeout_s: float, as_json: bool) -> None:
-    """Wait until the running `sync` has delivered what waits now. 1 when it cannot in this time, or does not run."""
+    """Wait until the running `sync` has delivered what waits now. Exit code 1 when it could not, or does not run."""
     from edge_runtime.core.errors import DeviceError
     from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
 

@@ -29,7 +29,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def list_command(session: Session, as_json: bool) -> None:
-    """Every model this box could run; the station's own is marked."""
+    """Every model this box could run, where it is from and in which slot; * marks what the next start runs."""
     from edge_runtime.predictors.model_reports import list_models
 
     rows = list_models(session.config, _store(session))
@@ -45,7 +45,8 @@ def list_command(session: Session, as_json: bool) -> None:
         what = (
             click.style(row["problem"], fg="red") if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  {row['title']}"
         )
-        click.echo(f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {what}".rstrip())
+        slot = row["slot"] or ""
+        click.echo(f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {slot:<9} {what}".rstrip())
 
 
 @models.command()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.core.wording import counted
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
@@ -35,7 +37,7 @@ def check(session: Session, file: Path | None, as_json: bool) -> None:
             json.dumps({"ok": True, "origin": loaded.origin, "digest": loaded.digest, "remarks": notes}, indent=2)
         )
         return
-    click.echo(f"{loaded.origin}: good ({len(loaded.given)} keys set, digest {loaded.digest[:12]})")
+    click.echo(f"{loaded.origin}: good ({counted(len(loaded.given), 'key')} set, digest {loaded.digest[:12]})")
     for note in notes:
         click.echo(f"note: {note}", err=True)
 

@@ -15,6 +15,7 @@ from edge_runtime.cli.io_gate import gate
 from edge_runtime.cli.io_plc import plc
 from edge_runtime.cli.io_serial import serial
 from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.capture.cameras.camera import Camera
@@ -114,9 +115,8 @@ def _microphone_lines(document: dict[str, Any]) -> list[str]:
     lines = [f"{configured['name']} ({configured['driver']})  {mark}  {configured['detail']}"]
     for device in document["devices"]:
         note = "  <- used" if device["used"] else "  (default)" if device["default"] else ""
-        lines.append(
-            f"  {device['name']:<40} {device['host_api']}, {device['channels']} channels, {device['rate_hz']} Hz{note}"
-        )
+        channels = counted(device["channels"], "channel")
+        lines.append(f"  {device['name']:<40} {device['host_api']}, {channels}, {device['rate_hz']} Hz{note}")
     if not document["devices"]:
         lines.append(f"  no device that can record{': ' + document['trouble'] if document['trouble'] else ''}")
     return lines

@@ -14,6 +14,7 @@ from edge_runtime.catalogue.spoken import near_line
 from edge_runtime.cli.beside_line import give_way
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -135,7 +136,8 @@ def heard_line(heard: Heard) -> str:
 def _sum(document: dict[str, Any]) -> str:
     alarm = ", LATCHED" if document["is_latched"] else ""
     return (
-        f"{document['seconds']:.1f} s heard, {len(document['utterances'])} utterances, {document['wakes']} wake words, "
+        f"{document['seconds']:.1f} s heard, {counted(len(document['utterances']), 'utterance')}, "
+        f"{counted(document['wakes'], 'wake word')}, "
         f"noise floor {document['floor_dbfs']:.1f} dBFS, open {100 * document['open_ratio']:.0f} %{alarm}"
     )
 

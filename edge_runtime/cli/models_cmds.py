@@ -11,6 +11,7 @@ import click
 from edge_runtime.cli.beside_line import ComputesBesideLine
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.progress import progress
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -89,10 +90,10 @@ def verify(session: Session, reference: str, as_json: bool) -> None:
         golden = row.get("golden", {})
         golden_text = "no golden pictures"
         if golden.get("pictures"):
-            golden_text = f"{golden['pictures']} golden pictures differ by at most {golden['worst']:.4f}"
+            golden_text = f"{counted(golden['pictures'], 'golden picture')}, off by {golden['worst']:.4f} at most"
         if golden.get("remark"):
             golden_text += f" ({golden['remark']})"
-        good = f"{row.get('files')} files, {golden_text}, loads on {golden.get('runtime')}"
+        good = f"{counted(row.get('files', 0), 'file')}, {golden_text}, loads on {golden.get('runtime')}"
         click.echo(f"{word} {row['model'] or row['folder']}  {good if row['ok'] else row['problem']}")
     if not rows:
         click.echo("no models are installed", err=True)

@@ -18,6 +18,7 @@ from edge_runtime.cli.beside_line import ComputesBesideLine, LooksAtLine
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import Cause, Outcome, PartKey, Verdict
+from edge_runtime.core.wording import counted
 from edge_runtime.recording.part_times import boot_since, clock_notes
 from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
 
@@ -95,10 +96,13 @@ def list_parts(
 
 def _print_table(rows: Sequence[PartRow], counts: Mapping[str, Any], losses: Sequence[Mapping[str, Any]]) -> None:
     click.echo("\n".join(_table(rows)))
-    words = [f"{counts['parts']} parts match"] + [f"{name} {count}" for name, count in counts["verdicts"].items()]
+    match = "matches" if counts["parts"] == 1 else "match"
+    words = [f"{counted(counts['parts'], 'part')} {match}"] + [
+        f"{name} {count}" for name, count in counts["verdicts"].items()
+    ]
     click.echo(", ".join(words), err=True)
     for loss in losses:
-        click.echo(f"note: {loss['count']} records ({loss['what']}) are missing: {loss['why']}", err=True)
+        click.echo(f"note: missing: {counted(loss['count'], 'record')} ({loss['what']}): {loss['why']}", err=True)
 
 
 def _table(rows: Sequence[PartRow]) -> list[str]:
@@ -272,9 +276,9 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
 def _comparison(found: Replay) -> list[str]:
     lines = [
         f"run {found.run}, {found.model}: {found.identical} of {found.compared} decisions identical"
-        f" ({found.parts} parts in the run)"
+        f" ({counted(found.parts, 'part')} in the run)"
         if found.compared or not found.lossy_compared
-        else f"run {found.run}, {found.model}: {found.parts} parts"
+        else f"run {found.run}, {found.model}: {counted(found.parts, 'part')}"
     ]
     if found.lossy_compared:
         lines.append(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.numbers import FiniteRange
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -46,9 +47,10 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
     def words(counts: dict[str, int]) -> str:
         return "  ".join(f"{name} {count}" for name, count in counts.items())
 
+    parts = counted(document["parts"], "part")
     unwritten = f", {document['unwritten']} NOT WRITTEN into the journal" if document["unwritten"] else ""
     lines = [
-        f"{document['parts']} parts, {document['unaccounted']} unaccounted for, {document['late']} late{unwritten}",
+        f"{parts}, {document['unaccounted']} unaccounted for, {document['late']} late{unwritten}",
         f"verdicts  {words(document['verdicts'])}",
         f"causes    {words({name: count for name, count in document['causes'].items() if count})}",
         f"outcomes  {words(document['outcomes'])}",

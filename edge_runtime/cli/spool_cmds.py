@@ -12,6 +12,7 @@ import click
 from edge_runtime.cli.beside_line import LooksAtLine
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.progress import progress
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -41,7 +42,7 @@ def status(session: Session, as_json: bool) -> None:
 def _lines(shot: dict[str, Any]) -> list[str]:
     lines = [
         f"records   {shot['records']} wait  ({shot['live']} live, {shot['records'] - shot['live']} backlog)",
-        f"journal   {shot['unread']} parts not read yet",
+        f"journal   {counted(shot['unread'], 'part')} not read yet",
         f"pictures  {shot['pictures']} wait",
         f"oldest    {_age(shot['oldest'])}",
         f"numbers   epoch {shot['epoch']}, last {shot['last_seq']}",
@@ -116,7 +117,8 @@ def retry(session: Session, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"records": count}))
     else:
-        click.echo(f"{count} records go again: edge-runtime spool flush waits for them" if count else "none lie aside")
+        told = f"{counted(count, 'record')} to be sent again: edge-runtime spool flush waits for that"
+        click.echo(told if count else "none lie aside")
 
 
 def _waiting(shot: dict[str, Any]) -> int:

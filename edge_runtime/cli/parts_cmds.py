@@ -257,7 +257,8 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
     and what is said now. Exit code 1 if a decision differs, or none could be compared.
 
     A picture kept as PNG must give the very same decision. One kept as JPEG is not quite what the model saw, so only
-    its verdict is compared; recording.format = "png" makes replays exact, recording.good_share = 1.0 keeps all.
+    its verdict is compared; recording.format = "png" makes replays exact, recording.good_share = 1.0 keeps all. A run
+    in which another model came to work is judged by the one that it began with, unless --model names another.
     """
     from edge_runtime.config.paths import state_dir
     from edge_runtime.dataset.replay import replay as replay_recorded

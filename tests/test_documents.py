@@ -75,6 +75,18 @@ def test_every_page_for_people_is_reached_from_the_readme() -> None:
     assert names(sorted(set(PAGES) - reached - cards)) == []
 
 
+FILE = re.compile(r"^[\w./-]+\.(py|c|h|sql|service|rules)$")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_every_source_file_named_on_a_page_exists(page: Path) -> None:
+    """As seen from the page, from the top, or from a package; a bare name, anywhere beside or below the page."""
+    from_where = (page.parent, page.parent.parent, HOUSE, HOUSE / "edge_runtime")
+    for name in filter(FILE.match, CODE.findall(FENCE.sub("", page.read_text()))):
+        is_there = any((folder / name).exists() for folder in from_where)
+        assert is_there or any(page.parent.rglob(name)), name
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 

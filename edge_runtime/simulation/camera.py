@@ -1,6 +1,6 @@
 """Driver "sim": a camera over the simulated belt, with an encoder input, exposed by the photo-eye.
 
-Frames are drawn ahead by another process (`sim_renderer`), received by a thread of this driver and held until the
+Frames are drawn ahead by another process (`renderer`), received by a thread of this driver and held until the
 moment at which a real camera would have them: the part at the eye, plus `camera.delay_ms`, plus the exposure. Each
 carries the encoder count latched at the eye, so a part whose frame is missing leaves a hole and never borrows a
 neighbour's picture.

@@ -1,7 +1,7 @@
 """The simulated line: a controller behind a pty, a camera behind a socket, one belt for both, and the truth.
 
 Two child processes, so that nothing simulated holds the daemon's interpreter lock: the controller's double
-(`firmware_bridge.sim.controller`) and the drawing of frames (`capture.sim_renderer`). They share the belt's switch and
+(`firmware_bridge.sim.controller`) and the drawing of frames (`renderer`). They share the belt's switch and
 compute everything else from the same configuration. The line stands still until the controller is armed for the first
 time.
 """

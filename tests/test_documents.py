@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
+import textwrap
 import unicodedata
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,6 +15,7 @@ import click
 import pytest
 
 from edge_runtime.cli.main import cli
+from edge_runtime.config.load import load
 from edge_runtime.config.schema import Automation
 from edge_runtime.core.messages import Cause, Outcome, Verdict
 
@@ -140,6 +142,20 @@ def test_calls_are_found_and_one_of_what_is_not_there_is_noticed() -> None:
     assert fault_of("edge-runtime models lst")
     assert fault_of("edge-runtime parts list --newest 3")
     assert not fault_of("edge-runtime --set camera.fps=3 parts list --last 3 --json")
+
+
+# -- the station file --------------------------------------------------------------------------------------------------
+
+TOML = re.compile(r"^( *)```toml\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def test_every_piece_of_a_station_file_on_a_page_is_good(tmp_path: Path) -> None:
+    pieces = [(page, textwrap.dedent(piece)) for page in PAGES for _, piece in TOML.findall(page.read_text())]
+    assert len(pieces) >= 5
+    for page, piece in pieces:
+        file = tmp_path / f"{page.stem}.toml"
+        file.write_text(piece)
+        load(file)
 
 
 # -- the plan of the house ---------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
 
 
 def test_the_lines_of_the_readme_run_on_what_the_demo_left(newcomer: Newcomer) -> None:
-    newcomer.types("edge-runtime demo --parts 40 --json")
+    newcomer.types("edge-runtime demo --parts 25 --json")
     lines = lines_to_type()
     assert len(lines) > 10 and lines[0].startswith("export PATH=")
     for line in lines:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from edge_runtime.cli.main import cli
 from edge_runtime.config.load import load
@@ -137,11 +138,22 @@ def test_every_command_on_a_page_exists(page: Path) -> None:
     assert {call: fault for call, fault in faults.items() if fault} == {}
 
 
+def is_group(name: str) -> bool:
+    return isinstance(cli.get_command(click.Context(cli), name), click.Group)
+
+
 def test_calls_are_found_and_one_of_what_is_not_there_is_noticed() -> None:
     assert sum(len(list(told_commands(page))) for page in PAGES) > 100
     assert fault_of("edge-runtime models lst")
     assert fault_of("edge-runtime parts list --newest 3")
     assert not fault_of("edge-runtime --set camera.fps=3 parts list --last 3 --json")
+
+
+@pytest.mark.parametrize("group", [name for name in cli.list_commands(click.Context(cli)) if is_group(name)])
+def test_every_group_lists_its_commands_whole_at_80_columns(group: str) -> None:
+    told = CliRunner().invoke(cli, [group, "--help"], terminal_width=80)
+    assert told.exit_code == 0 and "Commands:" in told.output
+    assert [line for line in told.output.split("Commands:")[1].splitlines() if line.endswith("...")] == []
 
 
 # -- the station file --------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ io.add_command(gate)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def cameras(session: Session, as_json: bool) -> None:
-    """Cameras that this box has, and the one the station file takes. Exit code 1 when that one is not there."""
+    """Cameras of this box. Also the one that the station file takes; exit code 1 when that one is not there."""
     document = _survey(session.config)
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(_survey_lines(document)))
     raise SystemExit(0 if document["configured"]["ready"] else 1)

@@ -27,7 +27,7 @@ QUESTION = (
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def gate(session: Session, yes: bool, beats: int, wait_s: float, as_json: bool) -> None:
-    """Fire ONE part: arm, wait for it at the photo-eye, reject it, and say where the pulse came.
+    """Fire ONE part. Arms, waits for it at the photo-eye, rejects it, and says where the pulse came.
 
     Exit code 1 when it did not fire, was more than one encoder count off, or the sensor behind the gate did not see the
     part.

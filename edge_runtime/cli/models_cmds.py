@@ -30,7 +30,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def list_command(session: Session, as_json: bool) -> None:
-    """Every model this box could run, where it is from and in which slot; * marks what the next start runs."""
+    """Every model this box could run. Where it is from and in which slot; * marks what the next start runs."""
     from edge_runtime.predictors.model_reports import list_models
 
     rows = list_models(session.config, _store(session))
@@ -55,7 +55,7 @@ def list_command(session: Session, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def show(session: Session, name: str, as_json: bool) -> None:
-    """What a model takes and says, its thresholds, figures, licence and card. NAME, NAME@VERSION or a bundle folder."""
+    """What a model takes and says. Also thresholds, figures, licence, card. NAME, NAME@VERSION or a bundle folder."""
     from edge_runtime.predictors.model_reports import show_model
 
     about = show_model(name, _store(session))
@@ -76,7 +76,7 @@ def show(session: Session, name: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def verify(session: Session, reference: str, as_json: bool) -> None:
-    """Is every file as it was sealed, and does the model still say the same about its golden pictures?
+    """Prove that models are whole. Every file is as it was sealed, and golden pictures get the same answers.
 
     Without an argument all models are asked. Exit code 1 when one is not good.
     """
@@ -107,7 +107,7 @@ def verify(session: Session, reference: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def probe(session: Session, file: Path, threads: int | None, seconds: float, as_json: bool) -> None:
-    """Load and run any .tflite file in a child process with limits, and tell what is in it."""
+    """Look at any .tflite file. Loads and runs it in a child process with limits, and tells what is in it."""
     from edge_runtime.inference.probe import probe as ask
 
     cfg = session.config.model
@@ -131,7 +131,7 @@ def probe(session: Session, file: Path, threads: int | None, seconds: float, as_
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def teach(session: Session, folder: Path, name: str, over_reject: float, as_json: bool) -> None:
-    """Learn what a good part looks like from 20 to 150 pictures of good parts in DIR."""
+    """Learn what a good part looks like. From 20 to 150 pictures of good parts in DIR."""
     from edge_runtime.learning.teach import teach as learn
 
     with progress(is_quiet=as_json) as told:
@@ -151,7 +151,7 @@ def teach(session: Session, folder: Path, name: str, over_reject: float, as_json
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def install(session: Session, source: Path, as_json: bool) -> None:
-    """Copy a bundle (folder or .tar) into this box's store, whole or not at all. It does not run before `promote`."""
+    """Copy a bundle into this box's store. Folder or .tar, whole or not at all; it does not run before `promote`."""
     bundle = _store(session).install(source)
     about = {"model": bundle.label, "digest": bundle.digest, "folder": str(bundle.folder)}
     click.echo(json.dumps(about, indent=1) if as_json else f"installed {bundle.label} in {bundle.folder}")
@@ -163,7 +163,7 @@ def install(session: Session, source: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def stage(session: Session, name: str, as_json: bool) -> None:
-    """Make an installed bundle the candidate for its name; `promote` puts it to work."""
+    """Make a bundle the candidate. It must be installed; `promote` then puts it to work."""
     from edge_runtime.modelstore.slots import Slots
 
     slot = Slots(_store(session)).stage(name, by=_who())
@@ -177,7 +177,7 @@ def stage(session: Session, name: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def promote(session: Session, yes: bool, why: str, as_json: bool) -> None:
-    """Put the candidate to work, between two parts when the box is running. The one before stays for `rollback`."""
+    """Put the candidate to work. Between two parts when the box is running; the one before stays for `rollback`."""
     _switch(session, "promote", yes, why, as_json)
 
 
@@ -187,7 +187,7 @@ def promote(session: Session, yes: bool, why: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def rollback(session: Session, yes: bool, why: str, as_json: bool) -> None:
-    """Go back to the version that ran before, between two parts when the box is running."""
+    """Go back to the version before. Between two parts when the box is running."""
     _switch(session, "rollback", yes, why, as_json)
 
 

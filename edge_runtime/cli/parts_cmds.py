@@ -253,7 +253,7 @@ def _draw(state: Path, row: PartRow, file: Path, has_picture: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def replay(session: Session, run: str, model: str | None, as_json: bool) -> None:
-    """Judge the kept frames of a run again, and name the parts that would be decided otherwise now: what was said then
+    """Judge the kept pictures of a run again. Names the parts that would be decided otherwise now: what was said then
     and what is said now. Exit code 1 if a decision differs, or none could be compared.
 
     A picture kept as PNG must give the very same decision. One kept as JPEG is not quite what the model saw, so only

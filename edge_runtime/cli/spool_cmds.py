@@ -27,8 +27,8 @@ def spool() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
-    """What waits: records, parts that are still in the journal alone, pictures; how old; what was given up. Exit
-    code 1 when records wait and nobody delivers them."""
+    """What waits for the cloud. Records, parts that are in the journal alone, pictures; how old; what was given up.
+    Exit code 1 when records wait and nobody delivers them."""
     from edge_runtime.sync.outbox.status import spool_status
 
     shot = {**spool_status(_state(session)), "uplink": _uplink(session)}
@@ -110,7 +110,7 @@ def flush(session: Session, timeout_s: float, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def retry(session: Session, as_json: bool) -> None:
-    """Send again what the broker refused, for instance after its limits were raised. Needs the running `sync`."""
+    """Send again what the broker refused. For instance after its limits were raised; needs the running `sync`."""
     from edge_runtime.sync.paths import ask_sync
 
     count = ask_sync(session.config, "retry")

@@ -167,7 +167,7 @@ def status_command(session: Session, as_json: bool) -> None:
 @click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path(),
               help="Folder for both files; else the current one.")  # fmt: skip
 def key(name: str, folder: Path) -> None:
-    """Make a pair of keys for whoever may give commands: NAME.key to keep, NAME.pub for the boxes."""
+    """Make a pair of keys for commands. NAME.key for whoever may give them, NAME.pub for the boxes."""
     make_key = _signatures().make_key
     private, public = make_key(folder, name)
     click.echo(f"{private}  keep it; whoever has it commands every box that knows {public.name}")
@@ -183,7 +183,7 @@ def key(name: str, folder: Path) -> None:
 @click.option("--minutes", type=FiniteRange(0.1, 10_000), default=10.0, show_default=True,
               help="Minutes for which the command is good, at a box that knows the time.")  # fmt: skip
 def sign(do: str, words: tuple[str, ...], private: Path, box: str, minutes: float) -> None:
-    """Print a signed command, to be published on the box's `cmd` topic: status, rebirth, automation degree=partial,
+    """Print a signed command. For the box's `cmd` topic: status, rebirth, automation degree=partial,
     stage model=NAME@VERSION, rollback, evidence part=1a2b-17."""
     from edge_runtime.sync.commands.commands import ALLOWED
 
@@ -216,7 +216,7 @@ def _signatures() -> Any:
     return signatures
 
 
-@sync.command()
+@sync.command(short_help="Commands that came in.")
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Lines to show.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj

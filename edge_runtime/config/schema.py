@@ -101,7 +101,7 @@ class CameraConfig(Section):
     )
 
 
-class BadDays(Section):
+class LineFaults(Section):
     """Fault injection for the simulated line. Shares are of parts unless said otherwise; all from the seed."""
 
     drop_frames: Share = Field(0.0, description="share of parts whose frame never arrives")
@@ -142,7 +142,7 @@ class WorldConfig(Section):
     stain_share: Share = Field(0.05, description="share of parts with a stain (no defect)")
     light: float = Field(1.0, ge=0, le=4, description="gain of the lamp; 1 is the light the model was made for")
     attach: Text = Field("", description="socket of a simulated line that already runs; empty starts one with the box")
-    bad_days: BadDays = Field(BadDays(), description="faults to live through")
+    bad_days: LineFaults = Field(LineFaults(), description="fault injection: what goes wrong on the simulated line")
 
 
 class ControllerConfig(Section):
@@ -399,7 +399,7 @@ class ServiceConfig(Section):
     )
 
 
-class SoundBadDays(Section):
+class SoundFaults(Section):
     """Fault injection for the simulated microphone."""
 
     fault: Literal["", "silence", "clipping", "free_run", "hang", "disconnect"] = Field(
@@ -419,7 +419,7 @@ class SimSoundConfig(Section):
         "white", description="steady hiss, mains hum with its harmonics, or hum with blows of metal"
     )
     noise_dbfs: float = Field(-60.0, ge=-90, le=-3, description="loudness of the noise relative to full scale")
-    bad_days: SoundBadDays = Field(SoundBadDays(), description="faults to live through")
+    bad_days: SoundFaults = Field(SoundFaults(), description="fault injection: what goes wrong with it, and when")
 
 
 class MicrophoneConfig(Section):

@@ -21,7 +21,7 @@ from edge_runtime.simulation.renderer import Renderer
 from edge_runtime.simulation.world import Belt, BeltSwitch, World
 
 if TYPE_CHECKING:
-    from edge_runtime.config.schema import BadDays, ControllerConfig, WorldConfig
+    from edge_runtime.config.schema import ControllerConfig, LineFaults, WorldConfig
     from firmware_bridge.sim.controller import ControllerSim
     from firmware_bridge.sim.controller import Truth as GateTruth
 
@@ -137,7 +137,7 @@ class SimLine:
         return {**_count(rows), "stray": gate.stray, "sweeps": gate.sweeps, "stuck": gate.stuck, "parts": rows}
 
     def _bad_wire(self) -> Mapping[str, float]:
-        bad: BadDays = self._bad
+        bad: LineFaults = self._bad
         return {
             "lose_acks": bad.lose_acks,
             "flip_bytes": bad.flip_bytes,

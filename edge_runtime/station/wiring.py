@@ -38,7 +38,7 @@ from edge_runtime.recording.labels import labels
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.simulation.line import SimLine
-from edge_runtime.simulation.model_faults import BadDay
+from edge_runtime.simulation.model_faults import ModelFaults
 from edge_runtime.station.operator_desk import OperatorDesk
 from edge_runtime.station.sound_wiring import open_shared_microphone, open_sound, sound_rule
 from edge_runtime.station.voice_wiring import NoVoice, Voice, open_voice
@@ -234,7 +234,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
     evidence = _evidence(cfg, state, journal, clock) if cfg.recording.evidence else None
     world = cfg.world.model_copy(update={"attach": sim.camera_socket}) if sim else cfg.world
-    bad_day = BadDay(cfg.world.bad_days)
+    model_faults = ModelFaults(cfg.world.bad_days)
     try:
         microphone, no_microphone = open_shared_microphone(cfg, clock), None
     except DeviceError as err:
@@ -243,7 +243,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     line = VisionLine(
         camera=open_camera(cfg.camera, world, clock),
         camera_cfg=cfg.camera,
-        open_model=lambda: bad_day.over(open_model(bundle, cfg)),
+        open_model=lambda: model_faults.over(open_model(bundle, cfg)),
         model_label=bundle.label,
         policy=station_policy(cfg.decision, bundle.manifest.thresholds),
         decision_cfg=cfg.decision,

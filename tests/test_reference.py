@@ -23,11 +23,3 @@ def test_every_key_is_documented():
     for key, _ in leaves(EdgeConfig()):
         section, name = key.rsplit(".", 1)
         assert f"## `[{section}]`" in page and f"| `{name}` |" in page, key
-
-
-def test_readme_shows_the_two_commands_and_links_that_exist():
-    text = (HOUSE / "README.md").read_text()
-    assert "tools/demo" in text and "tools/check" in text
-    for target in [part.split(")")[0] for part in text.split("](")[1:]]:
-        if "://" not in target and not target.startswith("#"):
-            assert (HOUSE / target.split("#")[0]).exists(), target

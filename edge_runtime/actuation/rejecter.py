@@ -2,7 +2,7 @@
 
 `start` connects and configures; nothing moves until `arm`, which is called when the whole line is ready, because an
 armed controller is what tells the operator that the belt may run. A fault of the link never raises into the line: the
-far side rejects what it hears nothing of, and its reports say so.
+controller rejects what it hears nothing of, and its reports say so.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.core.wording import counted
+
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
 
@@ -22,7 +24,7 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def check(session: Session, file: Path | None, as_json: bool) -> None:
-    """Is the file right? Names file, key, value, allowed range and the nearest known key."""
+    """Check the station file. Names file, key, value, range and the nearest known key; exit code 2 when it is wrong."""
     from edge_runtime.commissioning.station_check import remarks
     from edge_runtime.config.load import load
     from edge_runtime.config.paths import check_folders
@@ -35,7 +37,7 @@ def check(session: Session, file: Path | None, as_json: bool) -> None:
             json.dumps({"ok": True, "origin": loaded.origin, "digest": loaded.digest, "remarks": notes}, indent=2)
         )
         return
-    click.echo(f"{loaded.origin}: good ({len(loaded.given)} keys set, digest {loaded.digest[:12]})")
+    click.echo(f"{loaded.origin}: good ({counted(len(loaded.given), 'key')} set, digest {loaded.digest[:12]})")
     for note in notes:
         click.echo(f"note: {note}", err=True)
 
@@ -44,7 +46,7 @@ def check(session: Session, file: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def show(session: Session, as_json: bool) -> None:
-    """Every key with its value in force and who set it."""
+    """Every key with the value in force. Also who set it: the default, the file or the command line."""
     from edge_runtime.config.load import leaves
 
     loaded = session.loaded
@@ -62,7 +64,7 @@ def show(session: Session, as_json: bool) -> None:
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="Same: the schema is JSON anyway.")
 def schema(as_json: bool) -> None:
-    """JSON Schema of the station file, for editors."""
+    """The station file's JSON Schema. For editors that check while one types."""
     from edge_runtime.config.schema import EdgeConfig
 
     click.echo(json.dumps(EdgeConfig.model_json_schema(), indent=2))

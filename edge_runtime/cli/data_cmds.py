@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """The data loop: learn-sound."""
+    """Learn from what the box recorded."""
 
 
 @data.command("learn-sound", cls=ComputesBesideLine)
@@ -31,7 +31,7 @@ def data() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def learn_sound(session: Session, folder: Path, name: str, window_s: float, over_alarm: float, as_json: bool) -> None:
-    """Learn what a machine sounds like from recordings (WAV, FLAC, OGG) of a normal shift in DIR.
+    """Learn what a machine sounds like. From recordings (WAV, FLAC, OGG) of a normal shift in DIR.
 
     DIR may hold the folders normal/ and abnormal/ instead; the latter is only judged, and reported.
     """

@@ -29,9 +29,9 @@ POLL_S = 0.1
 
 
 @click.command()
-@click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
-@click.option("--seconds", type=FiniteRange(0.1, 1e8), help="End after so many seconds.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line.")
+@click.option("--parts", type=click.IntRange(1), help="End after this many parts.")
+@click.option("--seconds", type=FiniteRange(0.1, 1e8), help="End after this many seconds.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line: world.seed.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
 @click.option("--json", "as_json", is_flag=True, help="No screen; print the summary as one JSON document.")
 @click.pass_obj

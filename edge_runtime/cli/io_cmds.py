@@ -16,6 +16,7 @@ from edge_runtime.cli.io_gate import gate
 from edge_runtime.cli.io_plc import plc
 from edge_runtime.cli.io_serial import serial
 from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.capture.cameras.camera import Camera
@@ -41,7 +42,7 @@ io.add_command(gate)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def cameras(session: Session, as_json: bool) -> None:
-    """Cameras that this box has, and the one the station file takes. Exit code 1 when that one is not there."""
+    """Cameras of this box. Also the one that the station file takes; exit code 1 when that one is not there."""
     document = _survey(session.config)
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(_survey_lines(document)))
     raise SystemExit(0 if document["configured"]["ready"] else 1)
@@ -61,11 +62,11 @@ def microphones(session: Session, as_json: bool) -> None:
 @click.option("--driver", type=click.Choice(list(DRIVERS)), help="Camera driver; else the station's.")
 @click.option("--path", help="Folder, video file or device; else the station's.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write: FILE.jpg, .png or .bmp.")
-@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Pictures to take.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many pictures.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def capture(session: Session, driver: str | None, path: str | None, out: Path, count: int, as_json: bool) -> None:
-    """Take pictures and say how bright and sharp they are. With a count, FILE.jpg, FILE-2.jpg, FILE-3.jpg and so on."""
+    """Take pictures; say how bright (0 to 255) and sharp they are. With --count 3: FILE.jpg, FILE-2.jpg, FILE-3.jpg."""
     from edge_runtime.config.load import load
 
     if out.suffix.lower() not in KINDS:
@@ -113,9 +114,8 @@ def _microphone_lines(document: dict[str, Any]) -> list[str]:
     lines = [f"{configured['name']} ({configured['driver']})  {mark}  {configured['detail']}"]
     for device in document["devices"]:
         note = "  <- used" if device["used"] else "  (default)" if device["default"] else ""
-        lines.append(
-            f"  {device['name']:<40} {device['host_api']}, {device['channels']} channels, {device['rate_hz']} Hz{note}"
-        )
+        channels = counted(device["channels"], "channel")
+        lines.append(f"  {device['name']:<40} {device['host_api']}, {channels}, {device['rate_hz']} Hz{note}")
     if not document["devices"]:
         lines.append(f"  no device that can record{': ' + document['trouble'] if document['trouble'] else ''}")
     return lines

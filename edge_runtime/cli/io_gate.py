@@ -21,15 +21,16 @@ QUESTION = (
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask whether everybody is clear of the gate.")
-@click.option("--beats", type=click.IntRange(1, 1000), default=100, show_default=True, help="Round trips to measure.")
+@click.option("--beats", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many round trips.")
 @click.option("--wait", "wait_s", type=FiniteRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS",
-              help="How long to wait for a part at the photo-eye.")  # fmt: skip
+              help="Seconds to wait for a part at the photo-eye.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def gate(session: Session, yes: bool, beats: int, wait_s: float, as_json: bool) -> None:
-    """Fire ONE part: arm, wait for it at the photo-eye, reject it, and say where the pulse came.
+    """Fire ONE part. Arms, waits for it at the photo-eye, rejects it, and says where the pulse came.
 
-    Exit code 1 when it did not fire, was more than one count off, or the sensor behind the gate did not see the part.
+    Exit code 1 when it did not fire, was more than one encoder count off, or the sensor behind the gate did not see the
+    part.
     """
     from edge_runtime.commissioning.far_side import far_side
     from edge_runtime.commissioning.fire_one import fire_one

@@ -24,11 +24,11 @@ FOR_EVER = 1e9
 
 @click.command()
 @click.option("--once", is_flag=True, help="Read everything once and stop.")
-@click.option("--seconds", type=FiniteRange(0.1, 86_400), help="Watch for so long; else until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document at the end (without a bound: of 5 s).")
+@click.option("--seconds", type=FiniteRange(0.1, 86_400), help="Watch for this many seconds; else until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document at the end; without --seconds, of 5 s.")
 @click.pass_obj
 def plc(session: Session, once: bool, seconds: float | None, as_json: bool) -> None:
-    """Watch the reject controller or the PLC: state, events, registers by name, round trips.
+    """Watch the controller or the PLC. State, events, registers by name, round trips.
 
     Nothing is armed, written or judged. While the box runs, its own report of the controller is shown instead. Exit
     code 1 when nobody answers, who answers does not fit this release, or the adapter is not as the station says.

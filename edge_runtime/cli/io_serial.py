@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def serial(session: Session, as_json: bool) -> None:
-    """Serial ports, who uses them, how fast they answer, and the one the station file takes.
+    """Serial ports of this box. Who uses them, how fast they answer, and the one that the station file takes.
 
     Exit code 1 when that one is not there. No port is opened: opening resets many controller boards.
     """

@@ -22,7 +22,8 @@ def line() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def hold(session: Session, as_json: bool) -> None:
-    """Ask the far side for a controlled hold of the feed, as the words `stop line` do. It is no emergency stop."""
+    """Hold the line. Asks the controller for a controlled hold of the feed, as the words `stop line` do. It is no
+    emergency stop."""
     answer = _ask(session, "hold")
     _tell(answer, f"held by {answer['held_by']}; it goes on with: edge-runtime line resume", as_json)
 
@@ -45,7 +46,8 @@ def resume(session: Session, as_json: bool, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def automation(session: Session, degree: str, as_json: bool) -> None:
-    """Who decides until the next start: people alone, people where the model is unsure, or the model alone."""
+    """Say who decides. Until the next start: people (human_only), the model and people where it is unsure (partial),
+    or the model alone (full)."""
     answer = _ask(session, "automation", degree=degree)
     _tell(answer, f"{answer['before']} -> {answer['now']}", as_json)
 

@@ -14,6 +14,7 @@ from edge_runtime.catalogue.spoken import near_line
 from edge_runtime.cli.beside_line import give_way
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -28,8 +29,14 @@ OVER = {"done": "green", "noted": "yellow", "answered": "green", "cancelled": "y
 
 
 @click.command()
-@click.option("--file", type=click.Path(path_type=Path), help="A recording, or a folder of them, for the device.")
-@click.option("--seconds", type=FiniteRange(0.1, 86_400), help="End after so many seconds of sound.")
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Hear a recording, or a folder of them, and not the device."
+)
+@click.option(
+    "--seconds",
+    type=FiniteRange(0.1, 86_400),
+    help="End after this many seconds of sound; with --push, wait no longer.",
+)
 @click.option("--push", is_flag=True, help="Press the talk key of the running box and show what comes of it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @click.pass_obj
@@ -130,7 +137,8 @@ def heard_line(heard: Heard) -> str:
 def _sum(document: dict[str, Any]) -> str:
     alarm = ", LATCHED" if document["is_latched"] else ""
     return (
-        f"{document['seconds']:.1f} s heard, {len(document['utterances'])} utterances, {document['wakes']} wake words, "
+        f"{document['seconds']:.1f} s heard, {counted(len(document['utterances']), 'utterance')}, "
+        f"{counted(document['wakes'], 'wake word')}, "
         f"noise floor {document['floor_dbfs']:.1f} dBFS, open {100 * document['open_ratio']:.0f} %{alarm}"
     )
 

@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 # name -> (module, attribute, help)
 COMMANDS = {
-    "run": ("run_cmd", "run", "The hot daemon: camera, model, decision, gate."),
-    "sync": ("sync_cmd", "sync", "The uplink's daemon: records, live tags, commands over MQTT."),
+    "run": ("run_cmd", "run", "The daemon that inspects: camera, model, decision, reject gate."),
+    "sync": ("sync_cmd", "sync", "The daemon of the uplink: records, live tags, commands over MQTT."),
     "demo": ("demo_cmd", "demo", "The whole box on a simulated line, with a live screen."),
     "status": ("status_cmd", "status", "One look at the running box."),
     "top": ("top_cmd", "top", "Live terminal screen of the running box."),
-    "doctor": ("doctor_cmd", "doctor", "Check what a site visit would check, and name the fix."),
+    "doctor": ("doctor_cmd", "doctor", "Check what a site visit would check; each finding with its fix."),
     "config": ("config_cmds", "config", "Check, show and explain the station file."),
     "io": ("io_cmds", "io", "Find and test devices."),
-    "parts": ("parts_cmds", "parts", "The ledger: what passed, what was decided, why."),
+    "parts": ("parts_cmds", "parts", "The ledger: which parts passed, what was decided, and why."),
     "spool": ("spool_cmds", "spool", "What waits for the cloud."),
     "models": ("models_cmds", "models", "Model bundles: list, verify, teach, switch versions."),
     "predict": ("predict_cmd", "predict", "Judge picture and sound files."),
-    "data": ("data_cmds", "data", "The data loop: learn from what the box recorded."),
+    "data": ("data_cmds", "data", "Learn from what the box recorded: the sound of a machine."),
     "listen": ("listen_cmd", "listen", "What does the microphone hear? Live, or from a file."),
     "line": ("line_cmds", "line", "Hold the running line, let it go on, say who decides."),
-    "serve": ("serve_cmd", "serve", "The daemon with the network: speech server."),
+    "serve": ("serve_cmd", "serve", "The daemon that asks a speech server in the house."),
     "search": ("search_cmd", "search", "Find parts, defects and work instructions."),
-    "bench": ("bench_cmd", "bench", "Measure this box against its own floor."),
+    "bench": ("bench_cmd", "bench", "Measure this box: how many parts a second it keeps up with."),
 }
 
 
@@ -100,8 +100,11 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-runtime")
-@click.option("--config", "config_option", metavar="FILE", help="Station file (else EDGE_RUNTIME_CONFIG, else /etc).")
-@click.option("--set", "settings", metavar="SECTION.KEY=VALUE", multiple=True, help="Override one key of the station.")
+@click.option("--config", "config_option", metavar="FILE",
+              help="Station file; else EDGE_RUNTIME_CONFIG, /etc/edge-runtime/station.toml, the demo.")  # fmt: skip
+@click.option(
+    "--set", "settings", metavar="SECTION.KEY=VALUE", multiple=True, help="Set one key, in TOML: camera.fps=20."
+)
 @click.pass_context
 def cli(ctx: click.Context, config_option: str | None, settings: tuple[str, ...]) -> None:
     """edge_runtime: accept or reject every part in time, with no internet."""

@@ -11,6 +11,7 @@ import click
 from edge_runtime.cli.beside_line import ComputesBesideLine
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.progress import progress
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -29,7 +30,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def list_command(session: Session, as_json: bool) -> None:
-    """Every model this box could run; the station's own is marked."""
+    """Every model this box could run. Where it is from and in which slot; * marks what the next start runs."""
     from edge_runtime.predictors.model_reports import list_models
 
     rows = list_models(session.config, _store(session))
@@ -45,7 +46,8 @@ def list_command(session: Session, as_json: bool) -> None:
         what = (
             click.style(row["problem"], fg="red") if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  {row['title']}"
         )
-        click.echo(f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {what}".rstrip())
+        slot = row["slot"] or ""
+        click.echo(f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {slot:<9} {what}".rstrip())
 
 
 @models.command()
@@ -53,7 +55,7 @@ def list_command(session: Session, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def show(session: Session, name: str, as_json: bool) -> None:
-    """What a model eats and says, its thresholds, figures, licence and card. NAME, NAME@VERSION or a bundle folder."""
+    """What a model takes and says. Also thresholds, figures, licence, card. NAME, NAME@VERSION or a bundle folder."""
     from edge_runtime.predictors.model_reports import show_model
 
     about = show_model(name, _store(session))
@@ -74,7 +76,10 @@ def show(session: Session, name: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def verify(session: Session, reference: str, as_json: bool) -> None:
-    """Is every file as it was sealed, and does the model still say the same about its golden pictures?"""
+    """Prove that models are whole. Every file is as it was sealed, and golden pictures get the same answers.
+
+    Without an argument all models are asked. Exit code 1 when one is not good.
+    """
     from edge_runtime.predictors.model_reports import verify_models
 
     rows = verify_models(reference, session.config, _store(session))
@@ -85,10 +90,10 @@ def verify(session: Session, reference: str, as_json: bool) -> None:
         golden = row.get("golden", {})
         golden_text = "no golden pictures"
         if golden.get("pictures"):
-            golden_text = f"{golden['pictures']} golden pictures differ by at most {golden['worst']:.4f}"
+            golden_text = f"{counted(golden['pictures'], 'golden picture')}, off by {golden['worst']:.4f} at most"
         if golden.get("remark"):
             golden_text += f" ({golden['remark']})"
-        good = f"{row.get('files')} files, {golden_text}, loads on {golden.get('runtime')}"
+        good = f"{counted(row.get('files', 0), 'file')}, {golden_text}, loads on {golden.get('runtime')}"
         click.echo(f"{word} {row['model'] or row['folder']}  {good if row['ok'] else row['problem']}")
     if not rows:
         click.echo("no models are installed", err=True)
@@ -98,11 +103,11 @@ def verify(session: Session, reference: str, as_json: bool) -> None:
 @models.command(cls=ComputesBesideLine)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1, 16), help="Inference threads; the station's unless given.")
-@click.option("--seconds", type=FiniteRange(0.0, 30.0), default=1.0, show_default=True, help="How long to time it.")
+@click.option("--seconds", type=FiniteRange(0.0, 30.0), default=1.0, show_default=True, help="Seconds to time it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def probe(session: Session, file: Path, threads: int | None, seconds: float, as_json: bool) -> None:
-    """Load and run any .tflite file in a child process with limits, and tell what is in it."""
+    """Look at any .tflite file. Loads and runs it in a child process with limits, and tells what is in it."""
     from edge_runtime.inference.probe import probe as ask
 
     cfg = session.config.model
@@ -126,7 +131,7 @@ def probe(session: Session, file: Path, threads: int | None, seconds: float, as_
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def teach(session: Session, folder: Path, name: str, over_reject: float, as_json: bool) -> None:
-    """Learn what a good part looks like from 20-150 pictures of good ones in DIR."""
+    """Learn what a good part looks like. From 20 to 150 pictures of good parts in DIR."""
     from edge_runtime.learning.teach import teach as learn
 
     with progress(is_quiet=as_json) as told:
@@ -146,7 +151,7 @@ def teach(session: Session, folder: Path, name: str, over_reject: float, as_json
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def install(session: Session, source: Path, as_json: bool) -> None:
-    """Copy a bundle (folder or .tar) into this box's store, whole or not at all. It does not run before `promote`."""
+    """Copy a bundle into this box's store. Folder or .tar, whole or not at all; it does not run before `promote`."""
     bundle = _store(session).install(source)
     about = {"model": bundle.label, "digest": bundle.digest, "folder": str(bundle.folder)}
     click.echo(json.dumps(about, indent=1) if as_json else f"installed {bundle.label} in {bundle.folder}")
@@ -158,7 +163,7 @@ def install(session: Session, source: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def stage(session: Session, name: str, as_json: bool) -> None:
-    """Make an installed bundle the candidate for its name; `promote` puts it to work."""
+    """Make a bundle the candidate. It must be installed; `promote` then puts it to work."""
     from edge_runtime.modelstore.slots import Slots
 
     slot = Slots(_store(session)).stage(name, by=_who())
@@ -172,7 +177,7 @@ def stage(session: Session, name: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def promote(session: Session, yes: bool, why: str, as_json: bool) -> None:
-    """Put the candidate to work, between two parts when the box is running. The one before stays for `rollback`."""
+    """Put the candidate to work. Between two parts when the box is running; the one before stays for `rollback`."""
     _switch(session, "promote", yes, why, as_json)
 
 
@@ -182,7 +187,7 @@ def promote(session: Session, yes: bool, why: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def rollback(session: Session, yes: bool, why: str, as_json: bool) -> None:
-    """Go back to the version that ran before, between two parts when the box is running."""
+    """Go back to the version before. Between two parts when the box is running."""
     _switch(session, "rollback", yes, why, as_json)
 
 

@@ -18,6 +18,7 @@ from edge_runtime.cli.beside_line import ComputesBesideLine, LooksAtLine
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import Cause, Outcome, PartKey, Verdict
+from edge_runtime.core.wording import counted
 from edge_runtime.recording.labels import Saying, is_disputed
 from edge_runtime.recording.part_times import boot_since, clock_notes
 from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow, iso_utc
@@ -42,7 +43,7 @@ def parts() -> None:
 
 
 @parts.command("list", cls=LooksAtLine)
-@click.option("--last", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many, newest last.")
+@click.option("--last", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="Parts at most.")
 @click.option(
     "--verdict",
     "verdicts",
@@ -64,7 +65,7 @@ def parts() -> None:
     type=click.Choice([o.value for o in Outcome]),
     help="Only parts that ended like this.",
 )
-@click.option("--since", metavar="WHEN", help="2h, 30m, 1d, today, or a time such as 2026-03-01T08:00; by true age.")
+@click.option("--since", metavar="WHEN", help="30m, 2h, 1d, today, or local 2026-03-01T08:00.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def list_parts(
@@ -76,7 +77,8 @@ def list_parts(
     since: str | None,
     as_json: bool,
 ) -> None:
-    """The last parts, one a line. Options that are given twice mean either."""
+    """The newest parts, one a line, the newest last. An option given twice means either; --since goes by true age, also
+    where the clock was wrong. Times are local, MS is from the photo-eye to the verdict."""
     since_utc_ns = parse_since(since) if since else None
     boot = boot_since(since_utc_ns) if since_utc_ns is not None else None
     which = PartFilter(verdicts, causes, outcomes, since_utc_ns, boot)
@@ -95,10 +97,13 @@ def list_parts(
 
 def _print_table(rows: Sequence[PartRow], counts: Mapping[str, Any], losses: Sequence[Mapping[str, Any]]) -> None:
     click.echo("\n".join(_table(rows)))
-    words = [f"{counts['parts']} parts match"] + [f"{name} {count}" for name, count in counts["verdicts"].items()]
+    match = "matches" if counts["parts"] == 1 else "match"
+    words = [f"{counted(counts['parts'], 'part')} {match}"] + [
+        f"{name} {count}" for name, count in counts["verdicts"].items()
+    ]
     click.echo(", ".join(words), err=True)
     for loss in losses:
-        click.echo(f"note: {loss['count']} records ({loss['what']}) are missing: {loss['why']}", err=True)
+        click.echo(f"note: missing: {counted(loss['count'], 'record')} ({loss['what']}): {loss['why']}", err=True)
 
 
 def _table(rows: Sequence[PartRow]) -> list[str]:
@@ -266,13 +271,18 @@ def _draw(state: Path, row: PartRow, file: Path, has_picture: bool) -> None:
 
 
 @parts.command(cls=ComputesBesideLine)
-@click.option("--run", "run", default="latest", show_default=True, metavar="latest|N", help="Which run.")
-@click.option("--model", metavar="NAME[@VERSION]", help="Another model than the one that was in charge.")
+@click.option("--run", "run", default="latest", show_default=True, metavar="latest|N", help="Number of the run.")
+@click.option("--model", metavar="NAME[@VERSION]", help="Judge by this model; else by the run's own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def replay(session: Session, run: str, model: str | None, as_json: bool) -> None:
-    """Judge the kept frames of a run again, and name the parts that would be decided otherwise now: what was said then
-    and what is said now. Exit code 1 if a decision differs, or none could be compared."""
+    """Judge the kept pictures of a run again. Names the parts that would be decided otherwise now: what was said then
+    and what is said now. Exit code 1 if a decision differs, or none could be compared.
+
+    A picture kept as PNG must give the very same decision. One kept as JPEG is not quite what the model saw, so only
+    its verdict is compared; recording.format = "png" makes replays exact, recording.good_share = 1.0 keeps all. A run
+    in which another model came to work is judged by the one that it began with, unless --model names another.
+    """
     from edge_runtime.config.paths import state_dir
     from edge_runtime.dataset.replay import replay as replay_recorded
 
@@ -290,9 +300,9 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
 def _comparison(found: Replay) -> list[str]:
     lines = [
         f"run {found.run}, {found.model}: {found.identical} of {found.compared} decisions identical"
-        f" ({found.parts} parts in the run)"
+        f" ({counted(found.parts, 'part')} in the run)"
         if found.compared or not found.lossy_compared
-        else f"run {found.run}, {found.model}: {found.parts} parts"
+        else f"run {found.run}, {found.model}: {counted(found.parts, 'part')}"
     ]
     if found.lossy_compared:
         lines.append(

@@ -20,7 +20,8 @@ _COLOURS = {"accept": "green", "reject": "red", "unsure": "yellow"}
 
 @click.command(cls=ComputesBesideLine)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--model", "reference", default="", metavar="M", help="NAME, NAME@VERSION or a bundle folder.")
+@click.option("--model", "reference", default="", metavar="MODEL",
+              help="NAME, NAME@VERSION or a bundle folder; else the station's.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def predict(session: Session, files: tuple[str, ...], reference: str, as_json: bool) -> None:

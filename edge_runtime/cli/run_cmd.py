@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.numbers import FiniteRange
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -18,14 +19,15 @@ log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
-@click.option("--seconds", type=FiniteRange(0.1, 1e8), help="End after so many seconds.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line.")
+@click.option("--parts", type=click.IntRange(1), help="End after this many parts.")
+@click.option("--seconds", type=FiniteRange(0.1, 1e8), help="End after this many seconds.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the simulated line: world.seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.pass_obj
 def run(session: Session, parts: int | None, seconds: float | None, seed: int | None, as_json: bool) -> None:
-    """The hot daemon. With a bound it drains, prints the summary and exits; 1 if a part is unaccounted for, or not
-    written into the journal (`unwritten` of the summary: the next start counts them as lost)."""
+    """The daemon that inspects: camera, model, decision, reject gate. With --parts or --seconds it sees the parts on
+    the belt through, prints a summary and ends. Exit code 1 when a part is unaccounted for, or is not in the journal
+    (`unwritten` of the summary: the next start counts those as lost)."""
     from edge_runtime.core.errors import ModelError, StorageError, UsageError
     from edge_runtime.core.log import set_up_logging
     from edge_runtime.station.daemon import Daemon
@@ -50,9 +52,10 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
     def words(counts: dict[str, int]) -> str:
         return "  ".join(f"{name} {count}" for name, count in counts.items())
 
+    parts = counted(document["parts"], "part")
     unwritten = f", {document['unwritten']} NOT WRITTEN into the journal" if document["unwritten"] else ""
     lines = [
-        f"{document['parts']} parts, {document['unaccounted']} unaccounted for, {document['late']} late{unwritten}",
+        f"{parts}, {document['unaccounted']} unaccounted for, {document['late']} late{unwritten}",
         f"verdicts  {words(document['verdicts'])}",
         f"causes    {words({name: count for name, count in document['causes'].items() if count})}",
         f"outcomes  {words(document['outcomes'])}",

@@ -17,6 +17,7 @@ from edge_runtime.core.glance import Glance
 
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+GAP, INDENT = " " * 3, " " * 7  # between groups of a line; before those that begin another one
 _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 MARKS = {"accept": ("●", "green"), "reject": ("✖", "red"), "unsure": ("▲", "yellow")}
 
@@ -26,9 +27,9 @@ def draw(shot: Glance, before: Glance | None, width: int) -> list[str]:
     lines = [
         _title(shot, width),
         "",
-        _counts(shot, before),
-        _gate(shot),
-        _latency(shot),
+        *folded(_counts(shot, before), width),
+        *folded(_gate(shot), width),
+        *folded(_latency(shot), width),
         *[click.style(f" {line}", fg="cyan") for line in voice_lines(shot)],
         "",
         _strip(shot, width),
@@ -44,6 +45,17 @@ def redraw(lines: list[str], height: int) -> str:
     """The bytes that put these lines over what stands on the screen."""
     body = "".join(f"{line}{CLEAR_LINE}\r\n" for line in lines[: height - 1])
     return f"{HOME}{body}{CLEAR_BELOW}"
+
+
+def folded(line: str, width: int) -> list[str]:
+    """A line of groups, cut between two of them where the screen is too narrow for all: consoles have 80 columns."""
+    lines: list[str] = []
+    for group in line.split(GAP):
+        if lines and len(click.unstyle(f"{lines[-1]}{GAP}{group}")) <= width:
+            lines[-1] += f"{GAP}{group}"
+        else:
+            lines.append(f"{INDENT}{group}" if lines else group)
+    return lines
 
 
 def _fit(line: str, width: int) -> str:

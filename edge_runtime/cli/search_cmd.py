@@ -10,6 +10,7 @@ import click
 
 from edge_runtime.cli.beside_line import LooksAtLine
 from edge_runtime.core.errors import UsageError
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.catalogue.catalogue import Hit
@@ -39,7 +40,7 @@ def search(session: Session, text: tuple[str, ...], limit: int, csv_file: Path |
     with Catalogue(state_dir(session.config) / DATABASE) as catalogue:
         if csv_file is not None:
             count = catalogue.import_csv(csv_file)
-            click.echo(f"{count} items imported into {catalogue.path}", err=as_json)
+            click.echo(f"{counted(count, 'item')} imported into {catalogue.path}", err=as_json)
         hits = catalogue.search(asked, limit) if asked else []
         near = catalogue.near(asked) if asked and not hits else []
     if as_json:

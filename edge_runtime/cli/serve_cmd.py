@@ -20,7 +20,7 @@ ANSWER_WITHIN_S = 3.0
 @click.option("--json", "as_json", is_flag=True, help="With --health: one JSON document.")
 @click.pass_obj
 def serve(session: Session, health: bool, as_json: bool) -> None:
-    """The daemon with the network: hands utterances to the speech server that voice.remote.url names."""
+    """The daemon that asks a speech server: hands it what operators say, where voice.remote.url names one."""
     from edge_runtime.config.paths import socket_path
     from edge_runtime.inference.speech_wire import SOCKET
 

@@ -12,6 +12,7 @@ import click
 from edge_runtime.cli.beside_line import LooksAtLine
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.progress import progress
+from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -26,8 +27,8 @@ def spool() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
-    """What waits: records, parts that are still in the journal alone, pictures; how old; what was given up. 1 when
-    records wait and nobody delivers them."""
+    """What waits for the cloud. Records, parts that are in the journal alone, pictures; how old; what was given up.
+    Exit code 1 when records wait and nobody delivers them."""
     from edge_runtime.sync.outbox.status import spool_status
 
     shot = {**spool_status(_state(session)), "uplink": _uplink(session)}
@@ -41,7 +42,7 @@ def status(session: Session, as_json: bool) -> None:
 def _lines(shot: dict[str, Any]) -> list[str]:
     lines = [
         f"records   {shot['records']} wait  ({shot['live']} live, {shot['records'] - shot['live']} backlog)",
-        f"journal   {shot['unread']} parts not read yet",
+        f"journal   {counted(shot['unread'], 'part')} not read yet",
         f"pictures  {shot['pictures']} wait",
         f"oldest    {_age(shot['oldest'])}",
         f"numbers   epoch {shot['epoch']}, last {shot['last_seq']}",
@@ -77,11 +78,11 @@ def _age(oldest: str | None) -> str:
 
 @spool.command()
 @click.option("--timeout", "timeout_s", type=FiniteRange(0.1, 86_400), default=60.0, show_default=True,
-              help="Seconds to wait.")  # fmt: skip
+              help="Seconds to wait at most.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def flush(session: Session, timeout_s: float, as_json: bool) -> None:
-    """Wait until the running `sync` has delivered what waits now. 1 when it cannot in this time, or does not run."""
+    """Wait until the running `sync` has delivered what waits now. Exit code 1 when it could not, or does not run."""
     from edge_runtime.core.errors import DeviceError
     from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
 
@@ -109,14 +110,15 @@ def flush(session: Session, timeout_s: float, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def retry(session: Session, as_json: bool) -> None:
-    """Send again what the broker refused, for instance after its limits were raised. Needs the running `sync`."""
+    """Send again what the broker refused. For instance after its limits were raised; needs the running `sync`."""
     from edge_runtime.sync.paths import ask_sync
 
     count = ask_sync(session.config, "retry")
     if as_json:
         click.echo(json.dumps({"records": count}))
     else:
-        click.echo(f"{count} records go again: edge-runtime spool flush waits for them" if count else "none lie aside")
+        told = f"{counted(count, 'record')} to be sent again: edge-runtime spool flush waits for that"
+        click.echo(told if count else "none lie aside")
 
 
 def _waiting(shot: dict[str, Any]) -> int:

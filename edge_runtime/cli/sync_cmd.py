@@ -26,13 +26,15 @@ TICK_S = 1.0
 
 
 @click.group(invoke_without_command=True)
-@click.option("--once", is_flag=True, help="Deliver what waits, then end; 1 when something still waits.")
+@click.option("--once", is_flag=True, help="Deliver what waits, then end; exit code 1 when something still waits.")
 @click.option("--timeout", "timeout_s", type=FiniteRange(0.1, 86_400), default=60.0, show_default=True,
-              help="Seconds that --once may take.")  # fmt: skip
-@click.option("--condition", is_flag=True, help="Only tell whether the station wants an uplink: 0 yes, 1 no.")
+              help="Seconds that --once may take at most.")  # fmt: skip
+@click.option(
+    "--condition", is_flag=True, help="Only tell whether the station wants an uplink, as exit code: 0 yes, 1 no."
+)
 @click.pass_context
 def sync(ctx: click.Context, once: bool, timeout_s: float, condition: bool) -> None:
-    """The uplink's daemon: records, live tags and commands over MQTT. Needs no running `run`."""
+    """The daemon of the uplink: records, live tags and commands over MQTT. It works whether `run` runs or not."""
     if ctx.invoked_subcommand is not None:
         return
     session: Session = ctx.obj
@@ -142,7 +144,7 @@ def _drain(session: Session, timeout_s: float) -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def status_command(session: Session, as_json: bool) -> None:
-    """How the running uplink is: records, live tags, commands. 1 when it is not well, or not running."""
+    """How the running uplink is: records, live tags, commands. Exit code 1 when it is not well, or not running."""
     from edge_runtime.cli.status_cmd import COLOURS
     from edge_runtime.core.clock import duration
     from edge_runtime.sync.paths import ask_sync
@@ -163,9 +165,9 @@ def status_command(session: Session, as_json: bool) -> None:
 @sync.command()
 @click.argument("name")
 @click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path(),
-              help="Folder for both files; this one unless given.")  # fmt: skip
+              help="Folder for both files; else the current one.")  # fmt: skip
 def key(name: str, folder: Path) -> None:
-    """Make a pair of keys for whoever may give commands: NAME.key to keep, NAME.pub for the boxes."""
+    """Make a pair of keys for commands. NAME.key for whoever may give them, NAME.pub for the boxes."""
     make_key = _signatures().make_key
     private, public = make_key(folder, name)
     click.echo(f"{private}  keep it; whoever has it commands every box that knows {public.name}")
@@ -176,12 +178,12 @@ def key(name: str, folder: Path) -> None:
 @click.argument("do")
 @click.argument("words", metavar="[NAME=VALUE]...", nargs=-1)
 @click.option("--key", "private", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True,
-              help="NAME.key, as `sync key` made it.")  # fmt: skip
-@click.option("--box", required=True, help="Name of the box that is meant.")
+              help="File NAME.key, as `sync key` made it.")  # fmt: skip
+@click.option("--box", required=True, help="Name of the box that is meant: its station.name.")
 @click.option("--minutes", type=FiniteRange(0.1, 10_000), default=10.0, show_default=True,
-              help="How long the command is good, for a box that knows the time.")  # fmt: skip
+              help="Minutes for which the command is good, at a box that knows the time.")  # fmt: skip
 def sign(do: str, words: tuple[str, ...], private: Path, box: str, minutes: float) -> None:
-    """Print a signed command, to be published on the box's `cmd` topic: status, rebirth, automation degree=partial,
+    """Print a signed command. For the box's `cmd` topic: status, rebirth, automation degree=partial,
     stage model=NAME@VERSION, rollback, evidence part=1a2b-17."""
     from edge_runtime.sync.commands.allowed import ALLOWED
 
@@ -214,8 +216,8 @@ def _signatures() -> Any:
     return signatures
 
 
-@sync.command()
-@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="So many lines.")
+@sync.command(short_help="Commands that came in.")
+@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Lines to show.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def audit(session: Session, last: int, as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """Doctor's look at the reject controller: port, adapter, firmware, registers, inputs.
 
 While the daemon runs it owns the port and its own health says how the link is; only what can be seen from outside is
-checked then. Otherwise the port is opened for a moment and the far side asked who it is.
+checked then. Otherwise the port is opened for a moment and the controller asked who it is.
 """
 
 from __future__ import annotations

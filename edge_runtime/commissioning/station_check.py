@@ -54,7 +54,7 @@ def _camera_remarks(cfg: CameraConfig) -> list[str]:
 
 
 def carried_parts_per_s(cfg: ControllerConfig) -> float:
-    """Parts per second whose verdicts the serial line carries, when the far side answers at once."""
+    """Parts per second whose verdicts the serial line carries, when the controller answers at once."""
     if cfg.protocol == "modbus":
         return 1e9 / cycle_ns(Line(cfg.baud, cfg.parity))
     events = 2 + (cfg.confirm_counts > 0)  # at the eye, at the gate, behind it

@@ -96,14 +96,14 @@ class CameraConfig(Section):
     name: Name = Field("cam0", description="name of the camera in records")
     width: int = Field(1280, ge=16, le=8192, description="frame width in pixels asked from the driver")
     height: int = Field(720, ge=16, le=8192, description="frame height in pixels asked from the driver")
-    fps: float = Field(30.0, gt=0, le=1000, description="frame rate asked from a free-running camera")
+    fps: float = Field(30.0, gt=0, le=1000, description="frames per second asked from a free-running camera")
     exposure_us: int = Field(
         0, ge=0, le=1_000_000, description="fixed exposure in microseconds; 0 leaves it to the driver"
     )
     pair_by: Literal["auto", "part", "encoder", "time"] = Field(
         "auto", description="how a frame finds its part; auto takes what the driver stamps"
     )
-    delay_ms: float = Field(0.0, ge=0, le=10_000, description="photo-eye to exposure, for pairing by time")
+    delay_ms: float = Field(0.0, ge=0, le=10_000, description="time from photo-eye to exposure, for pairing by time")
     tolerance_ms: float = Field(20.0, gt=0, le=1000, description="largest distance between frame and part, by time")
     tolerance_counts: int = Field(
         40, ge=0, le=100_000, description="largest distance between frame and part, by encoder"
@@ -113,8 +113,8 @@ class CameraConfig(Section):
     )
     check_pictures: CheckPictures = Field(
         CheckPictures.ALL,
-        description="before the model: all asks whether a picture shows anything and is a new one, content only the "
-        "first (a folder of one picture), off nothing",
+        description="what is asked of a picture before the model: all (does it show anything, is it a new one), "
+        "content (only the first: for a folder of one picture), off (nothing)",
     )
     sim: SimCameraConfig = Field(SimCameraConfig(), description="driver sim: a camera over the simulated belt")
     folder: FolderCameraConfig = Field(FolderCameraConfig(), description="driver folder: real pictures as parts")
@@ -122,8 +122,8 @@ class CameraConfig(Section):
     v4l2: V4l2CameraConfig = Field(V4l2CameraConfig(), description="driver v4l2: a USB or CSI camera")
 
 
-class BadDays(Section):
-    """Faults of the simulated line. Shares are per part unless said otherwise; all are drawn from the world's seed."""
+class LineFaults(Section):
+    """Fault injection for the simulated line. Shares are of parts unless said otherwise; all from the seed."""
 
     drop_frames: Share = Field(0.0, description="share of parts whose frame never arrives")
     late_trigger_ms: float = Field(0.0, ge=0, le=1000, description="delay of trigger events on their way to the box")
@@ -153,7 +153,7 @@ class BadDays(Section):
 
 
 class WorldConfig(Section):
-    """The simulated belt, its parts and its bad days. Used by drivers named `sim`."""
+    """The simulated belt, its parts and the faults injected into it. Used by drivers named `sim`."""
 
     seed: int = Field(1, ge=0, le=2**31 - 1, description="everything simulated follows from it")
     parts_per_s: float = Field(10.0, gt=0, le=200, description="parts passing the photo-eye per second")
@@ -162,13 +162,15 @@ class WorldConfig(Section):
     oil_share: Share = Field(0.05, description="share of parts with an oil drop (no defect)")
     stain_share: Share = Field(0.05, description="share of parts with a stain (no defect)")
     light: float = Field(1.0, ge=0, le=4, description="gain of the lamp; 1 is the light the model was made for")
-    bad_days: BadDays = Field(BadDays(), description="faults to live through")
+    bad_days: LineFaults = Field(LineFaults(), description="fault injection: what goes wrong on the simulated line")
 
 
 class ControllerConfig(Section):
-    """The reject controller: microcontroller firmware or its double, the far side that owns the moment."""
+    """Who holds the verdicts and fires: a microcontroller with our firmware, a PLC, or a simulated one."""
 
-    driver: Literal["sim", "serial"] = Field("sim", description="simulated controller behind a pty, or a real port")
+    driver: Literal["sim", "serial"] = Field(
+        "sim", description="sim: a simulated controller; serial: a real one on controller.port"
+    )
     protocol: Literal["reject", "modbus"] = Field(
         "reject",
         description="reject: the frames of our firmware; modbus: Modbus RTU, any PLC, and our firmware by strap",
@@ -194,7 +196,12 @@ class ControllerConfig(Section):
         le=2**15,
         description="counts behind the gate in which the reject sensor must see the part; 0: no sensor",
     )
-    watchdog_ms: int = Field(500, ge=50, le=10_000, description="silence of the box after which the controller trips")
+    watchdog_ms: int = Field(
+        500,
+        ge=50,
+        le=10_000,
+        description="silence of the box after which the controller trips and gives each part its default",
+    )
     debounce_counts: int = Field(
         0, ge=0, le=2**15, description="the photo-eye breaking again closer than this to a part is the same part"
     )
@@ -235,11 +242,15 @@ class DecisionConfig(Section):
         None, description="score under which a part is accepted; empty: the bundle's own"
     )
     reject_at: Share | None = Field(None, description="score from which a part is rejected; empty: the bundle's own")
-    deadline_ms: float = Field(300.0, gt=0, le=60_000, description="photo-eye to verdict; after it the part is unsure")
+    deadline_ms: float = Field(
+        300.0, gt=0, le=60_000, description="time from photo-eye to verdict; after it the part is unsure"
+    )
     automation: Automation = Field(
         Automation.FULL, description="who decides: full (the model), partial (a person where it is unsure), human_only"
     )
-    safe_action: SafeAction = Field(SafeAction.REJECT, description="what happens to unsure parts, and to silence")
+    safe_action: SafeAction = Field(
+        SafeAction.REJECT, description="what happens to parts that are unsure, or have no verdict in time"
+    )
     queue_parts: int = Field(
         8, ge=1, le=1000, description="parts that may wait for the model before overload is declared"
     )
@@ -258,7 +269,7 @@ class RecordingConfig(Section):
     state_dir: Text = Field(
         "", description="journal, evidence and models; empty: STATE_DIRECTORY or ~/.local/state/edge-runtime"
     )
-    evidence: bool = Field(True, description="keep pictures of parts")
+    evidence: bool = Field(True, description="keep pictures of parts (evidence)")
     good_share: Share = Field(0.02, description="share of accepted parts whose picture is kept")
     format: Literal["jpeg", "png"] = Field(
         "jpeg", description="kept pictures: jpeg is small; png is lossless, so that a replay gives identical decisions"
@@ -315,7 +326,9 @@ class SyncConfig(Section):
     )
     cert_file: Text = Field("", description="this box's certificate, for mutual TLS")
     key_file: Text = Field("", description="private key of this box's certificate")
-    window: int = Field(100, ge=1, le=10_000, description="records under way without an acknowledgement, at most")
+    window: int = Field(
+        100, ge=1, le=10_000, description="records under way without an acknowledgement at a time, at most"
+    )
     ack: Literal["puback", "consumer"] = Field(
         "puback", description="when a record is delivered: broker has it, or the consumer's acknowledgement names it"
     )
@@ -332,7 +345,7 @@ class SyncConfig(Section):
         0, ge=0, le=268_435_455, description="largest MQTT packet that is sent; 0: what an MQTT 5 broker says it takes"
     )
     quota_mb: int = Field(1000, ge=5, description="space for records that wait; past it they stay in the journal")
-    metrics_every_s: float = Field(60.0, ge=0, le=86_400, description="between health and metrics records; 0: none")
+    metrics_every_s: float = Field(60.0, ge=0, le=86_400, description="time between metrics records; 0: none")
     evidence: Literal["off", "mqtt", "http"] = Field("off", description="how pictures of parts are uploaded")
     evidence_url: Text = Field("", description="http: folder the pictures are PUT into, https://host:port/path")
     evidence_verdicts: tuple[Literal["accept", "reject", "unsure"], ...] = Field(
@@ -406,8 +419,8 @@ class ServiceConfig(Section):
     )
 
 
-class SoundBadDays(Section):
-    """Faults of the simulated microphone."""
+class SoundFaults(Section):
+    """Fault injection for the simulated microphone."""
 
     fault: Literal["", "silence", "clipping", "free_run", "hang", "disconnect"] = Field(
         "", description="what goes wrong: digital silence, overdriven input, sound too fast, no sound, device gone"
@@ -426,7 +439,7 @@ class SimSoundConfig(Section):
         "white", description="steady hiss, mains hum with its harmonics, or hum with blows of metal"
     )
     noise_dbfs: float = Field(-60.0, ge=-90, le=-3, description="loudness of the noise relative to full scale")
-    bad_days: SoundBadDays = Field(SoundBadDays(), description="faults to live through")
+    bad_days: SoundFaults = Field(SoundFaults(), description="fault injection: what goes wrong with it, and when")
 
 
 class MicrophoneConfig(Section):
@@ -481,7 +494,7 @@ class VoiceConfig(Section):
         None, description="mean probability from which the wake word counts; not set: what its makers measured"
     )
     window_s: float = Field(3.0, ge=1, le=30, description="time to begin speaking after the wake word or the key")
-    cancel_s: float = Field(1.5, ge=0, le=10, description="moment in which a command can be taken back")
+    cancel_s: float = Field(1.5, ge=0, le=10, description="time in which a command can be taken back")
     show_s: float = Field(30.0, ge=1, le=600, description="how long search results stay on the screen")
     speaker: Text = Field("", description="ALSA device that beeps, such as plughw:1; empty: silent")
     talk_gpio: Text = Field(

@@ -1,1 +1,1 @@
-"""What every room shares: the types that flow, errors, clock, log, config. Imports nothing of the product."""
+"""What every room shares: the types that flow, errors, clock, log. Imports nothing of the product."""

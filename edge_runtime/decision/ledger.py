@@ -1,7 +1,7 @@
 """The part ledger: one row for each trigger, one decision for each row, one outcome for each decision.
 
 A state machine without I/O or clock; the line calls it from several threads. A row leaves memory when it has both a
-decision and an outcome, or when the far side has not reported for `outcome_wait_ns` (outcome `unknown`), so memory is
+decision and an outcome, or when the controller has not reported for `outcome_wait_ns` (outcome `unknown`), so memory is
 bounded by what is between photo-eye and gate.
 """
 
@@ -104,7 +104,7 @@ class Ledger:
             return True
 
     def end(self, report: GateReport) -> bool:
-        """Enter what the far side did. False for repeats and for parts nobody triggered."""
+        """Enter what the controller did. False for repeats and for parts nobody triggered."""
         with self._lock:
             row = self._rows.get(report.key)
             if row is None or row.outcome is not None:
@@ -124,7 +124,7 @@ class Ledger:
             return [row for row in self._rows.values() if row.decision is None]
 
     def forgotten(self, now_ns: int) -> list[PartKey]:
-        """Decided parts of which the far side has said nothing for too long; the caller ends them as `unknown`."""
+        """Decided parts of which the controller has said nothing for too long; the caller ends them as `unknown`."""
         with self._lock:
             return [
                 key

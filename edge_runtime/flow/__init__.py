@@ -1,1 +1,1 @@
-"""How things run: components and their health, hand-offs between threads, workers, the line runner."""
+"""How things run: components and their health, hand-offs between threads, the worker that is replaced when it hangs."""

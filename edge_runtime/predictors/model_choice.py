@@ -7,7 +7,7 @@
         else                      nothing: an installed bundle runs when it was promoted, or named with its version
 
 What cannot be opened, fails its golden test, or ended the process twice while it was loaded gives way to `previous`,
-which is told; where there is none, the box does not start, and the far side gives every part its default. It is never
+which is told; where there is none, the box does not start, and the controller gives every part its default. It is never
 the newest or the shipped one instead: a model that nobody chose must not judge parts.
 """
 

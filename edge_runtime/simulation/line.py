@@ -26,7 +26,7 @@ from firmware_bridge.sim.plc import make_plc
 from firmware_bridge.sim.wire import WireFaults
 
 if TYPE_CHECKING:
-    from edge_runtime.config.schema import BadDays, CameraConfig, ControllerConfig, WorldConfig
+    from edge_runtime.config.schema import CameraConfig, ControllerConfig, LineFaults, WorldConfig
     from firmware_bridge.sim.truth import Truth as GateTruth
 
 WIDTH, HEIGHT = 1280, 720
@@ -195,7 +195,7 @@ def _control(
         remove(name, owns_folder)
 
 
-def _faults(bad: BadDays, *, has_frames: bool) -> tuple[WireFaults, BeltFaults]:
+def _faults(bad: LineFaults, *, has_frames: bool) -> tuple[WireFaults, BeltFaults]:
     """Plain values, so that the controller's process does without pydantic."""
     return (
         WireFaults(

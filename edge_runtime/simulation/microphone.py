@@ -1,4 +1,4 @@
-"""Driver "sim": a microphone in a simulated hall, bad days included. No hardware, no files, seeded."""
+"""Driver "sim": a microphone in a simulated hall, faults included. No hardware, no files, seeded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.microphones.paced import PacedMicrophone
-from edge_runtime.config.schema import MicrophoneConfig, SoundBadDays
+from edge_runtime.config.schema import MicrophoneConfig, SoundFaults
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.simulation.sound import SimSound
 
@@ -16,14 +16,14 @@ OVERDRIVE = 50.0
 
 def open_sim(cfg: MicrophoneConfig, clock: Clock) -> PacedMicrophone:
     return PacedMicrophone(
-        "sim", cfg, clock, lambda: SimSound(cfg.sim, cfg.file, cfg.rate_hz), BadMood(cfg.sim.bad_days)
+        "sim", cfg, clock, lambda: SimSound(cfg.sim, cfg.file, cfg.rate_hz), FaultInjector(cfg.sim.bad_days)
     )
 
 
-class BadMood:
-    """The fault of the station file, from `at_s` on for `for_s`; the best of moods without one."""
+class FaultInjector:
+    """The fault of the station file, from `at_s` on for `for_s`; nothing without one."""
 
-    def __init__(self, cfg: SoundBadDays) -> None:
+    def __init__(self, cfg: SoundFaults) -> None:
         self._fault = cfg.fault
         self._from_ns = round(cfg.at_s * SECOND)
         self._until_ns = self._from_ns + round(cfg.for_s * SECOND)

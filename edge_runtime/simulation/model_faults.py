@@ -1,4 +1,4 @@
-"""A model with bad days: hangs, raises, answers garbage or takes its time, as the simulated line is told to."""
+"""Faults injected into a model: it hangs, raises, answers garbage or is slow, as the simulated line is told to."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from edge_runtime.config.schema import BadDays
+from edge_runtime.config.schema import LineFaults
 from edge_runtime.core.messages import Prediction
 
 
-class BadDay:
+class ModelFaults:
     """Wraps models; the count goes on over replacements, so that a fresh model works again."""
 
-    def __init__(self, cfg: BadDays) -> None:
+    def __init__(self, cfg: LineFaults) -> None:
         self._cfg = cfg
         self._calls = itertools.count(1)
 

@@ -1,4 +1,4 @@
-"""The simulated belt and its bad days: pure functions of configuration, number of parts and the belt's start.
+"""The simulated belt and its injected faults: pure functions of configuration, number of parts and the belt's start.
 
 Camera, photo-eye and controller run in different processes and never talk about the world: each holds a copy and
 computes the same answers. Only one number is shared, the moment at which the belt starts moving (when the controller is

@@ -33,7 +33,7 @@ from edge_runtime.recording.labelled_parts import labels_in_force
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.simulation.line import SimLine, controller_beside
-from edge_runtime.simulation.model_faults import BadDay
+from edge_runtime.simulation.model_faults import ModelFaults
 from edge_runtime.station.operator_desk import OperatorDesk
 from edge_runtime.station.running_model import RunningModel, line_model
 from edge_runtime.station.sound_wiring import open_shared_microphone, open_sound, sound_rule
@@ -168,7 +168,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
     evidence = _evidence(cfg, state, journal, clock) if cfg.recording.evidence else None
     camera = sim.seen_by(cfg.camera) if sim else cfg.camera
-    model, bad_day = line_model(bundle, cfg), BadDay(cfg.world.bad_days)
+    model, model_faults = line_model(bundle, cfg), ModelFaults(cfg.world.bad_days)
     try:
         microphone, no_microphone = open_shared_microphone(cfg, clock), None
     except DeviceError as err:
@@ -177,7 +177,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     line = VisionLine(
         camera=open_camera(camera, clock),
         camera_cfg=cfg.camera,
-        model=replace(model, open=lambda: bad_day.over(model.open())),
+        model=replace(model, open=lambda: model_faults.over(model.open())),
         decision_cfg=cfg.decision,
         open_rejecter=lambda on_trigger, on_report, on_event: Rejecter(
             cfg.controller,

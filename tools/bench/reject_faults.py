@@ -1,4 +1,4 @@
-"""The bad days of the reject path, as scripts: what is done to wire, belt, controller and host, and when.
+"""Faults injected into the reject path, as scripts: what is done to wire, belt, controller and host, and when.
 
 Each lasts for at least 150 parts. `shows` is what must be seen besides "nothing missed, false or stray": a fault that
 left no trace did not happen.

@@ -1,4 +1,4 @@
-"""Runs one bad day: in simulated time inside this process, or by the wall clock with a real pty and host process.
+"""Runs one injected fault: in simulated time inside this process, or by the wall clock with a real pty and process.
 
 A run in simulated time is the same bytes and the same code (link, controller) without scheduler and kernel: it takes a
 fraction of the time and is the same each time. What stops, kills or unplugs a process is only real by the wall clock.

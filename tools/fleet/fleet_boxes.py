@@ -1,7 +1,7 @@
 """A box as far as the cloud can see it: the product's own outbox, sender and link over a file of its own, fed with
 parts that were never made. Passive, like the link: a herd turns hundreds of them in one thread.
 
-Bad days are part of it: a crash and a new start, a cut cable, a wall clock that jumps, a box that falls silent.
+Faults are part of it: a crash and a new start, a cut cable, a wall clock that jumps, a box that falls silent.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class SimBox:
         """What to poll; None without a link."""
         return self._link.socket if self._outbox else None
 
-    # -- bad days -----------------------------------------------------------------------------------------------------
+    # -- faults -------------------------------------------------------------------------------------------------------
 
     def cut(self) -> None:
         if self._outbox is not None:

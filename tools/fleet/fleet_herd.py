@@ -148,7 +148,7 @@ class Herd:
             with contextlib.suppress(FileExistsError):
                 self._poll.register(sock.fileno(), select.EPOLLIN)
 
-    # -- bad days -----------------------------------------------------------------------------------------------------
+    # -- faults -------------------------------------------------------------------------------------------------------
 
     def _inflict(self, at_s: float) -> None:
         while self._faults and self._faults[0].at_s <= at_s:

@@ -28,6 +28,7 @@ from edge_runtime.config.schema import CameraConfig
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
+from edge_runtime.core.wording import counted
 from edge_runtime.flow.components import Health, State
 from edge_runtime.media.picture import KINDS, PictureError, decode_picture, pictures_in
 
@@ -111,8 +112,10 @@ class FolderCamera:
         if not self._is_running:
             return Health(State.STOPPED)
         if self._bad:
-            return Health(State.DEGRADED, f"{len(self._bad)} unreadable pictures in {self._folder}", self._progress_ns)
-        return Health(State.OK, f"{len(self._files)} pictures in {self._folder}", self._progress_ns)
+            return Health(
+                State.DEGRADED, f"{counted(len(self._bad), 'unreadable picture')} in {self._folder}", self._progress_ns
+            )
+        return Health(State.OK, f"{counted(len(self._files), 'picture')} in {self._folder}", self._progress_ns)
 
     def report(self) -> Mapping[str, Any]:
         return {

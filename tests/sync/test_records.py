@@ -61,6 +61,8 @@ def test_every_record_of_a_real_run_fits_the_schema(
     line.parts(5)
     line.trigger(6)
     line.journal.happened(Event("belt.stopped", 5, {"by": "technician", "odd": {1, 2}}))
+    line.say(3, Label.ACCEPT, "anna", comment="dust")
+    line.journal.requested(REQUEST)
     sync = start_sync(mosquitto.port, metrics_every_s=1.0, options={"snapshot": lambda: metrics(run_watch, state)})
     assert sync.post("command.refused", {"why": "not on the list"}, wait_s=10)
     line.stop()

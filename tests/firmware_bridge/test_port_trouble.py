@@ -23,6 +23,7 @@ from firmware_bridge.modbus.server import RtuServer
 from firmware_bridge.port import BridgePort, PortError
 from firmware_bridge.reject.link import GateSetup, Link, Phase
 from firmware_bridge.sim.controller import ControllerSim
+from tests.support.waiting import until
 
 PATIENCE_S = 20.0
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=500)
@@ -33,13 +34,6 @@ fcntl.flock(port, fcntl.LOCK_EX)
 print("open", flush=True)
 sys.stdin.read()
 """
-
-
-def until(is_true):
-    end = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.003)
 
 
 class Pty:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sync_rig import Line
 
 from edge_runtime.core.clock import MS, SECOND, ManualClock
 from edge_runtime.core.errors import StorageError
@@ -21,6 +20,7 @@ from edge_runtime.sync.records import feeder as feeder_module
 from edge_runtime.sync.records.feeder import FORMER_NS, Feeder
 from edge_runtime.sync.records.feeder_journal import JournalTail
 from edge_runtime.sync.records.records import RecordFormat
+from tests.sync.sync_rig import Line
 
 
 class Sync:

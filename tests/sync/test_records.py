@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import STATION, Consumer, Line, until
 
 from edge_runtime.config.schema import StationConfig
 from edge_runtime.core.clock import SECOND, ManualClock
@@ -27,6 +26,8 @@ from edge_runtime.sync.records.records import (
     outcome_record,
 )
 from edge_runtime.sync.records.topics import topics
+from tests.support.waiting import until
+from tests.sync.sync_rig import STATION, Consumer, Line
 
 jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = json.loads(SCHEMA_FILE.read_text())

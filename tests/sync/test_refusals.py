@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_broker import HANG_UP, SILENT, Rules, StubBroker
-from sync_rig import BASE, Broker, Consumer, Line, Proxy, config, until
 
 from edge_runtime.core.clock import MS, SECOND, monotonic_ns
 from edge_runtime.flow.components import State
@@ -25,6 +23,9 @@ from edge_runtime.sync.outbox.doubts import BAD_FROM, ENOUGH, Doubts
 from edge_runtime.sync.outbox.outbox import OUTBOX, Outbox
 from edge_runtime.sync.outbox.status import spool_status
 from edge_runtime.sync.records.records import RecordFormat, own_event
+from tests.support.waiting import until
+from tests.sync.stub_broker import HANG_UP, SILENT, Rules, StubBroker
+from tests.sync.sync_rig import BASE, Broker, Consumer, Line, Proxy, config
 
 START = Callable[..., SyncDaemon]
 WALL = WallClock(monotonic_ns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge_runtime.sync.sparkplug.metrics import AUTOMATION, ROLLBACK, StatusRead
 from edge_runtime.sync.sparkplug.node import NodeIdentity, Phase, SparkplugNode
 from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, decode, encode
 from edge_runtime.sync.sparkplug.runner import BdSeqFile, Connected, Heard, Lost, Received, SparkplugRunner
+from tests.support.waiting import until
 
 STATUS: dict[str, Any] = {
     "station": "box-7", "state": "ok", "model": "scratch@1", "config_digest": "ce66", "uptime_s": 60.0, "parts": 54,
@@ -188,9 +188,7 @@ def test_stop_tells_the_hosts_and_closes_the_link() -> None:
     runner, desk = make_runner(make_node(), Sample)
     assert runner.health().state is State.STOPPED
     runner.start()
-    deadline = time.monotonic() + 10.0
-    while runner.node.phase is not Phase.BORN and time.monotonic() < deadline:
-        time.sleep(0.002)
+    until(lambda: runner.node.phase is Phase.BORN)
     runner.stop()
     runner.stop()
     assert desk.published[-1].topic == "spBv1.0/plant/NDEATH/box" and desk.published[-1].qos == 1

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from sync_rig import BASE, Broker, Consumer, Line, config, until
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import State
 from edge_runtime.sync.daemon import SyncDaemon
 from edge_runtime.sync.daemon_parts import credential, link_settings
 from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
+from tests.support.waiting import until
+from tests.sync.sync_rig import BASE, Broker, Consumer, Line, config
 
 START = Callable[..., SyncDaemon]
 

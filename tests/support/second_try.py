@@ -48,7 +48,7 @@ COMPUTE = frozenset(
         "station/test_operator_desk.py",
         *(f"sync/test_{name}.py" for name in ("commands", "sparkplug_check", "sparkplug_node", "sparkplug_payload")),
         "sync/test_tally.py",
-        "tools/test_certs.py",
+        *("tools/test_certs.py", "tools/test_programs.py"),
     ]
 )
 # ... and the files elsewhere that start a process, a server or a thread whose end they wait for

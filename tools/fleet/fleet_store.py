@@ -22,7 +22,7 @@ from fleet_records import MOST_PAYLOAD, BoxState, Name, Place, Read, Record, Set
 from psycopg.types.multirange import Int8Multirange
 from psycopg.types.range import Int8Range
 
-from edge_runtime.sync.outbox.outbox import ranges
+from edge_runtime.recording.pruned import ranges
 from edge_runtime.sync.outbox.sender import MOST_RANGES
 
 SCHEMA_FILE = Path(__file__).with_name("schema.sql")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.modelstore.bundle import Bundle, seal_bundle
+from tests.support.second_try import give_second_tries, tell_second_tries
 
 pytest_plugins = ("tests.support.real_box",)
 
@@ -36,6 +37,14 @@ TINY_KINDS: dict[str, dict[str, Any]] = {
 }
 
 MakeBundle = Callable[..., Bundle]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    give_second_tries(config, items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    tell_second_tries(terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -20,6 +19,7 @@ from firmware_bridge.reject.messages import Verdict as WireVerdict
 from firmware_bridge.sim.belt import Act, Laid
 from firmware_bridge.sim.controller import ControllerSim
 from firmware_bridge.sim.plc import make_plc
+from tests.support.waiting import until
 
 PATIENCE_S = 20.0
 CONFIG = ControllerConfig(decide_counts=2400, fire_counts=2500, pulse_counts=20)  # half a second to decide
@@ -64,10 +64,7 @@ class Hall:
         return [event.kind for event in self.events]
 
     def until(self, is_true):
-        end = time.monotonic() + PATIENCE_S
-        while not is_true():
-            assert time.monotonic() < end, (self.rejecter.report(), self.events)
-            time.sleep(0.002)
+        until(is_true, why=lambda: (self.rejecter.report(), self.events))
 
     def close(self):
         self.rejecter.stop()

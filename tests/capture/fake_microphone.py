@@ -12,12 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import until
 
 RATE_HZ = 16_000
 TONE_HZ = 440
@@ -138,19 +138,10 @@ class PulseMicrophone:
             self._daemon = subprocess.Popen(
                 ["pulseaudio", *PULSE_OPTIONS, "-F", f"{folder}/line.pa"], env=env, stdout=out, stderr=out
             )
-        wait_for((self._folder / "native").exists, 8.0, (self._folder / "pulse.log").read_text)
+        until((self._folder / "native").exists, 8.0, (self._folder / "pulse.log").read_text)
 
     def take_away(self) -> None:
         daemon, self._daemon = self._daemon, None
         if daemon is not None:
             daemon.kill()
             daemon.wait()
-
-
-def wait_for(claim: Callable[[], bool], within_s: float, story: Callable[[], object]) -> float:
-    """Seconds until the claim held. Fails with the story when it does not in time."""
-    began = time.monotonic()
-    while not claim():
-        assert time.monotonic() - began < within_s, story()
-        time.sleep(0.02)
-    return time.monotonic() - began

@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -32,6 +31,7 @@ from edge_runtime.flow.components import State
 from edge_runtime.simulation.camera import SimCamera
 from edge_runtime.simulation.renderer import Renderer
 from edge_runtime.simulation.world import Belt, World
+from tests.support.waiting import until
 
 LONG_S = 20.0
 MS = 1_000_000
@@ -44,13 +44,6 @@ def running(camera: Camera) -> Iterator[Any]:
         yield camera
     finally:
         camera.stop()
-
-
-def wait_until(is_true: Callable[[], object]) -> None:
-    limit = time.monotonic() + LONG_S
-    while not is_true():
-        assert time.monotonic() < limit, "did not happen in time"
-        time.sleep(0.002)
 
 
 def camera_of(driver: str, path: str, **camera: Any) -> CameraConfig:
@@ -281,7 +274,7 @@ def test_slow_reader_loses_the_oldest_frames_and_they_are_counted() -> None:
     camera = GrabbingCamera("held", CameraConfig(), monotonic_ns, lambda: source)
     camera.start()
     source.let.release(QUEUED + 2)
-    wait_until(lambda: camera.report()["overrun"] == 3)
+    until(lambda: camera.report()["overrun"] == 3)
     frame = camera.read(LONG_S)
     assert frame is not None and frame.seq == 3
     source.let.release(10)
@@ -429,7 +422,7 @@ def test_v4l2_pictures_carry_the_kernels_stamp_where_it_makes_sense(tmp_path: Pa
     assert frame.captured_ns == (stamp_ns if kernel_stamps else clock_ns - 4 * MS)
     assert frame.image[0, 0].tolist() == [103, 102, 101]
     assert made[0].settings[cv2.CAP_PROP_EXPOSURE] == 40
-    wait_until(lambda: made[0].released)
+    until(lambda: made[0].released)
     with pytest.raises(CameraLost, match="check the cable"):
         for _ in range(QUEUED):
             camera.read(LONG_S)
@@ -477,7 +470,7 @@ def test_damaged_pictures_are_left_out_and_counted_and_the_camera_goes_on(tmp_pa
     try:
         for _ in range(200):
             assert camera.read(LONG_S) is not None
-        wait_until(lambda: camera.report()["damaged"] >= 1)
+        until(lambda: camera.report()["damaged"] >= 1)
         assert camera.health().state is State.OK
     finally:
         camera.stop()
@@ -515,7 +508,7 @@ def drawing(folder: Path, **world: Any) -> Iterator[tuple[Belt, SimCamera]]:
 
 def test_no_frame_comes_before_the_belt_moves_and_each_at_its_moment(tmp_path: Path) -> None:
     with drawing(tmp_path) as (belt, camera):
-        wait_until(lambda: camera.report()["prefetched"] >= 2)
+        until(lambda: camera.report()["prefetched"] >= 2)
         assert camera.read(0.0) is None
         belt.begin(monotonic_ns())
         for index in range(10):

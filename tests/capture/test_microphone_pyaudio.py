@@ -20,7 +20,8 @@ from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.flow.components import State
-from tests.capture.fake_microphone import RATE_HZ, TONE_HZ, FifoMicrophone, PulseMicrophone, wait_for
+from tests.capture.fake_microphone import RATE_HZ, TONE_HZ, FifoMicrophone, PulseMicrophone
+from tests.support.waiting import seconds_until, until
 
 FAULT_WITHIN_S = 5.0
 BACK_WITHIN_S = 10.0
@@ -101,7 +102,7 @@ def pulse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PulseMicr
 def test_sound_of_an_alsa_device_arrives_in_time_and_true(fifo: FifoMicrophone, listen: Listen) -> None:
     fifo.bring()
     ear = listen()
-    wait_for(lambda: len(ear.chunks) >= 60, BACK_WITHIN_S, ear.story)
+    until(lambda: len(ear.chunks) >= 60, BACK_WITHIN_S, ear.story)
     assert ear.is_well() and "benchmic, 16000 Hz" in ear.microphone.health().detail
     assert abs(ear.tone_hz() - TONE_HZ) < 3
     chunks = ear.chunks[10:]
@@ -116,13 +117,13 @@ def test_sound_of_an_alsa_device_arrives_in_time_and_true(fifo: FifoMicrophone, 
 def test_feeder_that_ends_is_told_and_its_return_heals(fifo: FifoMicrophone, listen: Listen) -> None:
     fifo.bring()
     ear = listen()
-    wait_for(lambda: len(ear.chunks) >= 10, BACK_WITHIN_S, ear.story)
+    until(lambda: len(ear.chunks) >= 10, BACK_WITHIN_S, ear.story)
     fifo.take_away()
-    wait_for(ear.is_broken, FAULT_WITHIN_S, ear.story)
-    wait_for(lambda: bool(ear.breaks), FAULT_WITHIN_S, ear.story)
+    until(ear.is_broken, FAULT_WITHIN_S, ear.story)
+    until(lambda: bool(ear.breaks), FAULT_WITHIN_S, ear.story)
     heard = len(ear.chunks)
     fifo.bring()
-    wait_for(ear.is_well, BACK_WITHIN_S, ear.story)
+    until(ear.is_well, BACK_WITHIN_S, ear.story)
     assert heard < 300 and len(ear.chunks) > heard  # running free it would be tens of thousands
     assert ear.microphone.report()["restarts"] >= 1
     assert abs(ear.tone_hz() - TONE_HZ) < 3
@@ -131,32 +132,32 @@ def test_feeder_that_ends_is_told_and_its_return_heals(fifo: FifoMicrophone, lis
 def test_device_whose_open_hangs_is_told_and_opens_when_it_can(fifo: FifoMicrophone, listen: Listen) -> None:
     ear = listen()
     assert ear.microphone.health().state is State.STARTING
-    wait_for(ear.is_broken, FAULT_WITHIN_S, ear.story)
+    until(ear.is_broken, FAULT_WITHIN_S, ear.story)
     assert "hangs" in ear.microphone.health().detail
     fifo.bring()
-    wait_for(ear.is_well, BACK_WITHIN_S, ear.story)
+    until(ear.is_well, BACK_WITHIN_S, ear.story)
 
 
 def test_feeder_that_is_stuck_is_told_and_heals(fifo: FifoMicrophone, listen: Listen) -> None:
     fifo.bring()
     ear = listen()
-    wait_for(lambda: len(ear.chunks) >= 80, BACK_WITHIN_S, ear.story)
+    until(lambda: len(ear.chunks) >= 80, BACK_WITHIN_S, ear.story)
     fifo.freeze()
-    took_s = wait_for(ear.is_broken, FAULT_WITHIN_S, ear.story)
+    took_s = seconds_until(ear.is_broken, FAULT_WITHIN_S, ear.story)
     fifo.thaw()
-    wait_for(ear.is_well, BACK_WITHIN_S, ear.story)
+    until(ear.is_well, BACK_WITHIN_S, ear.story)
     assert took_s < FAULT_WITHIN_S and ear.breaks
 
 
 def test_sound_process_that_dies_is_replaced(fifo: FifoMicrophone, listen: Listen) -> None:
     fifo.bring()
     ear = listen()
-    wait_for(lambda: len(ear.chunks) >= 10, BACK_WITHIN_S, ear.story)
+    until(lambda: len(ear.chunks) >= 10, BACK_WITHIN_S, ear.story)
     first = ear.microphone.report()["child_pid"]
     os.kill(first, signal.SIGSEGV)
-    wait_for(lambda: bool(ear.breaks), FAULT_WITHIN_S, ear.story)
+    until(lambda: bool(ear.breaks), FAULT_WITHIN_S, ear.story)
     assert "signal 11" in ear.breaks[0]
-    wait_for(ear.is_well, BACK_WITHIN_S, ear.story)
+    until(ear.is_well, BACK_WITHIN_S, ear.story)
     assert ear.microphone.report()["child_pid"] not in (None, first)
     seqs = [chunk.seq for chunk in ear.chunks]
     assert seqs == sorted(set(seqs)) and seqs[-1] > len(seqs) - 1  # the hole shows
@@ -165,7 +166,7 @@ def test_sound_process_that_dies_is_replaced(fifo: FifoMicrophone, listen: Liste
 def test_name_that_no_device_has_names_those_that_are_there(fifo: FifoMicrophone, listen: Listen) -> None:
     fifo.bring()
     ear = listen(device="headset of the shift leader")
-    wait_for(ear.is_broken, FAULT_WITHIN_S, ear.story)
+    until(ear.is_broken, FAULT_WITHIN_S, ear.story)
     detail = ear.microphone.health().detail
     assert "no microphone 'headset of the shift leader'" in detail and "benchmic" in detail
 
@@ -184,7 +185,7 @@ def test_sound_system_that_hangs_does_not_hang_the_list(fifo: FifoMicrophone) ->
 
 def test_stop_ends_the_sound_process_also_while_it_hangs(fifo: FifoMicrophone, listen: Listen) -> None:
     ear = listen()
-    wait_for(lambda: ear.microphone.report()["child_pid"] is not None, FAULT_WITHIN_S, ear.story)
+    until(lambda: ear.microphone.report()["child_pid"] is not None, FAULT_WITHIN_S, ear.story)
     child = ear.microphone.report()["child_pid"]
     began = time.monotonic()
     ear.close()
@@ -196,12 +197,12 @@ def test_stop_ends_the_sound_process_also_while_it_hangs(fifo: FifoMicrophone, l
 def test_sound_daemon_that_is_killed_is_told_and_its_return_heals(pulse: PulseMicrophone, listen: Listen) -> None:
     pulse.bring()
     ear = listen()
-    wait_for(lambda: len(ear.chunks) >= 25 and abs(ear.tone_hz() - TONE_HZ) < 5, BACK_WITHIN_S, ear.story)
+    until(lambda: len(ear.chunks) >= 25 and abs(ear.tone_hz() - TONE_HZ) < 5, BACK_WITHIN_S, ear.story)
     assert ear.is_well()
     pulse.take_away()
-    wait_for(ear.is_broken, FAULT_WITHIN_S, ear.story)
+    until(ear.is_broken, FAULT_WITHIN_S, ear.story)
     pulse.bring()
-    wait_for(ear.is_well, BACK_WITHIN_S, ear.story)
+    until(ear.is_well, BACK_WITHIN_S, ear.story)
 
 
 def test_device_that_refuses_the_rate_is_opened_at_its_own_and_brought_to_ours() -> None:

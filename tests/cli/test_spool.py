@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sync"))
-
-from sync_rig import Broker, Line, mosquitto_program, until
-from uplink_rig import Process, edge_runtime, is_up, station
-
 from edge_runtime.core.errors import StorageError
 from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
+from tests.support.waiting import until
+from tests.sync.sync_rig import Broker, Line, mosquitto_program
+from tests.sync.uplink_rig import Process, edge_runtime, is_up, station
 
 
 @pytest.fixture

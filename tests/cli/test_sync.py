@@ -7,19 +7,16 @@ import os
 import re
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sync"))
-
-from sync_rig import Broker, Consumer, Line, free_port, mosquitto_program, until
-from uplink_rig import BASE, Process, edge_runtime, is_up, station
-
 from edge_runtime.sync.commands.signatures import is_signed
+from tests.support.waiting import until
+from tests.sync.sync_rig import Broker, Consumer, Line, free_port, mosquitto_program
+from tests.sync.uplink_rig import BASE, Process, edge_runtime, is_up, station
 
 
 @pytest.fixture

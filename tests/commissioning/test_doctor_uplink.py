@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,11 +14,6 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sync"))
-
-from sync_rig import Broker, Line, free_port, mosquitto_program, until
-from uplink_rig import BOX, Process, edge_runtime, is_up, make_authority, station
-
 from edge_runtime.commissioning import doctor_uplink
 from edge_runtime.commissioning.doctor_uplink import uplink_findings
 from edge_runtime.commissioning.finding import Finding
@@ -28,6 +22,9 @@ from edge_runtime.sync.app import Uplink
 from edge_runtime.sync.mqtt import certificates
 from edge_runtime.sync.mqtt.certificates import Certificate, read_certificate
 from edge_runtime.sync.outbox.schema import OUTBOX
+from tests.support.waiting import until
+from tests.sync.sync_rig import Broker, Line, free_port, mosquitto_program
+from tests.sync.uplink_rig import BOX, Process, edge_runtime, is_up, make_authority, station
 
 
 @pytest.fixture(scope="module")

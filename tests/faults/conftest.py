@@ -1,15 +1,12 @@
-"""The rigs of this folder can be imported by its tests; a disk that is small enough to be filled."""
+"""A disk that is small enough to be filled."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

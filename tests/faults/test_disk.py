@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from journal_rig import fill
 
 from edge_runtime.core.clock import SECOND, ManualClock
 from edge_runtime.core.messages import Cause, Decision, PartKey, Trigger, Verdict
@@ -20,6 +19,7 @@ from edge_runtime.recording import database, schema
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
+from tests.faults.journal_rig import fill
 
 INFO = RunInfo(model="scratch@1", model_digest="digest")
 FLUSH_S = 10.0

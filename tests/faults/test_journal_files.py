@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from journal_rig import (
+
+from edge_runtime.recording.log_salvage import FRAME, HEAD, proven
+from tests.faults.journal_rig import (
     Writer,
     check_promise,
     copy_over,
@@ -20,8 +22,6 @@ from journal_rig import (
     rows_of,
     start_again,
 )
-
-from edge_runtime.recording.log_salvage import FRAME, HEAD, proven
 
 Deed = Callable[[Path, Path, random.Random], None]
 

@@ -6,13 +6,7 @@ the wall clock, with real ptys and processes, for a few seconds each.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "bench"))
-
 from reject_faults import BY_NAME, FAULTS
 from reject_image import build_image
 from reject_runs import VirtualRun, real_row

@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools" / "bench"))
-
 from reject_faults import BY_NAME, FAULTS
 from reject_judge import Judge
 from reject_runs import GEOMETRY, VirtualRun, real_row

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from journal_rig import INFO, fill
 
 from edge_runtime.core.messages import Cause, Decision, Event, PartKey, Trigger, Verdict
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.reader import JournalReader
+from tests.faults.journal_rig import INFO, fill
 
 FLUSH_S = 10.0
 LIMIT_S = 90

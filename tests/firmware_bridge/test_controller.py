@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from core_bench import BOOT, CONFIG, A, Bench, R
 
 from firmware_bridge.reject.controller import EVENT_SLOTS, EVENT_WINDOW, PART_SLOTS
 from firmware_bridge.reject.frames import encode_frame
@@ -31,6 +24,7 @@ from firmware_bridge.reject.messages import (
     Verdict,
     VerdictMsg,
 )
+from tests.firmware_bridge.core_bench import BOOT, CONFIG, A, Bench, R
 
 
 def test_accepted_passes_and_rejected_fires_at_the_exact_count():

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import sys
-from pathlib import Path
 from random import Random
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from core_bench import BOOT, CONFIG, A, Bench, R
 
 from firmware_bridge.reject.controller import EVENT_SLOTS, EVENT_WINDOW, PART_SLOTS, Controller
 from firmware_bridge.reject.frames import MAX_BODY, MAX_PAYLOAD, Deframer, cobs_encode, crc16, encode_frame
@@ -37,6 +31,7 @@ from firmware_bridge.reject.messages import (
     VerdictR,
     layout_of,
 )
+from tests.firmware_bridge.core_bench import BOOT, CONFIG, A, Bench, R
 
 FRAME_MAX_BYTES = MAX_BODY + 1
 HOST_BYTES = 4096  # what the library holds for its caller

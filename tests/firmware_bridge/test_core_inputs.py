@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from core_bench import BOOT, CONFIG, A, Bench, R
 
 from firmware_bridge.reject.controller import PART_SLOTS
 from firmware_bridge.reject.frames import encode_frame
@@ -27,6 +20,7 @@ from firmware_bridge.reject.messages import (
     Verdict,
     VerdictMsg,
 )
+from tests.firmware_bridge.core_bench import BOOT, CONFIG, A, Bench, R
 
 WIRED_CONFIG = Config(BOOT, 900, 1000, 40, 0, 10_000, 1000, R, int(WIRED), 4)
 STANDS_MS = 10  # a level is believed after it

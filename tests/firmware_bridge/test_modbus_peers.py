@@ -32,6 +32,7 @@ from firmware_bridge.port import BridgePort
 from firmware_bridge.reject.gate_setup import GateSetup
 from firmware_bridge.reject.link_events import LinkRefused, LinkUp, Settled, Triggered, VerdictAnswered
 from firmware_bridge.serial_device import PortError
+from tests.support.waiting import until
 
 HERE = Path(__file__).parent
 MCU = Path(registers.__file__).parents[1] / "mcu"
@@ -295,11 +296,11 @@ def test_a_wrong_baud_rate_is_named_and_recovered_from(make_wire, make_box, run,
     wire.spoil = lambda data: bytes(byte * 7 & 0xFF for byte in data[: len(data) // 2])  # as other bit times make it
     run(peer_plc, "server", wire.ends[0], UNIT, 115_200, "N", 400)
     box = make_box(wire.ends[1], "client").start()
-    _until(lambda: box.port.report().get("timeout", 0) >= 2)
+    until(lambda: box.port.report().get("timeout", 0) >= 2)
     wire.spoil = lambda data: (
         bytes(byte ^ 0xFF for byte in data) if data[:1] == bytes((UNIT,)) and len(data) > 9 else data
     )
-    _until(lambda: "check baud rate and parity at both ends" in box.port.state()[1])
+    until(lambda: "check baud rate and parity at both ends" in box.port.state()[1])
     wire.spoil = lambda data: data
     box.wait(lambda: len(box.of(Triggered)) > 2)
 
@@ -308,7 +309,7 @@ def test_a_plc_of_another_unit_id_is_not_believed(make_wire, make_box, run, peer
     wire = make_wire()
     run(peer_plc, "server", wire.ends[0], UNIT + 1, 115_200, "N", 5)
     box = make_box(wire.ends[1], "client").start()
-    _until(lambda: f"unit {UNIT} does not answer" in box.port.state()[1])
+    until(lambda: f"unit {UNIT} does not answer" in box.port.state()[1])
     assert not box.events
 
 
@@ -325,13 +326,6 @@ def test_a_port_owned_by_another_process_says_so(make_wire, make_box):
             make_box(wire.ends[0], "client").start()
         other.stdin.close()
     make_box(wire.ends[0], "client").start()
-
-
-def _until(is_true):
-    end = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 # The two traps
@@ -405,7 +399,7 @@ def test_a_reply_that_comes_just_after_its_timeout_shifts_nothing(make_slow, mak
     timeout_s = client.next_due_ns() / 1e9
     server = make_slow([0.0, timeout_s + 0.02, 0.0, timeout_s + 0.001, timeout_s + 0.03, 0.0])
     box = make_box(server.path, "client").start(arm=False)
-    _until(lambda: box.port.report().get("blocks", 0) >= 8)
+    until(lambda: box.port.report().get("blocks", 0) >= 8)
     report = box.port.report()
     assert report["timeout"] >= 2 and report["late_bytes"] >= 2 * (5 + 2 * PLC.size)
     assert "stale_blocks" not in report and "torn_blocks" not in report
@@ -493,7 +487,7 @@ def test_a_soft_plc_polls_the_box_without_an_error(make_wire, make_box, run):
         as_user = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "env", f"HOME={folder}"]
         plc = run(*as_user, "halrun", "-f", folder / "run.hal", stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
                   cwd=folder)  # fmt: skip
-        _until(lambda: box.port.report().get("requests", 0) > 20)
+        until(lambda: box.port.report().get("requests", 0) > 20)
         time.sleep(seconds)  # what is measured is that it goes on
         pins = subprocess.run([str(word) for word in (*as_user, "halcmd", "-s", "show", "pin", "mb2hal")],
                               capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout  # fmt: skip

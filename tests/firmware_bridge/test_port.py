@@ -19,6 +19,7 @@ from firmware_bridge.reject.link_events import ControllerReset, LinkLost, PartsM
 from firmware_bridge.serial_device import PortError, open_serial
 from firmware_bridge.sim.controller import ControllerSim
 from firmware_bridge.sim.wire import WireFaults
+from tests.support.waiting import until
 
 PATIENCE_S = 20.0
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=500)
@@ -173,7 +174,7 @@ def test_a_host_that_dies_is_followed_by_another_which_accounts_for_all(make_lin
     line.port.stop()  # no disarm: as a killed process leaves the port
     assert not line.port.is_running
     known = max(line.triggered)
-    _until(lambda: line.ask("truth").counts["trips"])
+    until(lambda: line.ask("truth").counts["trips"])
     line.connect(resume=known)
     everyone = {(known[0], part) for part in range(1, 81)}
     line.wait(lambda: everyone == set(line.triggered) and {key for key in everyone if key > known} <= set(line.settled))
@@ -238,23 +239,16 @@ def test_a_port_that_goes_and_comes_back_is_opened_again(tmp_path):
     link_name.unlink()
     os.close(slave)
     os.close(master)  # the adapter is pulled
-    _until(lambda: port.state()[0].value == "closed")
+    until(lambda: port.state()[0].value == "closed")
     assert "gone" in port.state()[1] or "no serial port" in port.state()[1]
     master, slave = os.openpty()
     link_name.symlink_to(os.ttyname(slave))
-    _until(lambda: port.state()[0].value == "hello")
+    until(lambda: port.state()[0].value == "hello")
     assert port.report()["opened"] == 2 and port.is_running
     port.stop()
     os.close(slave)
     os.close(master)
     assert not any(isinstance(event, LinkLost) for event in events)  # nobody had answered yet
-
-
-def _until(is_true):
-    end = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_missing_port_says_what_to_do(tmp_path):

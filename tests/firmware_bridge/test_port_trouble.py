@@ -26,6 +26,7 @@ from firmware_bridge.reject.link import Link
 from firmware_bridge.serial_device import PortError
 from firmware_bridge.sim.belt import Laid
 from firmware_bridge.sim.controller import ControllerSim
+from tests.support.waiting import until
 
 PATIENCE_S = 20.0
 SETUP = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=500)
@@ -36,13 +37,6 @@ fcntl.flock(port, fcntl.LOCK_EX)
 print("open", flush=True)
 sys.stdin.read()
 """
-
-
-def until(is_true):
-    end = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.003)
 
 
 class Pty:

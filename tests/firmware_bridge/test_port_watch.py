@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +24,7 @@ from firmware_bridge.sim.plc import make_plc
 from firmware_bridge.watch import FramesWatch
 from firmware_bridge.watch_plc import BoxWatch, PlcWatch, decoded
 from firmware_bridge.watch_port import look
+from tests.support.waiting import until
 
 PATIENCE_S = 20.0
 GATE = GateSetup(decide_counts=900, fire_counts=1000, pulse_counts=20, watchdog_ms=300)
@@ -82,10 +82,7 @@ def run_host(path, link, is_over, **verdict):
     port.start()
     port.set_armed(True)
     assert port.wait_armed(PATIENCE_S)
-    end = time.monotonic() + PATIENCE_S
-    while not is_over():
-        assert time.monotonic() < end, port.report()
-        time.sleep(0.005)
+    until(is_over, why=port.report)
     port.stop()
 
 
@@ -116,10 +113,7 @@ def test_events_that_a_watch_has_seen_still_go_to_the_host(start):
     settled = []
     port = BridgePort(machine.path, Link(GATE, resume=(machine.sim.controller.boot_id, 0)), settled.append)
     port.start()
-    end = time.monotonic() + PATIENCE_S
-    while sum(isinstance(event, Settled) for event in settled) < 4:
-        assert time.monotonic() < end, settled
-        time.sleep(0.005)
+    until(lambda: sum(isinstance(event, Settled) for event in settled) >= 4, why=lambda: settled)
     port.stop()
 
 
@@ -177,10 +171,7 @@ def test_a_hold_reaches_the_feed_output_over_every_wire(start):
         port.start()
         for wanted in (True, False):
             port.set_hold(wanted)
-            end = time.monotonic() + PATIENCE_S
-            while machine.sim.is_holding != wanted:
-                assert time.monotonic() < end
-                time.sleep(0.002)
+            until(lambda sim=machine.sim, wanted=wanted: sim.is_holding == wanted)
         port.stop()
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-TOOLS = Path(__file__).parents[2] / "tools" / "fleet"
-sys.path[:0] = [str(TOOLS), str(Path(__file__).parent)]
-
 from fleet_nodes import Cluster, ClusterError, nats_program
 
 

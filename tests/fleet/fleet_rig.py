@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,16 +19,6 @@ from edge_runtime.sync.records.format import SCHEMA
 
 NOW = datetime.now(UTC)
 EPOCH = "5f0c1e8a9b3d2c47"
-WAIT_S = 30.0
-
-
-def until(what: Callable[[], Any], wait_s: float = WAIT_S) -> Any:
-    """Poll a real process; the first true answer."""
-    limit = time.monotonic() + wait_s
-    while not (found := what()):
-        assert time.monotonic() < limit, f"did not come true within {wait_s} s: {what}"
-        time.sleep(0.02)
-    return found
 
 
 def payload(box: str = "box-7", seq: int = 1, epoch: str = EPOCH, kind: str = "decision", **over: Any) -> bytes:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from fleet_nodes import Cluster
-from fleet_rig import EPOCH, WAIT_S, ask, payload, until
 from fleet_streams import make_stream
+
+from tests.fleet.fleet_rig import EPOCH, ask, payload
+from tests.support.waiting import WAIT_S, until
 
 TOOLS = Path(__file__).parents[2] / "tools" / "fleet"
 Start = Callable[..., "subprocess.Popen[bytes]"]

@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 
 from fleet_records import content_of
-from fleet_rig import EPOCH, message, payload, psycopg, write
+
+from tests.fleet.fleet_rig import EPOCH, message, payload, psycopg, write
 
 
 def test_the_same_seed_plans_the_same_bad_days() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from fleet_records import BoxState, Delivery, Name, Record, SetAside, read, read_subject
-from fleet_rig import EPOCH, NOW, message, payload, state
 from fleet_store import Ack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.sync.outbox.consumer_acks import parse_ack
+from tests.fleet.fleet_rig import EPOCH, NOW, message, payload, state
 
 SUBJECT = "edge.north.line-2.box-7.rec"
 

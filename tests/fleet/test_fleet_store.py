@@ -6,8 +6,9 @@ import asyncio
 import json
 
 from fleet_records import Delivery, read
-from fleet_rig import EPOCH, NOW, ago, ask, message, payload, state, write
 from fleet_store import connect, recent_acks, store
+
+from tests.fleet.fleet_rig import EPOCH, NOW, ago, ask, message, payload, state, write
 
 
 def test_a_batch_that_comes_twice_is_stored_once(dsn: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from fleet_nodes import ClusterError, nats_program
-from fleet_rig import WAIT_S
+
+from tests.support.waiting import WAIT_S
 
 TOOLS = Path(__file__).parents[2] / "tools" / "fleet"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet_records import Read
-from fleet_rig import NOW, ago, ask, message, state, write
+
+from tests.fleet.fleet_rig import NOW, ago, ask, message, state, write
 
 TOOLS = Path(__file__).parents[2] / "tools" / "fleet"
 EIGHT, NINE = "2026-03-01T08:59:59.999Z", "2026-03-01T09:00:00.000Z"

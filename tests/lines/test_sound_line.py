@@ -1,6 +1,5 @@
 """Listening to the machine: patience before advice, two limits, and a dead microphone that costs nothing else."""
 
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +22,7 @@ from edge_runtime.learning.sound_rows import MEL, ROW_HOPS, rows_within
 from edge_runtime.lines.sound_line import SoundEar, SoundLine, SoundWatch
 from edge_runtime.modelstore.bundle import MEMORY, MODEL, seal_bundle
 from edge_runtime.predictors.sound import open_sound_model
+from tests.support.waiting import until
 
 RATE = 16_000
 CFG = SoundConfig(model="fan", smooth_s=2.0, alarm_after_s=5.0, normal_after_s=5.0, refractory_s=60.0)
@@ -221,20 +221,13 @@ class Tap:
         self.events.append(event)
 
 
-def wait_for(claim, timeout_s=20.0):
-    deadline = time.monotonic() + timeout_s
-    while not claim():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
 def test_a_line_tells_its_taps_and_a_dead_microphone_only_degrades(model):
     microphone, tap = Fed(np.concatenate([hum(20, 8), hum(21, 25, whine=0.01)])), Tap()
     line = SoundLine(microphone=microphone, open_model=lambda: model, cfg=CFG, taps=[tap], clock=monotonic_ns)
     assert line.health().state is State.STOPPED
     line.start()
     try:
-        wait_for(lambda: microphone.lost > 0)
+        until(lambda: microphone.lost > 0)
         assert [event.kind for event in tap.events] == ["sound.abnormal"]
         assert line.health().state is State.DEGRADED
         assert "unplugged" in line.health().detail
@@ -258,8 +251,8 @@ def test_a_model_that_cannot_be_loaded_degrades_and_is_tried_again(model):
     line = SoundLine(microphone=microphone, open_model=flaky, cfg=CFG, taps=[], clock=monotonic_ns)
     line.start()
     try:
-        wait_for(lambda: "no model 'fan'" in line.health().detail or len(attempts) > 1)
-        wait_for(lambda: microphone.lost > 0)
+        until(lambda: "no model 'fan'" in line.health().detail or len(attempts) > 1)
+        until(lambda: microphone.lost > 0)
         assert line.report()["judged"] >= 5
     finally:
         line.stop()

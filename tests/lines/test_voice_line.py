@@ -21,7 +21,7 @@ from edge_runtime.predictors.keyword import open_keyword_model
 from edge_runtime.predictors.recogniser_chain import InOrder, KeywordRecogniser
 from edge_runtime.predictors.wake_word import open_micro_wake_word
 from edge_runtime.station.voice_wiring import wake_settings
-from tests.lines.voice_rig import RATE_HZ, Rig, Says, burst, golden, keyword_bundle, quiet, wait_until
+from tests.lines.voice_rig import RATE_HZ, Rig, Says, burst, golden, keyword_bundle, quiet
 
 WORD = burst()
 
@@ -390,8 +390,3 @@ def test_bursts_are_no_command(model):
     with hearing(model, quiet(1), "push", WORD, quiet(4)) as rig:
         rig.play_out()
     assert rig.acts == []
-
-
-def test_wait_until_tells_its_story():
-    with pytest.raises(AssertionError, match="the story"):
-        wait_until(lambda: False, lambda: "the story", within_s=0.01)

@@ -29,9 +29,9 @@ from edge_runtime.lines.voice_line import VoiceLine
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.simulation.sound import SimSound
+from tests.support.waiting import until
 
 RATE_HZ, CHUNK, CHUNK_MS = 16_000, 480, 30
-WITHIN_S = 30.0
 I16 = NDArray[np.int16]
 Step = I16 | Exception | Callable[[], object]
 
@@ -181,16 +181,9 @@ class Rig:
         self.line.stop()
 
     def until(self, claim: Callable[[], object]) -> None:
-        wait_until(claim, self.line.report)
+        until(claim, why=self.line.report)
 
     def play_out(self) -> None:
         """Until the script is over and the dialog has come to rest."""
         self.until(self.microphone.done.is_set)
         self.until(lambda: self.line.report()["mode"] == "idle")
-
-
-def wait_until(claim: Callable[[], object], story: Callable[[], object] = str, within_s: float = WITHIN_S) -> None:
-    limit = time.monotonic() + within_s
-    while not claim():
-        assert time.monotonic() < limit, story()
-        time.sleep(0.002)

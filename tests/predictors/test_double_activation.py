@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +13,7 @@ from edge_runtime.modelstore.bundle import seal_bundle
 from edge_runtime.modelstore.store import shipped_models
 from edge_runtime.predictors.golden import add_golden, check_golden
 from edge_runtime.predictors.vision import open_vision_model
-
-TINY = Path(__file__).parents[1] / "data" / "tiny"
-_spec = importlib.util.spec_from_file_location("tiny_make", TINY / "make.py")
-make = sys.modules["tiny_make"] = importlib.util.module_from_spec(_spec)  # its dataclasses look there
-_spec.loader.exec_module(make)
+from tests.data.tiny import make
 
 LOGISTIC, RESHAPE, EXP, SUM, DIV = 14, 22, 47, 74, 42
 RESHAPE_OPTIONS, EXP_OPTIONS, DIV_OPTIONS = 17, 33, 29

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.config.schema import RemoteSpeechConfig
@@ -326,6 +326,7 @@ json_values = st.recursive(
 
 
 @given(json_values, json_values)
+@example([{"name": None, "datatype": []}], [])  # a list cannot be looked up among the datatypes
 @settings(deadline=None)
 def test_no_answer_is_more_than_a_protocol_error(inputs, outputs):
     with contextlib.suppress(ProtocolError):

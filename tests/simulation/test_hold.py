@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -13,17 +12,11 @@ from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.messages import Cause, Decision, GateReport, Outcome, PartKey, Trigger, Verdict
 from edge_runtime.flow.components import State
 from edge_runtime.simulation.line import SimLine
+from tests.support.waiting import until
 
 PATIENCE_S = 20.0
 PARTS = 12
 WIRES = {"frames": {}, "client": {"protocol": "modbus"}, "server": {"protocol": "modbus", "role": "server"}}
-
-
-def until(is_true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.messages import Cause, Decision, Frame, GateReport, PartKey, Trigger, Verdict
 from edge_runtime.simulation.camera import SimCamera
 from edge_runtime.simulation.line import SimLine
+from tests.support.waiting import until
 
 SIZE = {"width": 160, "height": 90}
 # A second from eye to gate and a patient watchdog: these tests are about the line, not about a busy machine.
@@ -100,13 +100,6 @@ def line(parts: int | None, **world: Any) -> Iterator[SimLine]:
         sim.stop()
 
 
-def wait_until(is_true: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    limit = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < limit, "did not happen in time"
-        time.sleep(0.005)
-
-
 def host_on(sim: SimLine, decide: Callable[[Trigger], Verdict | None]) -> Host:
     return Host(sim.controller_port, sim.camera_socket, decide)
 
@@ -114,7 +107,7 @@ def host_on(sim: SimLine, decide: Callable[[Trigger], Verdict | None]) -> Host:
 def test_every_part_has_trigger_frame_and_outcome_and_accepted_defects_are_missed() -> None:
     with line(15, defect_share=0.4) as sim:
         with host_on(sim, lambda _: Verdict.ACCEPT) as host:
-            wait_until(lambda: sim.is_over and len(host.reports) == 15)
+            until(lambda: sim.is_over and len(host.reports) == 15)
         truth = sim.truth_report()
     assert [t.key.part_id for t in host.triggers.values()] == list(range(1, 16))
     assert len(host.pairs) == 15
@@ -131,7 +124,7 @@ def test_rejected_good_parts_and_parts_without_a_verdict_are_false_rejects() -> 
 
     with line(12, defect_share=0.0) as sim:
         with host_on(sim, decide) as host:
-            wait_until(lambda: sim.is_over and len(host.reports) == 12)
+            until(lambda: sim.is_over and len(host.reports) == 12)
         truth = sim.truth_report()
     assert truth["false"] == 12 and truth["missed"] == 0
     assert [row["outcome"] for row in truth["parts"]] == ["fired", "defaulted"] * 6
@@ -140,7 +133,7 @@ def test_rejected_good_parts_and_parts_without_a_verdict_are_false_rejects() -> 
 def test_stuck_gate_lets_rejected_defects_pass() -> None:
     with line(10, defect_share=1.0, bad_days={"stuck_gate": 1.0}) as sim:
         with host_on(sim, lambda _: Verdict.REJECT) as host:
-            wait_until(lambda: sim.is_over and len(host.reports) == 10)
+            until(lambda: sim.is_over and len(host.reports) == 10)
         truth = sim.truth_report()
     assert truth["stuck"] == 10
     assert truth["missed"] == truth["defects"] > 7
@@ -151,7 +144,7 @@ def test_same_seed_gives_the_same_parts_and_pictures() -> None:
     for _ in range(2):
         with line(6) as sim:
             with host_on(sim, lambda _: Verdict.ACCEPT) as host:
-                wait_until(lambda sim=sim, host=host: sim.is_over and len(host.pairs) == 6)  # type: ignore[misc]
+                until(lambda sim=sim, host=host: sim.is_over and len(host.pairs) == 6)  # type: ignore[misc]
             kinds = [row["kind"] for row in sim.truth_report()["parts"]]
         runs.append((kinds, [(t.encoder, frame.image.tobytes()) for t, frame in host.pairs]))
     assert runs[0] == runs[1]
@@ -160,10 +153,10 @@ def test_same_seed_gives_the_same_parts_and_pictures() -> None:
 def test_feeder_that_ends_leaves_whole_parts_only() -> None:
     with line(None, defect_share=0.0) as sim:
         with host_on(sim, lambda _: Verdict.ACCEPT) as host:
-            wait_until(lambda: len(host.triggers) >= 5)
+            until(lambda: len(host.triggers) >= 5)
             assert not sim.is_over
             sim.close()
-            wait_until(lambda: sim.is_over and len(host.reports) == len(host.triggers))
+            until(lambda: sim.is_over and len(host.reports) == len(host.triggers))
         truth = sim.truth_report()
     assert len(truth["parts"]) == len(host.triggers)
     assert truth["false"] == truth["missed"] == 0
@@ -177,11 +170,11 @@ def test_belt_stands_until_the_controller_is_armed() -> None:
 
 def test_camera_attaches_again_and_sees_later_parts() -> None:
     with line(None) as sim, host_on(sim, lambda _: Verdict.ACCEPT) as host:
-        wait_until(lambda: len(host.pairs) >= 3)
+        until(lambda: len(host.pairs) >= 3)
         host.camera.stop()
         seen = len(host.pairs)
         host.camera.start()
-        wait_until(lambda: len(host.pairs) >= seen + 3)
+        until(lambda: len(host.pairs) >= seen + 3)
         assert host.pairs[-1][1].seq > host.pairs[seen - 1][1].seq
 
 
@@ -232,7 +225,7 @@ def test_children_end_with_their_parent(tmp_path: Path, end: str) -> None:
     parent.wait(timeout=60)
     parent.stdin.close()
     parent.stdout.close()
-    wait_until(lambda: not any(is_running(pid) for pid in pids))
+    until(lambda: not any(is_running(pid) for pid in pids))
     assert not Path(path).parent.exists()
 
 
@@ -250,9 +243,9 @@ def test_line_on_its_own_survives_its_host_and_tells_the_truth(tmp_path: Path, e
     try:
         assert tool.stderr and "camera" in tool.stderr.readline()
         with Host(str(tmp_path / "controller"), str(tmp_path / "camera.sock"), lambda _: Verdict.ACCEPT) as first:
-            wait_until(lambda: len(first.pairs) >= 2)
+            until(lambda: len(first.pairs) >= 2)
         with Host(str(tmp_path / "controller"), str(tmp_path / "camera.sock"), lambda _: Verdict.ACCEPT) as second:
-            wait_until(lambda: len(second.reports) >= 2)
+            until(lambda: len(second.reports) >= 2)
             if end == "SIGTERM":
                 tool.send_signal(signal.SIGTERM)
             out, _ = tool.communicate(timeout=60)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from edge_runtime.modelstore.store import shipped_models
 from edge_runtime.process.control import ask
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.say_label import say, take_back
+from tests.support.waiting import until
 
 LIMIT_S = 90.0
 
@@ -70,13 +69,14 @@ class Running:
 
     def until(self, is_true) -> dict:
         """Look at the status until it is as wanted."""
-        give_up = time.monotonic() + LIMIT_S
-        while time.monotonic() < give_up:
-            shot = ask(self.socket, "status", LIMIT_S)
-            if is_true(shot):
-                return shot
-            select.select([], [], [], 0.02)
-        raise AssertionError(f"never came true: {shot['recent'][-1:]}")
+        shots: list[dict] = []
+
+        def is_so() -> bool:
+            shots[:] = [ask(self.socket, "status", LIMIT_S)]
+            return is_true(shots[0])
+
+        until(is_so, LIMIT_S, lambda: shots[0]["recent"][-1:])
+        return shots[0]
 
     def end(self) -> dict:
         self.process.send_signal(signal.SIGTERM)

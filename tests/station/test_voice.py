@@ -30,8 +30,9 @@ from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.retention import Retention
 from edge_runtime.serve.speech.relay import SpeechRelay
 from edge_runtime.station.voice_wiring import NoVoice, grammar_words, open_voice, others, wake_settings
-from tests.lines.voice_rig import golden, keyword_bundle, quiet, wait_until, write_wav
+from tests.lines.voice_rig import golden, keyword_bundle, quiet, write_wav
 from tests.serve.speech_servers import wyoming_server
+from tests.support.waiting import until
 
 LONG_S = 60.0
 
@@ -51,7 +52,7 @@ class Box:
         return voice
 
     def until(self, claim: Callable[[], object]) -> None:
-        wait_until(claim, lambda: (self.state / "log").read_text()[-3000:], LONG_S)
+        until(claim, LONG_S, lambda: (self.state / "log").read_text()[-3000:])
 
     def say(self) -> dict[str, Any]:
         """Press the key and wait for the end of what it opened: the request, as the screen has it."""
@@ -265,7 +266,7 @@ def test_a_wake_word_that_lacks_leaves_the_key(tmp_path):
     voice = wired(tmp_path, {"microphone": {"driver": "sim"}, "voice": {"wake": "hey_nobody", "grammar": "off"}})
     voice.start()
     try:
-        wait_until(lambda: voice.health().state not in (State.STARTING, State.STOPPED))
+        until(lambda: voice.health().state not in (State.STARTING, State.STOPPED))
         assert voice.health().state is State.DEGRADED
         assert "hey_jarvis" in voice.health().detail
         assert voice.line.push() == "listening"

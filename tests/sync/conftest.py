@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,11 +9,8 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from sync_rig import Broker, Consumer, Line, Proxy, config, mosquitto_program, nats_program
-
 from edge_runtime.sync.delivery import Delivery
+from tests.sync.sync_rig import Broker, Consumer, Line, Proxy, config, mosquitto_program, nats_program
 
 
 @pytest.fixture

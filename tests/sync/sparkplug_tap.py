@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+import spb_mqtt
+import spb_payload  # noqa: F401
+from spb_course import Watch
+from spb_proxy import BROKER, NODE, WIRE, Event
+from spb_rules import judge
+from spb_sessions import sessions
+from spb_tally import Result
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.sync.sparkplug.actions import (
@@ -20,17 +26,6 @@ from edge_runtime.sync.sparkplug.actions import (
     Sample,
 )
 from edge_runtime.sync.sparkplug.node import Phase, SparkplugNode
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools" / "sparkplug"))
-
-import spb_mqtt
-import spb_payload  # noqa: F401
-from spb_course import Watch
-from spb_proxy import BROKER, NODE, WIRE, Event
-from spb_rules import judge
-from spb_sessions import sessions
-from spb_tally import Result
 
 UTC_MS = 1_760_000_000_000
 GROUP, NAME = "plant", "box"

@@ -8,11 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from sync_rig import config
-
 from edge_runtime.sync.delivery import Delivery
+from tests.sync.sync_rig import config
 
 stopping = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stopping.set())

@@ -12,7 +12,6 @@ import sysconfig
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +33,13 @@ from edge_runtime.core.messages import (
 )
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.records import RunInfo
+from tests.support.waiting import WAIT_S
 
-WAIT_S = 30.0
 STATION = {"name": "box-7", "site": "north", "line": "line-2"}
 BASE = "edge/north/line-2/box-7"
 INFO = RunInfo(
     config={"station": STATION}, config_digest="c0ffee", model="scratch@1", model_digest="d1", versions={"python": "3"}
 )
-
-
-def until(what: Callable[[], Any], wait_s: float = WAIT_S, why: str = "") -> Any:
-    """Poll a real process; the first true answer."""
-    limit = time.monotonic() + wait_s
-    while not (found := what()):
-        if time.monotonic() > limit:
-            raise AssertionError(f"did not come true within {wait_s} s: {why or what}")
-        time.sleep(0.01)
-    return found
 
 
 def config(folder: Path, port: int, **sync: Any) -> EdgeConfig:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sync_rig import Broker, Consumer, until
+
+from tests.support.waiting import until
+from tests.sync.sync_rig import Broker, Consumer
 
 LEFT = Path(__file__).parents[1] / "data" / "state_0_1_0"
 PARTS, MORE = 12, 4

@@ -8,8 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from sync_rig import BASE, until
-from uplink_rig import Person
 
 from edge_runtime.config.schema import StationConfig
 from edge_runtime.core.errors import DeviceError
@@ -22,6 +20,9 @@ from edge_runtime.sync.commands.judge import MOST_BYTES, Commands
 from edge_runtime.sync.commands.signatures import make_key, sign
 from edge_runtime.sync.mqtt.settings import LinkSettings
 from edge_runtime.sync.records.topics import topics
+from tests.support.waiting import until
+from tests.sync.sync_rig import BASE
+from tests.sync.uplink_rig import Person
 
 TOPICS = topics(StationConfig(name="box-7", site="north", line="line-2"))
 

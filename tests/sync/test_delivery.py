@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from sync_rig import BASE, Broker, Consumer, Line, config, until
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import State
@@ -17,6 +16,8 @@ from edge_runtime.sync.credentials import credential
 from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.mqtt.settings import link_settings
 from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered
+from tests.support.waiting import until
+from tests.sync.sync_rig import BASE, Broker, Consumer, Line, config
 
 START = Callable[..., Delivery]
 

@@ -18,8 +18,6 @@ from unittest.mock import Mock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import Broker, Consumer, Line, Proxy, until
-from uplink_rig import make_authority
 
 from edge_runtime.config.schema import SyncConfig
 from edge_runtime.core.clock import SECOND
@@ -31,6 +29,9 @@ from edge_runtime.sync.mqtt.tls_files import tls_context
 from edge_runtime.sync.pictures.http import HTTP_CHUNK, HttpCarrier
 from edge_runtime.sync.pictures.pace import TokenBucket, is_within
 from edge_runtime.sync.pictures.upload import Upload
+from tests.support.waiting import until
+from tests.sync.sync_rig import Broker, Consumer, Line, Proxy
+from tests.sync.uplink_rig import make_authority
 
 START = Callable[..., Delivery]
 

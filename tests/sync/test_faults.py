@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sync_rig import BASE, WAIT_S, Broker, Consumer, Line, Proxy, until
 
 from edge_runtime.core.clock import SECOND, monotonic_ns
 from edge_runtime.core.errors import StorageError
@@ -28,10 +27,14 @@ from edge_runtime.sync.outbox.schema import OUTBOX
 from edge_runtime.sync.outbox.settlement import DELETE_BATCH
 from edge_runtime.sync.records.format import RecordFormat, own_event
 
-CHILD = Path(__file__).with_name("sync_child.py")
+CHILD = "tests.sync.sync_child"
 START = Callable[..., Delivery]
+from tests.support.waiting import WAIT_S, until
+from tests.sync.sync_rig import BASE, Broker, Consumer, Line, Proxy
+
 WALL = WallClock(monotonic_ns)
-KILLER = Path(__file__).parents[2] / "tools/bench/outbox_kill"
+ROOT = Path(__file__).parents[2]
+KILLER = ROOT / "tools/bench/outbox_kill"
 
 
 @pytest.fixture
@@ -58,8 +61,8 @@ def test_nothing_is_lost_when_sync_line_and_broker_are_killed_at_random(
 @pytest.fixture
 def start_child(state: Path, closing: ExitStack) -> Callable[..., subprocess.Popen[str]]:
     def start(port: int, **sync: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, str(CHILD), str(state), str(port), json.dumps(sync)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", CHILD, str(state), str(port), json.dumps(sync)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
         def end() -> None:
             process.kill()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sync_rig import Line
 
 from edge_runtime.core.clock import MS, SECOND, ManualClock
 from edge_runtime.core.errors import StorageError
@@ -26,6 +25,7 @@ from edge_runtime.sync.records.format import RecordFormat
 from edge_runtime.sync.records.journal import JournalTail
 
 REQUEST = OperatorRequest("typed", 5, None, None, "oil", 1.0, None, ("D02",), 0, "D02", "answered", "", "")
+from tests.sync.sync_rig import Line
 
 
 class Sync:

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import Broker, Proxy, until
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.flow.components import State
@@ -24,6 +23,8 @@ from edge_runtime.sync.backoff import Backoff
 from edge_runtime.sync.mqtt.link import MqttLink
 from edge_runtime.sync.mqtt.settings import LinkSettings, Message, TlsFiles
 from edge_runtime.sync.mqtt.window import MQTT_MOST, Window
+from tests.support.waiting import until
+from tests.sync.sync_rig import Broker, Proxy
 
 CONNACK_OK_5 = b"\x20\x03\x00\x00\x00"
 NOT_AUTHORIZED_5 = b"\x20\x03\x00\x87\x00"

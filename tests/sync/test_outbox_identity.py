@@ -487,8 +487,7 @@ def test_drops_that_wait_say_of_which_epoch_the_numbers_are(box: Box, tmp_path: 
 CHILD = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {here!r})
-from test_outbox_identity import Box, Cloud
+from tests.sync.test_outbox_identity import Box, Cloud
 box = Box(Path(sys.argv[1]), Cloud(), iter(range(int(sys.argv[2]), 10**9)))
 while True:
     box.make(7)
@@ -502,10 +501,9 @@ while True:
 
 def test_killed_at_random_between_damages_no_name_has_two_contents(tmp_path: Path, cloud: Cloud) -> None:
     rng = random.Random(3)
-    program = CHILD.format(here=str(Path(__file__).parent))
     for life in range(8):
-        command = [sys.executable, "-c", program, str(tmp_path), str(1 + life * 10**6)]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", CHILD, str(tmp_path), str(1 + life * 10**6)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
         assert child.stdout
         for _ in range(rng.randrange(5, 400)):
             cloud.take(child.stdout.readline())

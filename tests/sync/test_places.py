@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sync_rig import Line
-from test_feeder import Sync
 
 from edge_runtime.core.clock import MS, ManualClock
 from edge_runtime.core.errors import StorageError
 from edge_runtime.sync.records.feeder import FORMER_NS
 from edge_runtime.sync.records.former import as_far_as_readable, undelivered
 from edge_runtime.sync.records.places import last_common, thinned, went_back
+from tests.sync.sync_rig import Line
+from tests.sync.test_feeder import Sync
 
 JOURNAL = ("journal.db", "journal.db-wal", "journal.db-shm")
 

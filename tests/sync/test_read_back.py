@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_broker import HANG_UP, Rules, StubBroker
-from sync_rig import BASE, Broker, Line, until
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.core.errors import StorageError
@@ -21,6 +19,9 @@ from edge_runtime.sync.mqtt.read_back import SHOW_WAIT_NS, SHOWN, ReadBack, Step
 from edge_runtime.sync.mqtt.read_back_once import read_back_once
 from edge_runtime.sync.mqtt.settings import LinkSettings
 from edge_runtime.sync.outbox.status import some_record, spool_status
+from tests.support.waiting import until
+from tests.sync.stub_broker import HANG_UP, Rules, StubBroker
+from tests.sync.sync_rig import BASE, Broker, Line
 
 START = Callable[..., Delivery]
 REC = f"{BASE}/rec"

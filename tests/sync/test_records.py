@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import STATION, Consumer, Line, config, until
 
 from edge_runtime.config.schema import EdgeConfig, StationConfig
 from edge_runtime.core.clock import SECOND, ManualClock
@@ -33,6 +32,8 @@ from edge_runtime.sync.records.format import (
 )
 from edge_runtime.sync.records.topics import topics
 from tests.support.real_box import telling
+from tests.support.waiting import until
+from tests.sync.sync_rig import STATION, Consumer, Line, config
 
 jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = json.loads(SCHEMA_FILE.read_text())

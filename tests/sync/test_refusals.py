@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_broker import HANG_UP, SILENT, Rules, StubBroker
-from sync_rig import BASE, Broker, Consumer, Line, Proxy, config, until
 
 from edge_runtime.core.clock import MS, SECOND, monotonic_ns
 from edge_runtime.flow.components import State
@@ -26,6 +24,9 @@ from edge_runtime.sync.outbox.file import Outbox
 from edge_runtime.sync.outbox.schema import OUTBOX
 from edge_runtime.sync.outbox.status import spool_status
 from edge_runtime.sync.records.format import RecordFormat, own_event
+from tests.support.waiting import until
+from tests.sync.stub_broker import HANG_UP, SILENT, Rules, StubBroker
+from tests.sync.sync_rig import BASE, Broker, Consumer, Line, Proxy, config
 
 START = Callable[..., Delivery]
 WALL = WallClock(monotonic_ns)

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_rig import Broker, Line, config, until
 
 from edge_runtime.core.clock import SECOND
 from edge_runtime.flow.components import State
 from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.mqtt.rival import BUSY, FIRST_S, IDLE, MOST_S, STUCK, Rival
+from tests.support.waiting import until
+from tests.sync.sync_rig import Broker, Line, config
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from sparkplug_tap import GROUP, NAME, Tap, names, reasons, spb_mqtt, spb_payload
 from spb_proxy import BROKER, NODE, Event
 from spb_tally import assertions
 from spb_tally import count as count_results
@@ -24,6 +18,7 @@ from spb_tally import count as count_results
 from edge_runtime.sync.sparkplug.board import Tag
 from edge_runtime.sync.sparkplug.node import NodeIdentity, Phase, SparkplugNode
 from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, Property, decode, encode
+from tests.sync.sparkplug_tap import GROUP, NAME, Tap, names, reasons, spb_mqtt, spb_payload
 
 TAGS = [Tag("Temperature", DataType.DOUBLE, "degC"), Tag("State", DataType.STRING)]
 DEVICES = {

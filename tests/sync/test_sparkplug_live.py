@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.sync.sparkplug.payload import GOOD, QUALITY, DataType, Metric, Payload, Property, encode
+from tests.support.waiting import until
 
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 PEERS = Path(os.environ.get("EDGE_RUNTIME_SPARKPLUG_PEERS", ROOT / ".venv" / "sparkplug-peers"))
@@ -43,13 +43,8 @@ def broker(tmp_path: Path) -> Iterator[StartBroker]:
         config = tmp_path / f"mosquitto-{port}.conf"
         config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
         running.append(subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL))
-        deadline = time.monotonic() + 10.0
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return port
-            time.sleep(0.02)
-        raise AssertionError("mosquitto does not listen")
+        until(lambda: is_listening(port), why="mosquitto does not listen")
+        return port
 
     yield start
     for process in running:
@@ -62,6 +57,11 @@ def child(tmp_path: Path, real_answer: dict[str, Any]) -> list[str]:
     """The command of a node that counts on from what a real box said."""
     (tmp_path / "status.json").write_text(json.dumps(real_answer))
     return [sys.executable, str(CHILD), str(tmp_path / "status.json"), str(tmp_path)]
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def check(*options: str, node: list[str]) -> tuple[dict[str, str], str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from edge_runtime.sync.sparkplug.node import NodeIdentity, Phase, SparkplugNode
 from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, decode, encode
 from edge_runtime.sync.sparkplug.runner import BdSeqFile, Connected, Heard, Lost, Received, SparkplugRunner
 from tests.support.real_box import BEFORE
+from tests.support.waiting import until
 
 
 def with_health(shot: Status, component: str, state: State) -> Status:
@@ -235,9 +235,7 @@ def test_stop_tells_the_hosts_and_closes_the_link() -> None:
     runner, desk = make_runner(make_node(), Sample)
     assert runner.health().state is State.STOPPED
     runner.start()
-    deadline = time.monotonic() + 10.0
-    while runner.node.phase is not Phase.BORN and time.monotonic() < deadline:
-        time.sleep(0.002)
+    until(lambda: runner.node.phase is Phase.BORN)
     runner.stop()
     runner.stop()
     assert desk.published[-1].topic == "spBv1.0/plant/NDEATH/box" and desk.published[-1].qos == 1

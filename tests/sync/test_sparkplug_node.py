@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from itertools import count, pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from sparkplug_tap import GROUP, NAME, Tap, reasons
-
 from edge_runtime.sync.sparkplug.actions import Command, Connect, Moment
 from edge_runtime.sync.sparkplug.board import Board, Tag
 from edge_runtime.sync.sparkplug.history import EVERY_NS, MOST, History
 from edge_runtime.sync.sparkplug.node import NodeIdentity, Phase, SparkplugNode
 from edge_runtime.sync.sparkplug.payload import BAD, QUALITY, DataType, Metric, Payload, decode, encode
+from tests.sync.sparkplug_tap import GROUP, NAME, Tap, reasons
 
 TAGS = [Tag("Temperature", DataType.DOUBLE, "degC", deadband=0.5), Tag("State", DataType.STRING)]
 DEVICES = {

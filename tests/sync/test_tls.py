@@ -10,12 +10,13 @@ from contextlib import ExitStack
 from itertools import count
 
 import pytest
-from sync_rig import Line, mosquitto_program, nats_program, until
-from uplink_rig import BASE, BOX, ExampleBroker, Person, certs, client_tls, make_authority
 
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.flow.components import State
 from edge_runtime.sync.delivery import Delivery
+from tests.support.waiting import until
+from tests.sync.sync_rig import Line, mosquitto_program, nats_program
+from tests.sync.uplink_rig import BASE, BOX, ExampleBroker, Person, certs, client_tls, make_authority
 
 OTHER = "edge/plant/line-1/box-2"
 

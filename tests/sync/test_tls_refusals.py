@@ -17,12 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from sync_rig import Broker, mosquitto_program, nats_program, until
-from uplink_rig import BOX, ExampleBroker, edge_runtime, make_authority, station
 
 from edge_runtime.sync.mqtt.link import MqttLink
 from edge_runtime.sync.mqtt.settings import LinkSettings, TlsFiles
 from edge_runtime.sync.mqtt.tls_files import FileTrouble, tls_context
+from tests.support.waiting import until
+from tests.sync.sync_rig import Broker, mosquitto_program, nats_program
+from tests.sync.uplink_rig import BOX, ExampleBroker, edge_runtime, make_authority, station
 
 DAY = timedelta(days=1)
 PEM = serialization.Encoding.PEM

@@ -11,8 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sync_rig import mosquitto_program, until
-from uplink_rig import (
+
+from edge_runtime.process.control import ask
+from edge_runtime.sync.commands.book import read_audit
+from edge_runtime.sync.commands.judge import MOST_BYTES
+from edge_runtime.sync.commands.signatures import make_key
+from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, decode, encode
+from tests.support.waiting import until
+from tests.sync.sync_rig import mosquitto_program
+from tests.sync.uplink_rig import (
     BASE,
     BOX,
     ExampleBroker,
@@ -25,12 +32,6 @@ from uplink_rig import (
     make_model,
     station,
 )
-
-from edge_runtime.process.control import ask
-from edge_runtime.sync.commands.book import read_audit
-from edge_runtime.sync.commands.judge import MOST_BYTES
-from edge_runtime.sync.commands.signatures import make_key
-from edge_runtime.sync.sparkplug.payload import DataType, Metric, Payload, decode, encode
 
 CMD = f"{BASE}/cmd"
 

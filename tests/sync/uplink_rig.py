@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from sync_rig import WAIT_S, free_port, mosquitto_program, nats_program, until
 
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.modelstore.bundle import seal_bundle
 from edge_runtime.process.control import ask
+from tests.support.waiting import WAIT_S, until
+from tests.sync.sync_rig import free_port, mosquitto_program, nats_program
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "data" / "tiny"

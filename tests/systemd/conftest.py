@@ -15,13 +15,13 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.modelstore.bundle import seal_bundle
+from tests.support.waiting import seconds_until
 
 ROOT = Path(__file__).parents[2]
 UNIT = "edge-runtime-run.service"
@@ -174,11 +174,7 @@ class Container:
     @staticmethod
     def until(is_true: Callable[[], bool], limit_s: float, what: str) -> float:
         """Wait for a condition; how many seconds it took."""
-        started = time.monotonic()
-        while not is_true():
-            assert time.monotonic() - started < limit_s, f"no {what} within {limit_s:.0f} s"
-            time.sleep(0.05)
-        return time.monotonic() - started
+        return seconds_until(is_true, limit_s, what)
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,13 @@ people skip, those on the published figures do not."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pytest
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools" / "train"
-sys.path.insert(0, str(TOOLS))
-
 import commands_humans
 import commands_judge as judge
+import numpy as np
+import pytest
 
 from edge_runtime.modelstore.bundle import load_bundle
 from edge_runtime.predictors.keyword import KeywordModel, open_keyword_model

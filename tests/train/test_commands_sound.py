@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-import numpy as np
-import pytest
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools" / "train"
-sys.path.insert(0, str(TOOLS))
-
 import commands_data
 import commands_sound as sound
 import commands_words as words
+import numpy as np
+import pytest
 from commands_judge import Share, accuracy, as_pcm, mains_hum, pink, white
 
 RATE = sound.RATE_HZ

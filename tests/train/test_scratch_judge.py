@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def judge() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scratch_judge", ROOT / "tools" / "train" / "scratch_judge.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+import scratch_judge as judge
 
 
 @pytest.fixture
-def judged(judge: ModuleType):  # type: ignore[no-untyped-def]
+def judged():  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(1)
     good, bad = rng.beta(1.2, 12.0, 3000), rng.beta(9.0, 1.2, 1000)
     kind = np.array(["good"] * 2500 + ["oil"] * 300 + ["stain"] * 200 + ["scratch"] * 1000)
@@ -32,14 +16,14 @@ def judged(judge: ModuleType):  # type: ignore[no-untyped-def]
     return judge.Judged(np.concatenate((good, bad)), kind == "scratch", kind, severity)
 
 
-def test_auroc_is_the_chance_of_the_right_order(judge: ModuleType) -> None:
+def test_auroc_is_the_chance_of_the_right_order() -> None:
     rng = np.random.default_rng(2)
     scores, defect = rng.integers(0, 12, 300) / 12.0, rng.random(300) < 0.3
     pairs = scores[defect][:, None] - scores[~defect][None, :]
     assert judge.auroc(scores, defect) == pytest.approx(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
 
 
-def test_thresholds_cost_the_stated_share_of_good_parts(judge: ModuleType, judged) -> None:  # type: ignore[no-untyped-def]
+def test_thresholds_cost_the_stated_share_of_good_parts(judged) -> None:  # type: ignore[no-untyped-def]
     limits = judge.choose_limits(judged)
     rates = judge.error_rates(judged, limits)
     assert 0.0 < limits.accept_below < limits.reject_at < 1.0
@@ -48,7 +32,7 @@ def test_thresholds_cost_the_stated_share_of_good_parts(judge: ModuleType, judge
     assert rates["missed"] < 0.05
 
 
-def test_calibrated_score_rises_with_the_raw_one_and_means_what_it_says(judge: ModuleType, judged) -> None:  # type: ignore[no-untyped-def]
+def test_calibrated_score_rises_with_the_raw_one_and_means_what_it_says(judged) -> None:  # type: ignore[no-untyped-def]
     limits = judge.choose_limits(judged)
     score = limits.score(judged.raw)
     assert np.array_equal(np.argsort(score, kind="stable"), np.argsort(judged.raw, kind="stable"))
@@ -56,14 +40,14 @@ def test_calibrated_score_rises_with_the_raw_one_and_means_what_it_says(judge: M
     assert score[judged.defect].mean() > 0.95
 
 
-def test_clean_separation_does_not_drive_the_slope_to_infinity(judge: ModuleType) -> None:
+def test_clean_separation_does_not_drive_the_slope_to_infinity() -> None:
     raw = np.concatenate((np.full(500, 0.1), np.full(500, 0.9)))
     a, b = judge.fit_logistic(raw, np.arange(1000) >= 500)
     assert np.isfinite([a, b]).all()
     assert 1.0 < a < 60.0
 
 
-def test_rates_count_oil_and_stains_as_good_parts(judge: ModuleType) -> None:
+def test_rates_count_oil_and_stains_as_good_parts() -> None:
     kind = np.array(["good", "good", "oil", "stain", "scratch", "scratch"])
     severity = np.array(["none"] * 4 + ["hairline", "deep"])
     judged = judge.Judged(np.array([0.1, 0.2, 0.9, 0.1, 0.2, 0.9]), kind == "scratch", kind, severity)

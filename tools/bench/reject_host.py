@@ -49,7 +49,8 @@ Note = dict[str, Any]
 
 def make_setup(values: Mapping[str, int]) -> GateSetup:
     """How the machine of the runs is built, as plain numbers: they travel to the host's process."""
-    return GateSetup(**{**values, "inputs": Flags(values["inputs"])})
+    fixed: dict[str, Any] = {**values, "inputs": Flags(values["inputs"])}
+    return GateSetup(**fixed)
 
 
 def note_of(event: LinkEvent) -> Note:

@@ -143,7 +143,7 @@ class Judge:
         for fact in self.truth:
             heard = verdict_in(bytes.fromhex(fact["frame"])) if fact["ev"] == "rx" else None
             part = by_id.get(heard[:2]) if heard else None
-            if part is not None:
+            if heard and part is not None:
                 part.verdicts.append((fact["us"], fact["quarter"], heard[2]))
 
     def _look_at_gate(self) -> None:

@@ -23,6 +23,7 @@ from fleet_link import Address, RovingLink
 from fleet_records import content_of
 
 from edge_runtime.core.clock import MS, SECOND, Clock, monotonic_ns
+from edge_runtime.core.events import EventKind
 from edge_runtime.recording.reader import iso_utc
 from edge_runtime.recording.wall_clock import WallClock
 from edge_runtime.sync.mqtt.settings import LinkSettings, Message
@@ -234,7 +235,7 @@ class SimBox:
         if self._groups % METRICS_EVERY == 0:
             drafts.append(own_record(Kind.METRICS, {"box": None, "sync": self._link.report()}, self._wall))
         if self._rng.random() < 0.01:
-            drafts.append(own_event("line.paused", {"by": "operator"}, self._wall))
+            drafts.append(own_event(EventKind.OPERATOR_HOLD, {"by": "operator", "why": "a herd's life"}, self._wall))
         try:
             with outbox.transaction():
                 outbox.add(drafts)

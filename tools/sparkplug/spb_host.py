@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import random
 import time
@@ -63,8 +64,11 @@ class Driver:
             await asyncio.sleep(rng.uniform(*CUT_AFTER_S))
             for proxy in self._proxies:
                 proxy.cut()
-            await self._until(lambda births=births: self._births() > births)
+            await self._until(functools.partial(self._has_more_births_than, births))
         await self._some_data()
+
+    def _has_more_births_than(self, births: int) -> bool:
+        return self._births() > births
 
     async def _ask_rebirth(self) -> None:
         await self._until(lambda: self._births() > 0)

@@ -66,7 +66,7 @@ class Cutter:
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         self._rest += data
-        packets = []
+        packets: list[tuple[int, bytes]] = []
         while True:
             head = _length(self._rest)
             if head is None or len(self._rest) < sum(head):

@@ -107,7 +107,8 @@ def export_int8(float_path: Path, path: Path, calibration: Rows) -> None:
 def _widen(ranges: Ranges, seen: Ranges) -> None:
     """Take the widest range of each tensor: the quantiser's moving average cost 3 to 10 points of held-back words."""
     for name, found in seen.items():
-        kept = ranges.setdefault(name, found)
+        ranges.setdefault(name, found)
+        kept = ranges[name]
         if "min" in found:
             kept["min"], kept["max"] = np.minimum(kept["min"], found["min"]), np.maximum(kept["max"], found["max"])
 

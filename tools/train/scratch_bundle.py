@@ -129,7 +129,7 @@ def recipe_digest(plan: Any) -> str:
     """SHA-256 over the code that draws and trains, and how much of it ran: the same digest, the same training data."""
     digest = hashlib.sha256(repr(asdict(plan)).encode())
     here = Path(__file__).parent
-    modules = [Path(module.__file__) for module in (phone_ink, phone_body, phone_defects, phone_scene)]
+    modules = [Path(str(module.__file__)) for module in (phone_ink, phone_body, phone_defects, phone_scene)]
     for path in (*modules, here / "scratch_data.py", here / "scratch_net.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -76,7 +76,8 @@ def _widen(ranges: Ranges, seen: Ranges) -> None:
     """Take the widest range of each tensor. The quantiser's own moving average cuts off what only scratches reach:
     image scores piled up at one value and AUROC fell from 0.995 to 0.988."""
     for name, found in seen.items():
-        kept = ranges.setdefault(name, found)
+        ranges.setdefault(name, found)
+        kept = ranges[name]
         if "min" in found:
             kept["min"], kept["max"] = np.minimum(kept["min"], found["min"]), np.maximum(kept["max"], found["max"])
 
@@ -92,5 +93,5 @@ class TfliteHeat:
     def __call__(self, picture: U8) -> NDArray[np.float32]:
         """Heat of one picture, u8 (INPUT_H, INPUT_W, 3) in, float32 (INPUT_H / 8, INPUT_W / 8) out, 0..1."""
         (logits,) = self.engine.invoke(np.take(self._table, picture)[None])
-        heat: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-self._output.dequantise(logits)[0, :, :, 0]))
-        return heat
+        logit = self._output.dequantise(logits)[0, :, :, 0].astype(np.float32, copy=False)
+        return np.asarray(np.float32(1.0) / (np.float32(1.0) + np.exp(-logit)), np.float32)

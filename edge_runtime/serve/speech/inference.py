@@ -174,9 +174,13 @@ def _tensors(message: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any
     found = message.get(name)
     if not isinstance(found, list):
         raise ProtocolError(f"the speech server's answer has no {name}")
-    if not all(isinstance(tensor, dict) and {"name", "datatype"} <= set(tensor) for tensor in found):
+    if not all(isinstance(tensor, dict) and {"name", "datatype"} <= _texts_of(tensor) for tensor in found):
         raise ProtocolError(f"the speech server's {name} lack name or datatype")
     return found
+
+
+def _texts_of(tensor: Mapping[str, Any]) -> set[str]:
+    return {key for key, value in tensor.items() if isinstance(value, str)}
 
 
 def _reason(text: bytes) -> str:

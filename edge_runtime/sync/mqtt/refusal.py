@@ -35,9 +35,17 @@ _NOT_ACCEPTED = "is not accepted by the broker ({}): edge-runtime doctor looks a
 
 
 class TlsSocket(ssl.SSLSocket):
-    """Remembers what the broker said when it hung up. Set as `sslsocket_class` of a context."""
+    """Remembers what the broker said when it hung up, and closes when no handshake comes about. Set as
+    `sslsocket_class` of a context."""
 
     fault: ssl.SSLError | None = None
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()  # the MQTT library leaves it open, and a box dials again for ever
+            raise
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         try:

@@ -50,7 +50,14 @@ class Line:
                 assert line, "the line did not get ready"
         finally:
             too_late.cancel()
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self._reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self._reader.start()
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
+        self.process.stderr.close()
 
     def run_command(self, *words: str) -> tuple[list[int], str]:
         """Policy of the command's process, of a child of it, and its nice value; and what it said."""
@@ -67,8 +74,7 @@ def line(tmp_path_factory):
     running = Line(tmp_path_factory.mktemp("line"))
     running.start()
     yield running
-    running.process.send_signal(signal.SIGTERM)
-    running.process.wait(LIMIT_S)
+    running.end()
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ class Consumer:
     def missing(self) -> dict[str, set[int]]:
         """Numbers that never came, by epoch."""
         found: dict[str, set[int]] = {}
-        for epoch in {epoch for epoch, _ in self.records}:
-            seqs = {seq for known, seq in self.records if known == epoch}
+        for epoch in {epoch for epoch, _ in list(self.records)}:
+            seqs = {seq for known, seq in list(self.records) if known == epoch}
             if absent := set(range(1, max(seqs) + 1)) - seqs:
                 found[epoch] = absent
         return found

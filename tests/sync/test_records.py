@@ -68,7 +68,7 @@ def test_every_record_of_a_real_run_fits_the_schema(
     assert sync.post("command.refused", {"why": "not on the list"}, wait_s=10)
     line.stop()
     wanted = {"epoch", "run", "decision", "outcome", "label", "request", "event", "metrics"}
-    until(lambda: {record["kind"] for record in consumer.records.values()} >= wanted)
+    until(lambda: {record["kind"] for record in list(consumer.records.values())} >= wanted)
     until(lambda: {run["data"]["phase"] for run in consumer.of("run")} == {"started", "clean"})
     for record in consumer.records.values():
         VALID.validate(record)

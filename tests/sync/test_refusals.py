@@ -201,7 +201,7 @@ def test_a_link_that_breaks_again_and_again_is_no_word_about_any_record(
         until(lambda: proxy.cuts >= cuts or not sync.outbox.waiting)  # noqa: B023
         proxy.cut_after = dice.randrange(6_000, 40_000)
     proxy.cut_after = None
-    until(lambda: {seq for _, seq in consumer.records} >= set(range(1, 601)), 20)
+    until(lambda: {seq for _, seq in list(consumer.records)} >= set(range(1, 601)), 20)
     assert spool_status(state)["aside"]["refused"] == 0
 
 
@@ -236,7 +236,7 @@ def test_a_real_broker_with_a_limit_gets_all_that_fit(
     broker = make_broker(extra=extra)
     consumer = consume(broker.port)
     sync = start_sync(broker.port, protocol=protocol, reconnect_max_s=1.0)
-    until(lambda: {seq for _, seq in consumer.records} >= set(range(1, COUNT + 1)) - {6, 20})
+    until(lambda: {seq for _, seq in list(consumer.records)} >= set(range(1, COUNT + 1)) - {6, 20})
     until(lambda: spool_status(state)["aside"]["refused"] == 2, 60)
     assert sync.report()["link"]["connects"] <= 12
     until(lambda: sync.outbox.waiting == 0)
@@ -272,7 +272,7 @@ def test_a_stations_own_limit_counts_where_the_broker_names_none(
     fill(pads={9: 4000})
     consumer = consume(mosquitto.port)
     start_sync(mosquitto.port, protocol="3.1.1", max_packet_bytes=1200)
-    until(lambda: {seq for _, seq in consumer.records} >= set(range(1, COUNT + 1)) - {9})
+    until(lambda: {seq for _, seq in list(consumer.records)} >= set(range(1, COUNT + 1)) - {9})
     until(lambda: spool_status(state)["aside"]["reasons"] == {in_words(TOO_LARGE_HERE): 1})
 
 

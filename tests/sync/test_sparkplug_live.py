@@ -135,6 +135,7 @@ def test_a_host_of_another_project_sees_births_data_and_death_and_gets_a_rebirth
             if process:
                 process.kill()
                 process.wait(10)
+        host.stdout.close()
     births = [row for row in seen if row["kind"] == "NBIRTH"]
     assert [birth["seq"] for birth in births] == [0, 0]
     assert births[0]["metrics"]["bdSeq"] == births[1]["metrics"]["bdSeq"] == 0

@@ -192,8 +192,11 @@ def test_a_revoked_box_is_sent_away(authority, tmp_path, closing):
     broker.start()
     closing.callback(broker.stop)
     closing.callback(Person(broker.port, client_tls(folder, "consumer"), ("edge/+/+/+/rec",)).close)
-    with pytest.raises((ssl.SSLError, OSError)), socket.create_connection(("127.0.0.1", broker.port), 5) as sock:
-        tls = client_tls(folder, BOX).wrap_socket(sock, server_hostname="localhost")
+    with (
+        pytest.raises((ssl.SSLError, OSError)),
+        socket.create_connection(("127.0.0.1", broker.port), 5) as sock,
+        client_tls(folder, BOX).wrap_socket(sock, server_hostname="localhost") as tls,
+    ):
         tls.settimeout(5)
         if tls.recv(1) == b"":
             raise ConnectionResetError

@@ -27,6 +27,7 @@ from typing import Any
 
 from edge_runtime import __version__
 from edge_runtime.core.errors import ModelError
+from edge_runtime.core.files import write_atomic
 from edge_runtime.core.manifest import Kind, Manifest
 from edge_runtime.modelstore.manifest_toml import manifest_toml, parse_manifest, read_manifest
 
@@ -100,12 +101,7 @@ def seal_bundle(folder: str | Path, manifest: Manifest | Mapping[str, Any]) -> B
         (folder / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     table["files"] = {name: file_digest(path) for name, path in _walk(folder) if name != MANIFEST}
     sealed = parse_manifest(table, str(folder))
-    partial = folder / f".{MANIFEST}.partial"
-    try:
-        partial.write_text(manifest_toml(sealed), encoding="utf-8")
-        partial.replace(folder / MANIFEST)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic(folder / MANIFEST, manifest_toml(sealed), beside=folder / f".{MANIFEST}.partial")
     return load_bundle(folder)
 
 

@@ -19,6 +19,7 @@ from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.custody import custody_of
 from edge_runtime.core.errors import ModelError, StorageError
+from edge_runtime.core.files import sync
 from edge_runtime.modelstore.bundle import (
     MANIFEST,
     Bundle,
@@ -154,13 +155,13 @@ class ModelStore:
             target = self.own / bundle.manifest.name / bundle.manifest.version
             if (target / MANIFEST).exists() and not replace:
                 return self._same_or_refuse(bundle, target)
-            _flush(partial)
+            _sync_tree(partial)
             custody.make_folder(target.parent)
             if target.exists():
                 _swap_out(target)
             partial.rename(target)
-            _flush_folder(target.parent)
-            _flush_folder(self.own)
+            sync(target.parent)
+            sync(self.own)
             custody.mend(self.own)
         except OSError as err:
             raise StorageError(f"cannot install into {self.own}: {err.strerror or err}") from err
@@ -248,23 +249,11 @@ def _swap_out(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _flush(folder: Path) -> None:
+def _sync_tree(folder: Path) -> None:
     for base, _, files in os.walk(folder):
         for name in files:
-            descriptor = os.open(Path(base, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        _flush_folder(Path(base))
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(Path(base, name))
+        sync(Path(base))
 
 
 def _nearest(wanted: str, known: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import socket_path, state_dir
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, ModelError, StorageError
+from edge_runtime.core.files import is_still_at
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.stage_runner import NotReady
 from edge_runtime.process.control import ControlServer, SharedAnswer, is_answering
@@ -249,12 +250,7 @@ class _OnlyOne:
 
     def was_removed(self) -> bool:
         """Somebody deleted the folder under us, or put another one there."""
-        ours = os.fstat(self._fd)
-        try:
-            there = self.path.stat()
-        except OSError:
-            return True
-        return (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino)
+        return not is_still_at(self.path, self._fd)
 
     def take(self) -> None:
         """Raises StorageError when the folder cannot be had, DeviceError when it is another's."""

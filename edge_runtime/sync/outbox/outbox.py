@@ -24,6 +24,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.core.files import identity_of
 from edge_runtime.core.machine import Machine
 from edge_runtime.recording.pruned import ranges
 from edge_runtime.recording.trouble import is_damage, set_aside
@@ -204,13 +205,13 @@ class Outbox:
 
     def is_gone(self) -> bool:
         """Somebody deleted or replaced the file: SQLite would write on happily into nowhere."""
-        return self._connection is not None and _identity(self.path) != self._files[""]
+        return self._connection is not None and identity_of(self.path) != self._files[""]
 
     def lost_companion(self) -> str:
         """The log or the shared memory that was deleted or replaced under us; empty: both are there."""
         if self._connection is None:
             return ""
-        lost = (name for name, file in self._files.items() if name and _identity(_beside(self.path, name)) != file)
+        lost = (name for name, file in self._files.items() if name and identity_of(_beside(self.path, name)) != file)
         return next(lost, "")
 
     def mend_companions(self) -> None:
@@ -277,7 +278,7 @@ class Outbox:
                 raise DamagedRecord(f"record {seq} is not what was written")
 
     def _note_files(self) -> None:
-        self._files = {name: _identity(_beside(self.path, name)) for name in ("", "-wal", "-shm")}
+        self._files = {name: identity_of(_beside(self.path, name)) for name in ("", "-wal", "-shm")}
 
     def _last(self) -> Last:
         counts = self.counts
@@ -430,11 +431,3 @@ class Outbox:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_dev, stat.st_ino

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,10 +22,11 @@ def serve(session: Session, health: bool, as_json: bool) -> None:
     """The daemon with the network: hands utterances to the speech server that voice.remote.url names."""
     from edge_runtime.config.paths import socket_path
     from edge_runtime.inference.speech_wire import SOCKET
+    from edge_runtime.process.control import exchange
 
     path = socket_path(session.config).with_name(SOCKET)
     if health:
-        about = _ask(path)
+        about = exchange(path, {"do": "health"}, ANSWER_WITHIN_S, "edge-runtime serve")
         click.echo(json.dumps(about, indent=2) if as_json else f"{about['state']}  {about['detail']}")
         raise SystemExit(0 if about["state"] == "ok" else 1)
     _run(session, path)
@@ -42,18 +42,3 @@ def _run(session: Session, path: Path) -> None:
     set_up_logging(session.config.service.log_level)
     run_later()
     ServeDaemon([SpeechRelay(session.config.voice.remote, path)], Notifier()).run()
-
-
-def _ask(path: Path) -> dict[str, Any]:
-    from edge_runtime.core.errors import DeviceError, ProtocolError
-    from edge_runtime.inference.speech_wire import Lines, as_line
-
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(ANSWER_WITHIN_S)
-            sock.connect(str(path))
-            lines = Lines(sock, ANSWER_WITHIN_S)
-            lines.send(as_line({"do": "health"}))
-            return lines.line()
-    except (OSError, ProtocolError) as err:
-        raise DeviceError(f"no edge-runtime serve answers on {path} ({err}); start it: edge-runtime serve") from err

@@ -118,7 +118,7 @@ def _model(loaded: Loaded) -> Iterator[Finding]:
     from edge_runtime.modelstore.store import open_store
     from edge_runtime.predictors.model_choice import station_bundle
     from edge_runtime.predictors.vision import open_vision_model
-    from edge_runtime.process.control import listener
+    from edge_runtime.process.unix_socket import listener
 
     cfg = loaded.config
     bundle = station_bundle(cfg.model.name, open_store(cfg))
@@ -200,7 +200,7 @@ def _storage(loaded: Loaded) -> Iterator[Finding]:
 
 def _journal(loaded: Loaded) -> Iterator[Finding]:
     from edge_runtime.config.paths import JOURNAL
-    from edge_runtime.process.control import is_answering
+    from edge_runtime.process.unix_socket import is_answering
     from edge_runtime.recording.going_back import say_shortfall
     from edge_runtime.recording.schema import open_for_reading
 

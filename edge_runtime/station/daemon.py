@@ -20,8 +20,9 @@ from edge_runtime.core.errors import DeviceError, ModelError, StorageError
 from edge_runtime.core.files import is_still_at
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.stage_runner import NotReady
-from edge_runtime.process.control import ControlServer, SharedAnswer, is_answering
+from edge_runtime.process.control import ControlServer, SharedAnswer
 from edge_runtime.process.sd_notify import Notifier
+from edge_runtime.process.unix_socket import is_answering
 from edge_runtime.station.requests import box_requests
 from edge_runtime.station.snapshot import overall, snapshot, summary
 from edge_runtime.station.wiring import Box, open_box

@@ -21,12 +21,12 @@ from pathlib import Path
 from edge_runtime.config.schema import EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.inference.engine import pick_runtime
-from edge_runtime.inference.sandbox import Limits
 from edge_runtime.modelstore.bundle import MANIFEST, Bundle, file_digest, load_bundle
 from edge_runtime.modelstore.slots import Edit, Slots, Verb, held_of
 from edge_runtime.modelstore.slots_file import Held, Slot
 from edge_runtime.modelstore.store import ModelStore, Stored
 from edge_runtime.predictors.golden import check_golden
+from edge_runtime.process.child import Limits
 from edge_runtime.recording.models_that_ran import models_that_ran
 from edge_runtime.recording.wall_clock import machine_boot
 

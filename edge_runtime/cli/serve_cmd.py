@@ -33,12 +33,11 @@ def serve(session: Session, health: bool, as_json: bool) -> None:
 
 
 def _run(session: Session, path: Path) -> None:
-    from edge_runtime.core.log import set_up_logging
-    from edge_runtime.process.sd_notify import Notifier
+    from edge_runtime.process.daemon_loop import begin_daemon
     from edge_runtime.process.step_back import run_later
     from edge_runtime.serve.daemon import ServeDaemon
     from edge_runtime.serve.speech.relay import SpeechRelay
 
-    set_up_logging(session.config.service.log_level)
+    begin_daemon(session.config.service.log_level)
     run_later()
-    ServeDaemon([SpeechRelay(session.config.voice.remote, path)], Notifier()).run()
+    ServeDaemon([SpeechRelay(session.config.voice.remote, path)]).run()

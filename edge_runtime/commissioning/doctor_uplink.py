@@ -23,7 +23,7 @@ from edge_runtime.core.clock import duration
 from edge_runtime.core.errors import DeviceError, StorageError
 from edge_runtime.sync.mqtt.read_back import unproven_words
 from edge_runtime.sync.outbox.status import OUTBOX, some_record, spool_status
-from edge_runtime.sync.paths import CREDENTIALS, INSTALL, ask_sync
+from edge_runtime.sync.paths import CREDENTIALS, INSTALL, NEEDS, ask_sync
 from edge_runtime.sync.records.topics import topics
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def uplink_findings(loaded: Loaded, env: Mapping[str, str] = os.environ) -> Iter
         return
     missing = [package for package in ("paho", "cryptography") if find_spec(package) is None]
     if missing:
-        what, _, fix = INSTALL.partition(": ")
-        yield Finding("uplink", "fail", f"{what} ({', '.join(missing)} is missing)", fix)
+        yield Finding("uplink", "fail", f"{NEEDS} ({', '.join(missing)} is missing)", INSTALL)
     else:
         yield from _way(cfg, _with_credentials(env))
     shot = _ask(cfg)

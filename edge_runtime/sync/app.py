@@ -26,6 +26,7 @@ from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, UsageError
 from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.process.control import ControlServer
+from edge_runtime.process.daemon_loop import hung
 from edge_runtime.sync.box import Allowance, OldestRecord, RunWatch, machine, metrics, rss_mb
 from edge_runtime.sync.daemon import SyncDaemon
 from edge_runtime.sync.daemon_parts import link_settings
@@ -115,12 +116,7 @@ class Uplink:
 
     def stuck(self) -> list[str]:
         """Parts whose loop has not turned for so long that only a new process helps."""
-        now = self._clock()
-        return [
-            name
-            for name, health in self.healths().items()
-            if health.progress_ns is not None and now - health.progress_ns > STALE_NS
-        ]
+        return hung(self.healths(), self._clock(), STALE_NS)
 
     def line(self) -> str:
         """For `systemctl status`."""

@@ -15,7 +15,8 @@ BOOK = "commands.db"
 BD_SEQ = "sparkplug_bd_seq"
 CREDENTIALS = "/etc/edge-runtime/credentials"  # LoadCredential= of the unit
 MISSING = b"missing"  # SetCredential= of the unit
-INSTALL = "the uplink needs two more packages: pip install 'edge-runtime[sync]'"
+NEEDS = "the uplink needs two more packages"
+INSTALL = "pip install 'edge-runtime[sync]'"
 
 
 def sync_socket(cfg: EdgeConfig) -> Path:

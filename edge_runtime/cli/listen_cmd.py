@@ -40,11 +40,11 @@ def listen(session: Session, file: Path | None, seconds: float | None, push: boo
     """
     if push:
         if file is not None:
-            raise UsageError("--push talks to the running box; leave out --file")
+            raise UsageError("--push talks to the running box", "leave out --file")
         _push(session, seconds or 30.0, as_json)
         return
     if as_json and seconds is None and file is None:
-        raise UsageError("--json prints one document at the end: give --seconds N or --file FILE")
+        raise UsageError("--json prints one document at the end", "give --seconds N or --file FILE")
     document = _listen(session, file, seconds, as_json)
     if as_json:
         click.echo(json.dumps(document, indent=2))
@@ -162,7 +162,7 @@ def _voice(path: Path) -> dict[str, Any]:
 
     voice: dict[str, Any] | None = ask(path, "status").get("voice")
     if not voice or "mode" not in voice:
-        raise DeviceError("the running box has no voice; see `edge-runtime status`")
+        raise DeviceError("the running box has no voice", "see `edge-runtime status`")
     return voice
 
 

@@ -32,7 +32,7 @@ def sync(ctx: click.Context, once: bool, timeout_s: float, condition: bool) -> N
     if condition:
         raise SystemExit(0 if _is_wanted(session) else 1)
     if not session.config.sync.enabled:
-        raise ConfigError("sync.enabled is false: set it, and sync.host, in the station file")
+        raise ConfigError("sync.enabled is false", "set it, and sync.host, in the station file")
     raise SystemExit(_run(session, once, timeout_s))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.commissioning.doctor_retention import retention_findings
-from edge_runtime.commissioning.finding import Finding, Level
+from edge_runtime.commissioning.finding import Finding, Level, of_error
 from edge_runtime.commissioning.station_check import remarks
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import socket_path, state_dir
@@ -44,9 +44,10 @@ def examine(loaded: Loaded, more: Iterable[Check] = ()) -> Iterator[dict[str, An
         try:
             for finding in check(loaded):
                 yield asdict(finding)
-        except (EdgeError, OSError) as err:
-            fix = EDIT if isinstance(err, ConfigError) else FIXES.get(check, LOOK)
-            yield asdict(Finding(name, "fail", str(err), fix))
+        except EdgeError as err:
+            yield asdict(of_error(name, "fail", err, EDIT if isinstance(err, ConfigError) else FIXES.get(check, LOOK)))
+        except OSError as err:
+            yield asdict(Finding(name, "fail", str(err), FIXES.get(check, LOOK)))
         except Exception as err:  # the others must have their turn
             yield asdict(Finding(name, "fail", f"the check itself failed: {type(err).__name__}: {err}", TELL))
 
@@ -73,7 +74,7 @@ def _daemon(loaded: Loaded) -> Iterator[Finding]:
     try:
         shot = ask(path, "status", timeout_s=2.0)
     except DeviceError as err:
-        yield Finding("daemon", "warn", str(err), "systemctl start edge-runtime-run, or: edge-runtime run")
+        yield Finding("daemon", "warn", err.what, "systemctl start edge-runtime-run, or: edge-runtime run")
         return
     told = f"process {shot['pid']} is {shot['state']}, {shot['parts']} parts"
     well = shot["state"] in ("ok", "starting")

@@ -95,7 +95,7 @@ class Values:
 def as_score(value: float, what: str) -> float:
     """A value that must be a score: in 0..1 but for rounding. Raises ModelError otherwise, NaN included."""
     if not -ROUNDING <= value <= 1.0 + ROUNDING:
-        raise ModelError(f"the model says {value:.4g} for {what}, a score is in 0..1; check output.activation")
+        raise ModelError(f"the model says {value:.4g} for {what}, a score is in 0..1", "check output.activation")
     return min(max(value, 0.0), 1.0)
 
 
@@ -108,7 +108,7 @@ def defect_indices(spec: OutputSpec) -> tuple[int, ...]:
 def sigmoid(value: float) -> float:
     """1 / (1 + exp(-value)) without overflow. Raises ModelError for what is no number: NaN must never become 0."""
     if math.isnan(value):
-        raise ModelError("a score came out as no number (NaN); check output.calibration")
+        raise ModelError("a score came out as no number (NaN)", "check output.calibration")
     return 1.0 / (1.0 + math.exp(-value)) if value > -700.0 else 0.0
 
 

@@ -61,7 +61,7 @@ class Grammar:
     ) -> None:
         """Raises ModelError where pocketsphinx is not installed. version: changes when `words` would."""
         if not is_installed():
-            raise ModelError("a spoken grammar needs pocketsphinx: pip install 'edge-runtime[voice-search]'")
+            raise ModelError("a spoken grammar needs pocketsphinx", "pip install 'edge-runtime[voice-search]'")
         self.share_s = share_s
         self._words = words
         self._version = version

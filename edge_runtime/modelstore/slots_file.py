@@ -110,10 +110,10 @@ class SlotsFile:
         except FileNotFoundError:
             return Table()
         except PermissionError as err:
-            raise StorageError(f"may not read {self.path}; {_ownership_fix(self._folder)}") from err
+            raise StorageError(f"may not read {self.path}", _ownership_fix(self._folder)) from err
         except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as err:
             raise StorageError(
-                f"cannot read {self.path}: {err}; remove it, and the model that ran last is kept"
+                f"cannot read {self.path}: {err}", "remove it, and the model that ran last is kept"
             ) from err
 
     def identity(self) -> tuple[int, int] | None:
@@ -163,16 +163,16 @@ class SlotsFile:
             except BlockingIOError as err:
                 if time.monotonic() > until:
                     raise StorageError(
-                        f"{self._folder / LOCK} is held by another program for {LOCK_WAIT_S:.0f} s; "
-                        "end it (fuser -v names it), then ask again"
+                        f"{self._folder / LOCK} is held by another program for {LOCK_WAIT_S:.0f} s",
+                        "end it (fuser -v names it), then ask again",
                     ) from err
                 time.sleep(LOCK_NAP_S)
             except OSError as err:
                 raise self._cannot_write(err) from err
 
     def _cannot_write(self, err: OSError) -> StorageError:
-        fix = f"; {_ownership_fix(self._folder)}" if isinstance(err, PermissionError) else ""
-        return StorageError(f"cannot write {self.path}: {err.strerror or err}{fix}")
+        fix = _ownership_fix(self._folder) if isinstance(err, PermissionError) else ""
+        return StorageError(f"cannot write {self.path}: {err.strerror or err}", fix)
 
 
 def _ownership_fix(folder: Path) -> str:

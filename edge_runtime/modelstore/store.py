@@ -91,18 +91,20 @@ class ModelStore:
         """
         bundle = load_bundle(self.find_exactly(name, version, digest).folder)
         if bundle.label != f"{name}@{version}":
-            raise ModelError(f"{bundle.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+            raise ModelError(
+                f"{bundle.folder}: the manifest calls itself {bundle.label}", "move it to where it belongs"
+            )
         return bundle
 
     def find_exactly(self, name: str, version: str, digest: str) -> Stored:
         """Where that bundle is kept; only its manifest is read."""
         there = [stored for stored in self._all() if (stored.name, stored.version) == (name, version)]
         if not there:
-            raise ModelError(f"{name}@{version} is not in the store any more; install it again")
+            raise ModelError(f"{name}@{version} is not in the store any more", "install it again")
         for stored in there:
             if not digest or file_digest(stored.folder / MANIFEST) == digest:
                 return stored
-        raise ModelError(f"{name}@{version} is another bundle than the one that was chosen; stage and promote it")
+        raise ModelError(f"{name}@{version} is another bundle than the one that was chosen", "stage and promote it")
 
     def is_shipped(self, bundle: Bundle) -> bool:
         return not bundle.folder.is_relative_to(self.own)
@@ -136,7 +138,9 @@ class ModelStore:
         stored = self.find(reference)
         bundle = load_bundle(stored.folder, verify)
         if bundle.label != stored.label:
-            raise ModelError(f"{stored.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+            raise ModelError(
+                f"{stored.folder}: the manifest calls itself {bundle.label}", "move it to where it belongs"
+            )
         return bundle
 
     def install(self, source: Bundle | str | Path, replace: bool = False) -> Bundle:
@@ -191,7 +195,7 @@ class ModelStore:
     def _same_or_refuse(self, bundle: Bundle, target: Path) -> Bundle:
         existing = load_bundle(target)
         if existing.digest != bundle.digest:
-            raise ModelError(f"{bundle.label} is installed already with other content; give it a new version")
+            raise ModelError(f"{bundle.label} is installed already with other content", "give it a new version")
         return existing
 
 
@@ -221,8 +225,8 @@ def _has_manifest(folder: Path, is_own: bool) -> bool:
 
 def _unreadable(folder: Path) -> StorageError:
     return StorageError(
-        f"may not read the models in {folder}; become root, join the group of the service, or mend its owner: "
-        f"chown -R --reference={folder.parent} {folder}"
+        f"may not read the models in {folder}",
+        f"become root, join the group of the service, or mend its owner: chown -R --reference={folder.parent} {folder}",
     )
 
 

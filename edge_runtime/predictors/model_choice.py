@@ -132,8 +132,9 @@ class Chooser:
             return _held(shipped), True, "it came with the product"
         newest = self._store.find(self._name)  # raises for a name that is not there at all
         raise ModelError(
-            f"{newest.label} is installed and was never put to work: edge-runtime models stage {newest.label} && "
-            f'edge-runtime models promote, or set model.name = "{newest.label}"'
+            f"{newest.label} is installed and was never put to work",
+            f"edge-runtime models stage {newest.label} && "
+            f'edge-runtime models promote, or set model.name = "{newest.label}"',
         )
 
     def _of_new_product(self, slot: Slot, shipped: Stored | None) -> Slot:
@@ -168,7 +169,7 @@ class Chooser:
     def _usable(self, slot: Slot) -> Chosen:
         while True:
             if slot.active is None:
-                raise ModelError(f"{self._name} has no active version; stage one and promote it")
+                raise ModelError(f"{self._name} has no active version", "stage one and promote it")
             try:
                 return self._tested(slot, slot.active)
             except (ModelError, StorageError) as err:
@@ -288,7 +289,7 @@ def _is_gone(store: ModelStore, name: str, held: Held) -> bool:
 def _opened(stored: Stored) -> Bundle:
     bundle = load_bundle(stored.folder)
     if bundle.label != stored.label:
-        raise ModelError(f"{stored.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+        raise ModelError(f"{stored.folder}: the manifest calls itself {bundle.label}", "move it to where it belongs")
     return bundle
 
 

@@ -240,15 +240,15 @@ class _OnlyOne:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
             raise StorageError(
-                f"cannot use state folder {self.path}: {err.strerror}; mend permissions or set recording.state_dir"
+                f"cannot use state folder {self.path}: {err.strerror}", "mend permissions or set recording.state_dir"
             ) from err
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as err:
             self._release()
             raise DeviceError(
-                f"state folder {self.path} is in use by a running edge-runtime; stop it (systemctl stop "
-                "edge-runtime-run), or set recording.state_dir"
+                f"state folder {self.path} is in use by a running edge-runtime",
+                "stop it (systemctl stop edge-runtime-run), or set recording.state_dir",
             ) from err
 
     def __exit__(self, *_: object) -> None:

@@ -31,7 +31,7 @@ from firmware_bridge.modbus.registers import (
 from firmware_bridge.modbus.results import Result, Results
 from firmware_bridge.modbus.rtu import MS, Line
 from firmware_bridge.modbus.sides import BEAT_NS, POLL_NS, ClientSide, ServerSide, Side
-from firmware_bridge.reject.link import WHAT_BLOCKS, GateSetup, Phase
+from firmware_bridge.reject.link import GateSetup, Phase, what_blocks
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
@@ -460,7 +460,7 @@ class PlcLink:
     def _see_block(self) -> None:
         """Somebody has to go there; it is armed as soon as the way is clear."""
         flags = self.flags
-        what = "; ".join(text for flag, text in WHAT_BLOCKS.items() if flag in flags)
+        what = what_blocks(flags)
         self.detail = what or self.detail
         if what and what != self._told_block:
             self._events.append(LinkBlocked(what))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from firmware_bridge.reject.clock_relation import ClockRelation
 from firmware_bridge.reject.frames import Deframer, encode_frame
@@ -65,13 +66,33 @@ REMEMBERED = 4096  # answered verdicts kept to recognise repeats
 MAX_PENDING = 1024  # verdicts waiting for a controller that is away; the oldest go first, their parts are past the gate
 
 NO_INPUTS = Flags(0)
+
+
+class Block(NamedTuple):
+    """What stands in the way of rejects, and what to do about it."""
+
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fix}"
+
+
 WHAT_BLOCKS = {
-    Flags.BIN_FULL: "reject bin full: empty it",
-    Flags.AIR_LOW: "air pressure low: check the supply and the valve of the gate",
-    Flags.ENCODER_LOST: "parts pass the eye and the encoder gives no counts: check the encoder and its cable, then "
-    "stop and start the line",
-    Flags.BELT_REVERSED: "the belt ran backwards: run it forward to where it was",
+    Flags.BIN_FULL: Block("reject bin full", "empty it"),
+    Flags.AIR_LOW: Block("air pressure low", "check the supply and the valve of the gate"),
+    Flags.ENCODER_LOST: Block(
+        "parts pass the eye and the encoder gives no counts",
+        "check the encoder and its cable, then stop and start the line",
+    ),
+    Flags.BELT_REVERSED: Block("the belt ran backwards", "run it forward to where it was"),
 }
+
+
+def what_blocks(flags: Flags) -> str:
+    """Empty when nothing does."""
+    return "; ".join(str(block) for flag, block in WHAT_BLOCKS.items() if flag in flags)
+
 
 Key = tuple[int, int]  # boot id, part id
 
@@ -457,7 +478,7 @@ class Link:
 
     def _blocked(self, flags: Flags) -> None:
         """Somebody has to go there. It is asked again all the while, and armed as soon as the way is clear."""
-        self.detail = "; ".join(text for flag, text in WHAT_BLOCKS.items() if flag in flags)
+        self.detail = what_blocks(flags)
         if self.detail != self._told_block:
             self._told_block = self.detail
             self._events.append(LinkBlocked(self.detail))

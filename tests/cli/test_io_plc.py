@@ -126,6 +126,6 @@ def test_a_running_box_is_asked_for_its_report_and_keeps_its_port(
         code, out, _ = edge(capsys, "io", "plc", "--json", *small)
         assert json.loads(out)["report"] == {"phase": "arm", "beats": 12}
         code, _, err = edge(capsys, "io", "gate", "--yes", *small)
-        assert code == 1 and "process 4711) owns the controller: stop it first" in err
+        assert code == 1 and "process 4711) owns the controller; stop it first" in err
     finally:
         server.stop()

@@ -21,7 +21,7 @@ from edge_runtime.commissioning.doctor_ears import microphone_findings, sound_fi
 from edge_runtime.commissioning.finding import Finding
 from edge_runtime.config.load import load
 from edge_runtime.core.errors import DeviceError
-from edge_runtime.lines.voice_line import LATCHED
+from edge_runtime.lines.voice_line import LATCHED, LATCHED_FIX
 from edge_runtime.modelstore.bundle import seal_bundle
 from edge_runtime.process.control import ControlServer
 from tests.lines.voice_rig import keyword_bundle, quiet, write_wav
@@ -222,7 +222,7 @@ def test_an_empty_catalogue_is_a_warning_and_none_is_made(found: Any, tmp_path: 
 def test_noise_that_holds_the_voice_open_is_told_by_the_running_box(found: Any, box: Any) -> None:
     box({"voice_activity": {"is_latched": True}}, {})
     finding = found("voice", SIM, "voice.model=nonsense", "voice.wake=''")["voice.noise"]
-    assert finding.state == "warn" and f"{finding.detail}: {finding.fix}" == LATCHED
+    assert finding.state == "warn" and (finding.detail, finding.fix) == (LATCHED, LATCHED_FIX)
 
 
 # -- machine sound -----------------------------------------------------------------------------------------------------

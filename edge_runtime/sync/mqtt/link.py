@@ -299,7 +299,7 @@ class MqttLink:
             self._since_ns = self._clock()
         except (OSError, ValueError, mqtt.WebsocketConnectionError) as err:
             self._client = None
-            self._fail(explain_refusal(err, self.settings))
+            self._fail(str(explain_refusal(err, self.settings)))
 
     def _dial(self) -> mqtt.Client:
         settings = self.settings
@@ -465,7 +465,7 @@ class MqttLink:
         if was_up and self._was_closed:
             self._look_for_rival()
         if self._lost and not self._was_answered:
-            why = explain_hang_up(getattr(self._socket, "fault", None), self.settings)
+            why = str(explain_hang_up(getattr(self._socket, "fault", None), self.settings))
             if self.settings.protocol == "auto":  # some just hang up on MQTT 5
                 self._version = "3.1.1" if self._version == "5" else "5"
         self._shut()

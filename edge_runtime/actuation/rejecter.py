@@ -22,7 +22,7 @@ from edge_runtime.flow.components import Health, State
 from firmware_bridge.modbus.registers import Reason
 from firmware_bridge.port import BridgePort
 from firmware_bridge.reject import messages as wire
-from firmware_bridge.reject.far_side import WHAT_BLOCKS, Phase
+from firmware_bridge.reject.far_side import WHAT_BLOCKS, Phase, what_blocks
 from firmware_bridge.reject.link_events import (
     ControllerReset,
     EventsLost,
@@ -140,7 +140,7 @@ class Rejecter:
         if not self._port.is_running:
             return Health(State.FAILED, "port thread ended")
         phase, detail = self._port.state()
-        blocked = "; ".join(text for flag, text in WHAT_BLOCKS.items() if flag in self._inputs)
+        blocked = what_blocks(self._inputs)
         adapter = self._port.adapter_problem
         state = _STATES[phase]
         if phase is Phase.UP and (blocked or adapter):  # it is about to fall, or has a setting that somebody must mend
@@ -260,7 +260,7 @@ class Rejecter:
         for flag in WHAT_BLOCKS:
             if flag in before ^ self._inputs:
                 is_on = flag in self._inputs
-                self._tell(_INPUTS[flag], on=is_on, what=WHAT_BLOCKS[flag] if is_on else "good again")
+                self._tell(_INPUTS[flag], on=is_on, what=str(WHAT_BLOCKS[flag]) if is_on else "good again")
 
     def _settled(self, event: Settled) -> None:
         key = PartKey(event.boot_id, event.part_id)

@@ -32,12 +32,12 @@ def parse(where: str) -> tuple[str, int]:
 def check_chip(chip: str) -> None:
     """Whether a line of it can be asked for; none is. Raises DeviceError."""
     if find_spec("gpiod") is None:
-        raise DeviceError("voice.talk_gpio needs the package gpiod: pip install 'edge-runtime[voice]'")
+        raise DeviceError("voice.talk_gpio needs the package gpiod", "pip install 'edge-runtime[voice]'")
     if not Path(chip).exists():
         found = ", ".join(sorted(there.name for there in Path("/dev").glob("gpiochip*"))) or "none"
-        raise DeviceError(f"no GPIO chip {chip} (found: {found}); set voice.talk_gpio")
+        raise DeviceError(f"no GPIO chip {chip} (found: {found})", "set voice.talk_gpio")
     if not os.access(chip, os.R_OK | os.W_OK):
-        raise DeviceError(f"GPIO chip {chip} may not be opened; add the user to its group: usermod -aG gpio USER")
+        raise DeviceError(f"GPIO chip {chip} may not be opened", "add the user to its group: usermod -aG gpio USER")
 
 
 class TalkKey:
@@ -63,7 +63,7 @@ class TalkKey:
         try:
             self._request = gpiod.request_lines(self._chip, {self._line: settings}, consumer="edge-runtime")
         except (OSError, ValueError) as err:
-            raise DeviceError(f"cannot use line {self._line} of {self._chip}: {err}; set voice.talk_gpio") from err
+            raise DeviceError(f"cannot use line {self._line} of {self._chip}: {err}", "set voice.talk_gpio") from err
         self._stop.clear()
         self._thread = threading.Thread(target=self._watch, name="talk-key", daemon=True)
         self._thread.start()

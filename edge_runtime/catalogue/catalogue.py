@@ -94,8 +94,8 @@ class Catalogue:
             self._prepare()
         except (sqlite3.Error, OSError) as err:
             raise StorageError(
-                f"cannot open the catalogue {path}: {err}; remove it and import the CSV file again "
-                "(edge-runtime search --import FILE.csv)"
+                f"cannot open the catalogue {path}: {err}",
+                "remove it and import the CSV file again (edge-runtime search --import FILE.csv)",
             ) from err
 
     def close(self) -> None:
@@ -118,8 +118,8 @@ class Catalogue:
             yield
         except sqlite3.Error as err:
             raise StorageError(
-                f"cannot read the catalogue {self.path}: {err}; remove it and import the CSV file again "
-                "(edge-runtime search --import FILE.csv)"
+                f"cannot read the catalogue {self.path}: {err}",
+                "remove it and import the CSV file again (edge-runtime search --import FILE.csv)",
             ) from err
 
     # -- asking -------------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def read_csv(path: Path) -> list[Item]:
     except OSError as err:
         raise ConfigError(f"cannot read {path}: {err.strerror}") from err
     except UnicodeDecodeError as err:
-        raise ConfigError(f"{path}: not UTF-8 at byte {err.start}; save it as CSV UTF-8") from err
+        raise ConfigError(f"{path}: not UTF-8 at byte {err.start}", "save it as CSV UTF-8") from err
     lines = io.StringIO(text, newline="")  # a line break inside quotes is a character of its field
     header_line = lines.readline()
     lines.seek(0)
@@ -240,7 +240,7 @@ def read_csv(path: Path) -> list[Item]:
             if any(isinstance(v, str) and v.strip() for v in row.values())
         ]
     except csv.Error as err:
-        raise ConfigError(f"{path}, line {rows.line_num}: {err}; check the quotes") from err
+        raise ConfigError(f"{path}, line {rows.line_num}: {err}", "check the quotes") from err
     return _distinct(path, items)
 
 
@@ -255,7 +255,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 def _item(path: Path, line: int, row: dict[str, Any]) -> Item:
     if None in row or None in row.values():
         raise ConfigError(
-            f"{path}, line {line}: another number of fields than the header; put text with commas in quotes"
+            f"{path}, line {line}: another number of fields than the header", "put text with commas in quotes"
         )
     fields = {name: (row.get(name) or "").strip() for name in COLUMNS}
     for name in ("name", "aliases"):  # are shown and said in one line; an instruction keeps its own

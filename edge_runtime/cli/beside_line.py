@@ -51,7 +51,7 @@ def give_way(session: Session) -> bool:
 
 def running_line(session: Session) -> int | None:
     """Process of the line of this station, or of the installed service; 0 where it may not be known, None for none."""
-    from edge_runtime.process.control import listener
+    from edge_runtime.process.unix_socket import listener
 
     found = [listener(path) for path in dict.fromkeys([*_own_socket(session), SYSTEM_SOCKET])]
     return next((pid for pid in found if pid not in (None, os.getpid())), None)

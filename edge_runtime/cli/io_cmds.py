@@ -91,7 +91,7 @@ def _microphone_survey(microphone: MicrophoneConfig) -> dict[str, Any]:
             "driver": microphone.driver,
             "device": microphone.device,
             "ready": found.is_ready,
-            "detail": found.detail,
+            "detail": f"{found.detail}; {found.fix}" if found.fix else found.detail,
         },
         "devices": [
             {
@@ -104,7 +104,7 @@ def _microphone_survey(microphone: MicrophoneConfig) -> dict[str, Any]:
             }
             for device in devices
         ],
-        "trouble": trouble,
+        "trouble": str(trouble or ""),
     }
 
 

@@ -48,11 +48,11 @@ def listen(session: Session, file: Path | None, seconds: float | None, push: boo
     """
     if push:
         if file is not None:
-            raise UsageError("--push talks to the running box; leave out --file")
+            raise UsageError("--push talks to the running box", "leave out --file")
         _push(session, seconds or 30.0, as_json)
         return
     if as_json and seconds is None and file is None:
-        raise UsageError("--json prints one document at the end: give --seconds N or --file FILE")
+        raise UsageError("--json prints one document at the end", "give --seconds N or --file FILE")
     document = _listen(session, file, seconds, as_json)
     if as_json:
         click.echo(json.dumps(document, indent=2))
@@ -171,7 +171,7 @@ def _voice(path: Path) -> VoiceReport:
 
     voice = ask_status(path).voice
     if voice is None:
-        raise DeviceError("the running box has no voice; see `edge-runtime status`")
+        raise DeviceError("the running box has no voice", "see `edge-runtime status`")
     return voice
 
 

@@ -130,9 +130,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             click.echo(json.dumps({"error": err.format_message()}))
         code = err.exit_code
     except (ConfigError, UsageError, InstallError) as err:
-        code = _fail(str(err), 2, args)
+        code = _fail(str(err), 2, args, err.fix)
     except EdgeError as err:
-        code = _fail(str(err), 1, args)
+        code = _fail(str(err), 1, args, err.fix)
     except ModuleNotFoundError as err:  # what may be absent is asked for where it is used, with a sentence of its own
         code = _fail(f"not all is installed: {err}; run tools/install again (tools/setup in a checkout)", 2, args)
     except KeyboardInterrupt:
@@ -168,12 +168,12 @@ def _user() -> str:
         return f"user {os.geteuid()}"
 
 
-def _fail(sentence: str, code: int, args: Sequence[str]) -> int:
+def _fail(sentence: str, code: int, args: Sequence[str], fix: str = "") -> int:
     priority = "<3>" if "JOURNAL_STREAM" in os.environ else ""  # for `journalctl -p err`, see sd-daemon(3)
     for line in sentence.splitlines():
         click.echo(f"{priority}error: {line}", err=True)
     if "--json" in args:
-        click.echo(json.dumps({"error": sentence}))
+        click.echo(json.dumps({"error": sentence} | ({"fix": fix} if fix else {})))
     return code
 
 

@@ -192,7 +192,7 @@ def _find(reader: JournalReader, text: str) -> PartRow:
     elif text.isdecimal():
         row = reader.part(min(int(text), 2**62))
     else:
-        raise UsageError(f"'{text}' is no part: give a number of `parts list`, a name such as 7f3a-128, or last")
+        raise UsageError(f"'{text}' is no part", "give a number of `parts list`, a name such as 7f3a-128, or last")
     if row is None:
         newest = next(iter(reader.newest(1)), None)
         raise StorageError(

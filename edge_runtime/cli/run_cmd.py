@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import logging
 from typing import TYPE_CHECKING, Any
@@ -29,19 +28,18 @@ def run(session: Session, parts: int | None, seconds: float | None, seed: int | 
     the belt through, prints a summary and ends. Exit code 1 when a part is unaccounted for, or is not in the journal
     (`unwritten` of the summary: the next start counts those as lost)."""
     from edge_runtime.core.errors import ModelError, StorageError, UsageError
-    from edge_runtime.core.log import set_up_logging
+    from edge_runtime.process.daemon_loop import begin_daemon
     from edge_runtime.station.daemon import Daemon
 
-    faulthandler.enable()  # a crash in native code, or systemd's SIGABRT to a hung box, says where each thread stands
     if seed is not None:
         session.settings = (*session.settings, f"world.seed={seed}")
-    set_up_logging(session.config.service.log_level)
+    begin_daemon(session.config.service.log_level)
     for note in session.loaded.moved:
         log.warning("station.key %s", note)
     try:
         document = Daemon(session.loaded, parts, seconds).run()
     except (ModelError, StorageError) as err:
-        raise UsageError(str(err)) from err  # no restart mends it: exit code 2 tells systemd so
+        raise UsageError(err.what, err.fix) from err  # no restart mends it: exit code 2 tells systemd so
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(summary_lines(document)))
     raise SystemExit(1 if document["unaccounted"] or document["unwritten"] else 0)
 

@@ -36,7 +36,7 @@ def search(session: Session, text: tuple[str, ...], limit: int, csv_file: Path |
 
     asked = " ".join(text)
     if not asked and csv_file is None:
-        raise UsageError("nothing to look for; give words or a code, such as: edge-runtime search grease")
+        raise UsageError("nothing to look for", "give words or a code, such as: edge-runtime search grease")
     with Catalogue(state_dir(session.config) / DATABASE) as catalogue:
         if csv_file is not None:
             count = catalogue.import_csv(csv_file)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,37 +22,22 @@ def serve(session: Session, health: bool, as_json: bool) -> None:
     """The daemon that asks a speech server: hands it what operators say, where voice.remote.url names one."""
     from edge_runtime.config.paths import socket_path
     from edge_runtime.inference.speech_wire import SOCKET
+    from edge_runtime.process.control import exchange
 
     path = socket_path(session.config).with_name(SOCKET)
     if health:
-        about = _ask(path)
+        about = exchange(path, {"do": "health"}, ANSWER_WITHIN_S, "edge-runtime serve")
         click.echo(json.dumps(about, indent=2) if as_json else f"{about['state']}  {about['detail']}")
         raise SystemExit(0 if about["state"] == "ok" else 1)
     _run(session, path)
 
 
 def _run(session: Session, path: Path) -> None:
-    from edge_runtime.core.log import set_up_logging
-    from edge_runtime.process.sd_notify import Notifier
+    from edge_runtime.process.daemon_loop import begin_daemon
     from edge_runtime.process.step_back import run_later
     from edge_runtime.serve.daemon import ServeDaemon
     from edge_runtime.serve.speech.relay import SpeechRelay
 
-    set_up_logging(session.config.service.log_level)
+    begin_daemon(session.config.service.log_level)
     run_later()
-    ServeDaemon([SpeechRelay(session.config.voice.remote, path)], Notifier()).run()
-
-
-def _ask(path: Path) -> dict[str, Any]:
-    from edge_runtime.core.errors import DeviceError, ProtocolError
-    from edge_runtime.inference.speech_wire import Lines, as_line
-
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(ANSWER_WITHIN_S)
-            sock.connect(str(path))
-            lines = Lines(sock, ANSWER_WITHIN_S)
-            lines.send(as_line({"do": "health"}))
-            return lines.line()
-    except (OSError, ProtocolError) as err:
-        raise DeviceError(f"no edge-runtime serve answers on {path} ({err}); start it: edge-runtime serve") from err
+    ServeDaemon([SpeechRelay(session.config.voice.remote, path)]).run()

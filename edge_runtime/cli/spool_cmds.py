@@ -89,7 +89,7 @@ def flush(session: Session, timeout_s: float, as_json: bool) -> None:
     state = _state(session)
     shot = spool_status(state)
     if _waiting(shot) and not shot["sync_runs"]:
-        raise DeviceError(f"{_waiting(shot)} wait and no uplink runs; start it, or: edge-runtime sync --once")
+        raise DeviceError(f"{_waiting(shot)} wait and no uplink runs", "start it, or: edge-runtime sync --once")
     most = _waiting(shot)
     with progress(is_quiet=as_json) as told:
         shot = wait_until_delivered(state, timeout_s, lambda now: told("delivering", most - _waiting(now), most))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,15 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.numbers import FiniteRange
-from edge_runtime.core.errors import ConfigError, StorageError, UsageError
-from edge_runtime.sync.paths import CREDENTIALS, INSTALL, MISSING
+from edge_runtime.core.errors import ConfigError, UsageError
+from edge_runtime.sync.paths import INSTALL, NEEDS
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
-    from edge_runtime.config.schema import SyncConfig
-    from edge_runtime.sync.app import Uplink
-
-TICK_S = 1.0
 
 
 @click.group(invoke_without_command=True)
@@ -41,8 +34,8 @@ def sync(ctx: click.Context, once: bool, timeout_s: float, condition: bool) -> N
     if condition:
         raise SystemExit(0 if _is_wanted(session) else 1)
     if not session.config.sync.enabled:
-        raise ConfigError("sync.enabled is false: set it, and sync.host, in the station file")
-    raise SystemExit(_drain(session, timeout_s) if once else _serve(session))
+        raise ConfigError("sync.enabled is false", "set it, and sync.host, in the station file")
+    raise SystemExit(_run(session, once, timeout_s))
 
 
 def _is_wanted(session: Session) -> bool:
@@ -53,91 +46,26 @@ def _is_wanted(session: Session) -> bool:
         return True
 
 
-def _serve(session: Session) -> int:
-    """Until SIGTERM. systemd hears from us only while every part makes progress."""
-    import faulthandler
-    import gc
-
-    from edge_runtime.core.log import set_up_logging
-    from edge_runtime.process.sd_notify import Notifier
+def _run(session: Session, once: bool, timeout_s: float) -> int:
+    from edge_runtime.process.daemon_loop import begin_daemon
     from edge_runtime.process.step_back import run_later
 
-    faulthandler.enable()
-    set_up_logging(session.config.service.log_level)
-    must_stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: must_stop.set())
-    notifier = Notifier()
+    begin_daemon(session.config.service.log_level)
     run_later()
-    uplink = _open(session)
-    uplink.start()
     try:
-        gc.collect()
-        gc.freeze()
-        notifier.ready(uplink.line())
-        while not must_stop.wait(min(TICK_S, (notifier.watchdog_s or TICK_S) / 4)):
-            uplink.look_after()
-            if stuck := uplink.stuck():
-                notifier.status(f"hung: {', '.join(stuck)}")
-            else:
-                notifier.alive(uplink.line())
-    finally:
-        notifier.stopping()
-        uplink.stop()
-    return 0
-
-
-def _open(session: Session) -> Uplink:
-    try:
-        from edge_runtime.sync.app import Uplink
+        from edge_runtime.sync.run import deliver_once, run_uplink
     except ModuleNotFoundError as err:
-        raise UsageError(f"{INSTALL} ({err.name} is missing)") from err
-    _check_credentials(session.config.sync)
-    return Uplink(session.config)
-
-
-def _check_credentials(cfg: SyncConfig) -> None:
-    """The unit puts a word in the place of a file that is not there, because systemd would not start it otherwise."""
-    from edge_runtime.sync.credentials import credential
-
-    for key in ("ca_file", "cert_file", "key_file", "password_file"):
-        name = getattr(cfg, key)
-        file = Path(credential(name, os.environ))
-        if str(file) != name and file.is_file() and file.read_bytes().strip() == MISSING:
-            raise ConfigError(
-                f"sync.{key} is {name!r}, and {CREDENTIALS}/{name} is not there; put it there and restart the service"
-            )
-
-
-def _drain(session: Session, timeout_s: float) -> int:
-    """Records only: a box that is up for a minute is not born as a Sparkplug node."""
-    from edge_runtime.config.paths import state_dir
-    from edge_runtime.core.log import set_up_logging
-    from edge_runtime.process.step_back import run_later
-    from edge_runtime.sync.outbox.status import spool_status
-
-    set_up_logging(session.config.service.log_level)
-    run_later()
-    uplink = _open(session)
-    uplink.records.start()
-    try:
-        is_done = uplink.records.flush(timeout_s)
-        health, aside = uplink.records.health(), uplink.records.report()["aside"]
-    finally:
-        uplink.records.stop()
-    if is_done and not (aside["refused"] or aside["unproven"]):
-        click.echo("all delivered")
+        raise _not_installed(err) from err
+    if not once:
+        run_uplink(session.config)
         return 0
-    if is_done:
-        click.echo(f"all sent, not all delivered: {health.detail}", err=True)
-        return 1
-    why = f"{health.detail} (gave up after {timeout_s:g} s, --timeout)"
-    try:
-        unread = f", {spool_status(state_dir(session.config))['unread']} parts of the journal are not read yet"
-    except StorageError:  # the detail says what is wrong with the outbox
-        unread = ""
-    click.echo(f"not all delivered{unread}: {why}", err=True)
-    return 1
+    is_done, words = deliver_once(session.config, timeout_s)
+    click.echo(words, err=not is_done)
+    return 0 if is_done else 1
+
+
+def _not_installed(err: ModuleNotFoundError) -> UsageError:
+    return UsageError(f"{NEEDS} ({err.name} is missing)", INSTALL)
 
 
 @sync.command("status")
@@ -212,7 +140,7 @@ def _signatures() -> Any:
     try:
         from edge_runtime.sync.commands import signatures
     except ModuleNotFoundError as err:
-        raise UsageError(f"{INSTALL} ({err.name} is missing)") from err
+        raise _not_installed(err) from err
     return signatures
 
 

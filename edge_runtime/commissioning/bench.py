@@ -156,7 +156,7 @@ def _bench_folder(cfg: EdgeConfig) -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="bench-", dir=state)
     except OSError as err:
         raise StorageError(
-            f"cannot write to state folder {state}: {err.strerror}; mend its permissions or set recording.state_dir"
+            f"cannot write to state folder {state}: {err.strerror}", "mend its permissions or set recording.state_dir"
         ) from err
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.commissioning.doctor_retention import retention_findings
-from edge_runtime.commissioning.finding import Finding, Level
+from edge_runtime.commissioning.finding import Finding, Level, of_error
 from edge_runtime.commissioning.silent_box import SILENT, silent_daemon, unasked
 from edge_runtime.commissioning.station_check import remarks
 from edge_runtime.config.load import Loaded
@@ -47,9 +47,10 @@ def examine(loaded: Loaded, more: Iterable[Check] = ()) -> Iterator[dict[str, An
         try:
             for finding in check(loaded):
                 yield asdict(finding)
-        except (EdgeError, OSError) as err:
-            fix = EDIT if isinstance(err, ConfigError) else FIXES.get(check, LOOK)
-            yield asdict(Finding(name, "fail", str(err), fix))
+        except EdgeError as err:
+            yield asdict(of_error(name, "fail", err, EDIT if isinstance(err, ConfigError) else FIXES.get(check, LOOK)))
+        except OSError as err:
+            yield asdict(Finding(name, "fail", str(err), FIXES.get(check, LOOK)))
         except Exception as err:  # the others must have their turn
             yield asdict(Finding(name, "fail", f"the check itself failed: {type(err).__name__}: {err}", TELL))
 
@@ -199,7 +200,7 @@ def _storage(loaded: Loaded) -> Iterator[Finding]:
 
 def _journal(loaded: Loaded) -> Iterator[Finding]:
     from edge_runtime.config.paths import JOURNAL
-    from edge_runtime.process.control import is_answering
+    from edge_runtime.process.unix_socket import is_answering
     from edge_runtime.recording.database import open_for_reading
     from edge_runtime.recording.going_back import say_shortfall
 

@@ -140,9 +140,8 @@ def _blocking(state: dict[str, Any]) -> list[str]:
 
 
 def _inputs(names: list[str]) -> Iterator[Finding]:
-    faults = [text for flag, text in WHAT_BLOCKS.items() if flag.name in names]
-    for text in faults:
-        what, _, fix = text.partition(": ")
-        yield Finding("controller.inputs", "fail", what, fix)
+    faults = [block for flag, block in WHAT_BLOCKS.items() if flag.name in names]
+    for block in faults:
+        yield Finding("controller.inputs", "fail", block.what, block.fix)
     if not faults:
         yield Finding("controller.inputs", "ok", "nothing stands in the way of a reject")

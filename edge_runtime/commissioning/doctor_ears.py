@@ -5,7 +5,6 @@ While the daemon runs it holds the microphone: it is asked, and the sound system
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from shutil import which
@@ -14,7 +13,7 @@ from edge_runtime.capture.microphones.survey import ask_devices, judge
 from edge_runtime.capture.talk_key import check_chip, parse
 from edge_runtime.catalogue.catalogue import DATABASE, Catalogue
 from edge_runtime.commissioning.far_side import running_box
-from edge_runtime.commissioning.finding import Finding, Level
+from edge_runtime.commissioning.finding import Finding, Level, of_error
 from edge_runtime.commissioning.silent_box import SILENT, unasked
 from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import state_dir
@@ -24,15 +23,14 @@ from edge_runtime.core.state import State
 from edge_runtime.core.status import Status
 from edge_runtime.features.voice_activity import speech_cutting
 from edge_runtime.inference.native_noise import native_noise_hidden
-from edge_runtime.lines.voice_line import LATCHED
+from edge_runtime.lines.voice_line import LATCHED, LATCHED_FIX
 from edge_runtime.modelstore.store import open_store
 from edge_runtime.predictors.golden import check_golden
 from edge_runtime.predictors.model_choice import would_listen
 from edge_runtime.predictors.sound import open_sound_model
-from edge_runtime.station.voice_wiring import open_wake
+from edge_runtime.station.voice_wiring import find_wake
 
 LOOK = "edge-runtime io microphones lists what is there; edge-runtime status says how the running box hears"
-_FIX = re.compile(r"; |: (?=apt |pip )")  # where a sentence turns from what is wrong to what to do
 IMPORT = "import the station's own: edge-runtime search --import FILE.csv"
 
 
@@ -49,9 +47,10 @@ def microphone_findings(loaded: Loaded) -> Iterator[Finding]:
     if box is not None:
         yield _running(box)
     else:
-        devices, trouble = ask_devices() if cfg.microphone.driver == "pyaudio" else ([], "")
+        devices, trouble = ask_devices() if cfg.microphone.driver == "pyaudio" else ([], None)
         found = judge(cfg.microphone, devices, trouble)
-        yield Finding("microphone", "ok", found.detail) if found.is_ready else _told("microphone", "fail", found.detail)
+        state: Level = "ok" if found.is_ready else "fail"
+        yield Finding("microphone", state, found.detail, "" if found.is_ready else found.fix or LOOK)
 
 
 def voice_findings(loaded: Loaded) -> Iterator[Finding]:
@@ -69,8 +68,7 @@ def voice_findings(loaded: Loaded) -> Iterator[Finding]:
     with suppress(*SILENT):  # told of the microphone
         box = running_box(cfg)
         if box and box.voice and box.voice.voice_activity.is_latched:
-            what, _, fix = LATCHED.partition(": ")
-            yield Finding("voice.noise", "warn", what, fix)
+            yield Finding("voice.noise", "warn", LATCHED, LATCHED_FIX)
 
 
 def sound_findings(loaded: Loaded) -> Iterator[Finding]:
@@ -90,15 +88,9 @@ def sound_findings(loaded: Loaded) -> Iterator[Finding]:
                 open_sound_model(bundle, cfg.model)
         except ModelError as err:
             fix = "set sound.model to a bundle of `edge-runtime models list`, or learn one: data learn-sound"
-            yield Finding("sound", "fail", str(err), fix)
+            yield of_error("sound", "fail", err, fix)
         else:
             yield Finding("sound", "ok", bundle.label)
-
-
-def _told(name: str, state: Level, sentence: str, fix: str = LOOK) -> Finding:
-    """A finding from a sentence that may end with its own fix; else with `fix`."""
-    what, *own = _FIX.split(sentence, maxsplit=1)
-    return Finding(name, state, what, own[0] if own else fix)
 
 
 def _running(box: Status) -> Finding:
@@ -108,7 +100,7 @@ def _running(box: Status) -> Finding:
         return Finding("microphone", "warn", what, "restart it: systemctl restart edge-runtime-run")
     heard = box.report.microphone or (box.voice.microphone if box.voice else None)
     if heard is None or not _is_open(box):
-        return _told("microphone", "warn", voice.detail.removeprefix("voice unavailable: "))
+        return Finding("microphone", "warn", voice.detail.removeprefix("voice unavailable: "), LOOK)
     device = heard.device or heard.driver
     if not heard.chunks:
         return Finding("microphone", "warn", f"{process} holds {device}, nothing heard yet", LOOK)
@@ -129,11 +121,11 @@ def _words(cfg: EdgeConfig) -> Finding:
     try:
         bundle = would_listen(cfg.voice.model, open_store(cfg))
     except ModelError as err:
-        return Finding("voice.words", "fail", str(err), "set voice.model to a bundle of `edge-runtime models list`")
+        return of_error("voice.words", "fail", err, "set voice.model to a bundle of `edge-runtime models list`")
     try:
         speech_cutting(cfg.microphone, bundle.manifest.audio)
     except ModelError as err:
-        return _told("voice.words", "fail", str(err))
+        return of_error("voice.words", "fail", err, LOOK)
     with native_noise_hidden():
         tested = check_golden(bundle, cfg.model)
     if tested.problem:
@@ -143,11 +135,11 @@ def _words(cfg: EdgeConfig) -> Finding:
 
 
 def _wake(cfg: EdgeConfig) -> Finding:
-    missing: list[str] = []
-    if open_wake(cfg, missing) is not None:
-        return Finding("voice.wake", "ok", cfg.voice.wake)
-    if missing:
-        return _told("voice.wake", "warn", missing[0].removeprefix("no wake word: "), "set voice.wake")
+    try:
+        if find_wake(cfg) is not None:
+            return Finding("voice.wake", "ok", cfg.voice.wake)
+    except EdgeError as err:
+        return of_error("voice.wake", "warn", err, "set voice.wake")
     if cfg.voice.talk_gpio:
         return Finding("voice.wake", "ok", "talk key only")
     return Finding("voice.wake", "warn", "neither wake word nor talk key", "set voice.wake or voice.talk_gpio")
@@ -157,7 +149,7 @@ def _key(where: str) -> Finding:
     try:
         check_chip(parse(where)[0])
     except DeviceError as err:
-        return _told("voice.key", "fail", str(err))
+        return of_error("voice.key", "fail", err, "set voice.talk_gpio")
     return Finding("voice.key", "ok", where)
 
 
@@ -176,7 +168,7 @@ def _catalogue(cfg: EdgeConfig) -> Finding:
         with Catalogue(path) as catalogue:
             count = len(catalogue)
     except EdgeError as err:
-        return _told("voice.catalogue", "fail", str(err), IMPORT)
+        return of_error("voice.catalogue", "fail", err, IMPORT)
     if not count:
         return Finding("voice.catalogue", "warn", f"{path} is empty: nothing can be found", IMPORT)
     return Finding("voice.catalogue", "ok", f"{count} items")

@@ -21,16 +21,17 @@ from edge_runtime.commissioning.finding import Finding, Level
 from edge_runtime.config.paths import state_dir
 from edge_runtime.core.clock import duration
 from edge_runtime.core.errors import DeviceError, StorageError
-from edge_runtime.sync.mqtt.read_back import unproven_words
+from edge_runtime.sync.mqtt.read_back import UNPROVEN_FIX, unproven
 from edge_runtime.sync.outbox.schema import OUTBOX
 from edge_runtime.sync.outbox.status import some_record, spool_status
-from edge_runtime.sync.paths import CREDENTIALS, INSTALL, ask_sync
+from edge_runtime.sync.paths import CREDENTIALS, INSTALL, NEEDS, ask_sync
 from edge_runtime.sync.records.topics import topics
 
 if TYPE_CHECKING:
     from edge_runtime.config.load import Loaded
     from edge_runtime.config.schema import EdgeConfig
     from edge_runtime.sync.mqtt.settings import LinkSettings
+    from edge_runtime.sync.mqtt.tls_files import FileTrouble
 
 EXPIRES_SOON = timedelta(days=30)  # time to plan a visit
 REACH_S = 2.0
@@ -48,8 +49,7 @@ def uplink_findings(loaded: Loaded, env: Mapping[str, str] = os.environ) -> Iter
         return
     missing = [package for package in ("paho", "google.protobuf", "cryptography") if not _is_installed(package)]
     if missing:
-        what, _, fix = INSTALL.partition(": ")
-        yield Finding("uplink", "fail", f"{what} ({', '.join(missing)} is missing)", fix)
+        yield Finding("uplink", "fail", f"{NEEDS} ({', '.join(missing)} is missing)", INSTALL)
     else:
         yield from _way(cfg, _with_credentials(env))
     shot = _ask(cfg)
@@ -94,13 +94,10 @@ def _way(cfg: EdgeConfig, env: Mapping[str, str]) -> Iterator[Finding]:
     yield _broker(settings, context)
 
 
-def _file_trouble(error: OSError) -> Finding:
-    what, _, fix = str(error).partition("; ")
-    if not fix:
-        what, _, fix = what.rpartition(": ")
+def _file_trouble(error: FileTrouble) -> Finding:
     if isinstance(error.__cause__, PermissionError):  # the service is handed copies by systemd, which reads as root
-        return Finding("uplink.files", "warn", what, f"run doctor as root, or {fix}")
-    return Finding("uplink.files", "fail", what, fix)
+        return Finding("uplink.files", "warn", error.what, f"run doctor as root, or {error.fix}")
+    return Finding("uplink.files", "fail", error.what, error.fix)
 
 
 def _certificate(file: str, box: str) -> Iterator[Finding]:
@@ -156,9 +153,9 @@ def _greet(settings: LinkSettings, context: ssl.SSLContext | None) -> Finding:
         what, fix = f"{where} does not answer within {REACH_S:g} s", "check cable, address and firewall"
         return Finding("uplink.broker", "warn", what, fix)
     except (OSError, ValueError) as err:  # ValueError: no name of a host at all
-        what, _, fix = explain_refusal(err, settings).rpartition(": ")
+        why = explain_refusal(err, settings)
         level: Level = "fail" if isinstance(err, ssl.SSLError) else "warn"  # to be without a network is ordinary
-        return Finding("uplink.broker", level, what or fix, fix if what else "check sync.host and sync.port")
+        return Finding("uplink.broker", level, why.what, why.fix or "check sync.host and sync.port")
 
 
 def _ask(cfg: EdgeConfig) -> dict[str, Any] | str:
@@ -166,7 +163,7 @@ def _ask(cfg: EdgeConfig) -> dict[str, Any] | str:
     try:
         return dict(ask_sync(cfg, "status", timeout_s=2.0))
     except DeviceError as err:
-        return str(err).partition("; ")[0]
+        return err.what
 
 
 def _running(shot: dict[str, Any] | str) -> Iterator[Finding]:
@@ -193,8 +190,7 @@ def _proof(cfg: EdgeConfig, env: Mapping[str, str], shot: dict[str, Any] | str) 
         return Finding("uplink.proof", "ok", f"MQTT {protocol}: this box's records come back from the broker")
     if verdict == "unproven":
         topic = topics(cfg.station).records
-        what, _, fix = unproven_words(protocol, topic, why).partition(". ")
-        return Finding("uplink.proof", "warn", what, fix)
+        return Finding("uplink.proof", "warn", unproven(protocol, topic, why), UNPROVEN_FIX)
     return Finding("uplink.proof", "ok", why)
 
 

@@ -49,7 +49,8 @@ def far_side(cfg: EdgeConfig) -> Iterator[str]:
     box = running_box(cfg)
     if box is not None:
         raise DeviceError(
-            f"the running box (process {box.pid}) owns the controller: stop it first, systemctl stop edge-runtime-run"
+            f"the running box (process {box.pid}) owns the controller",
+            "stop it first, systemctl stop edge-runtime-run",
         )
     if cfg.controller.driver == "sim" and not cfg.camera.sim.attach:
         sim = SimLine(cfg.world, cfg.controller, width=cfg.camera.width, height=cfg.camera.height)
@@ -62,7 +63,7 @@ def far_side(cfg: EdgeConfig) -> Iterator[str]:
     port = cfg.controller.port or controller_beside(cfg.camera.sim.attach)
     holder = other_user(port)
     if holder:
-        raise DeviceError(f"{port} is in use by process {holder}: stop it, two readers take each other's bytes")
+        raise DeviceError(f"{port} is in use by process {holder}", "stop it, two readers take each other's bytes")
     yield port
 
 

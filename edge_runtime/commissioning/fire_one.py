@@ -136,7 +136,7 @@ def fire_one(cfg: EdgeConfig, port_path: str, *, beats: int, wait_s: float, tell
         tell(f"armed; waiting {wait_s:.0f} s for a part at the eye")
         if not shot.wait(lambda: shot.trigger is not None, wait_s):
             raise DeviceError(
-                f"no part broke the photo-eye within {wait_s:.0f} s: check the eye, and its input's level"
+                f"no part broke the photo-eye within {wait_s:.0f} s", "check the eye, and its input's level"
             )
         tell("a part is at the eye; its reject is on the way")
         shot.wait(lambda: shot.is_over, OUTCOME_WITHIN_S)

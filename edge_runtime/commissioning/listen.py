@@ -231,7 +231,7 @@ def listen_config(cfg: EdgeConfig, file: Path | None) -> EdgeConfig:
     """The station's settings with a recording for a microphone, read as fast as it goes. Raises DeviceError."""
     if file is None:
         if cfg.microphone.driver == "off":
-            raise DeviceError("this station has no microphone; set microphone.driver, or give --file FILE.wav")
+            raise DeviceError("this station has no microphone", "set microphone.driver, or give --file FILE.wav")
         return cfg
     wav = {"driver": "wav", "file": str(file), "paced": False, "loops": False, "rate_hz": 16_000, "gap_ms": 600}
     return cfg.model_copy(update={"microphone": cfg.microphone.model_copy(update=wav)})

@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         return tomllib.loads(text)
     except FileNotFoundError as err:
-        raise ConfigError(f"{path}: no such file; give --config FILE or unset EDGE_RUNTIME_CONFIG") from err
+        raise ConfigError(f"{path}: no such file", "give --config FILE or unset EDGE_RUNTIME_CONFIG") from err
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
     except UnicodeDecodeError as err:

@@ -57,7 +57,9 @@ def locate_state(configured: str, env: Mapping[str, str] = os.environ) -> Path:
     else:
         path = (Path(base) if base else Path.home() / ".local" / "state") / "edge-runtime"
     if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a folder above may not be read
-        raise ConfigError(f"the state folder {path} is a file: name a folder in recording.state_dir, or move the file")
+        raise ConfigError(
+            f"the state folder {path} is a file", "name a folder in recording.state_dir, or move the file"
+        )
     return path
 
 

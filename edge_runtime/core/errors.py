@@ -1,10 +1,18 @@
-"""Errors by what the caller does next, not by which library failed. Each message names the value and the fix."""
+"""Errors by what the caller does next, not by which library failed. Each names what happened, the value and the fix."""
 
 from __future__ import annotations
 
 
 class EdgeError(Exception):
-    """Root of the product's own errors. The command line prints its text and no traceback."""
+    """Root of the product's own errors. The command line prints its text and no traceback.
+
+    what: what happened, with the value. fix: what to do about it, in words that follow a semicolon; empty where `what`
+    says that, or nobody knows. `str` is both.
+    """
+
+    def __init__(self, what: str = "", fix: str = "") -> None:
+        super().__init__(f"{what}; {fix}" if fix else what)
+        self.what, self.fix = what, fix
 
 
 class ConfigError(EdgeError):

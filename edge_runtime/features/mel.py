@@ -76,12 +76,12 @@ def mel_bank(rate_hz: int, spec: MelSpec) -> MelBank:
     window, hop = round(spec.window_ms * rate_hz / 1000), round(spec.hop_ms * rate_hz / 1000)
     if spec.high_hz > rate_hz / 2:
         raise ModelError(
-            f"mel.high_hz {spec.high_hz:g} is above {rate_hz / 2:g} Hz, half the rate of the sound; lower it"
+            f"mel.high_hz {spec.high_hz:g} is above {rate_hz / 2:g} Hz, half the rate of the sound", "lower it"
         )
     if spec.low_hz >= spec.high_hz:
         raise ModelError(f"mel.low_hz {spec.low_hz:g} is not below mel.high_hz {spec.high_hz:g}")
     if window < 2 or hop < 1:
-        raise ModelError(f"a mel window of {window} and a hop of {hop} samples at {rate_hz} Hz; make them longer")
+        raise ModelError(f"a mel window of {window} and a hop of {hop} samples at {rate_hz} Hz", "make them longer")
     fft = 1 << (window - 1).bit_length()
     hann = np.hanning(window + 1)[:-1].astype(np.float32)  # periodic, as in every spectrogram library
     filters = _filters(rate_hz, fft, spec)

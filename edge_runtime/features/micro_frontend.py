@@ -24,7 +24,7 @@ class MicroFrontEnd:
             from pymicro_features import MicroFrontend
         except ImportError as err:
             raise DeviceError(
-                f"wake words need the package pymicro-features ({err}); pip install 'edge-runtime[voice]'"
+                f"wake words need the package pymicro-features ({err})", "pip install 'edge-runtime[voice]'"
             ) from err
         self._front_end = MicroFrontend()
         self._rest: NDArray[np.int16] = np.empty(0, np.int16)

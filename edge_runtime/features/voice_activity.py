@@ -110,8 +110,8 @@ def _detector(mode: int) -> Any:
         import webrtcvad
     except ImportError as err:
         raise DeviceError(
-            f"voice activity needs the package webrtcvad-wheels ({err}): tools/install --voice on a box, "
-            "pip install -e '.[voice]' in a checkout"
+            f"voice activity needs the package webrtcvad-wheels ({err})",
+            "tools/install --voice on a box, pip install -e '.[voice]' in a checkout",
         ) from err
     return webrtcvad.Vad(mode)
 
@@ -287,7 +287,7 @@ def speech_cutting(microphone: MicrophoneConfig, spec: AudioInput | None) -> Voi
         return VoiceActivitySpec(rate_hz=rate_hz, frame_ms=frame_ms)
     if spec.rate_hz != rate_hz:
         raise ModelError(
-            f"the model wants sound at {spec.rate_hz} Hz, the microphone gives {rate_hz}; set microphone.rate_hz"
+            f"the model wants sound at {spec.rate_hz} Hz, the microphone gives {rate_hz}", "set microphone.rate_hz"
         )
     return VoiceActivitySpec(
         rate_hz=rate_hz,

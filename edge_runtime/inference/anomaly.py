@@ -237,7 +237,9 @@ def _check_size(path: Path) -> None:
 def _from_arrays(cls: type[AnomalyModel], arrays: Mapping[str, NDArray[Any]]) -> AnomalyModel:
     about = parse_json(str(arrays["about"]))
     if about["schema"] != SCHEMA:
-        raise ModelError(f"written by another version (schema {about['schema']}, this one reads {SCHEMA}); teach again")
+        raise ModelError(
+            f"written by another version (schema {about['schema']}, this one reads {SCHEMA})", "teach again"
+        )
     if not 1 <= len(about["views"]) <= MOST_VIEWS:
         raise ModelError(f"{len(about['views'])} views, 1 to {MOST_VIEWS} are possible")
     held_back = _floats(arrays, "held_back", 1)

@@ -86,7 +86,7 @@ def pick_runtime(wanted: RuntimeName = "auto") -> RuntimeInfo:
         if not runtimes:
             raise ModelError(f"model.runtime is {wanted!r} but {_PACKAGES[wanted]} is not installed")
     if not runtimes:
-        raise ModelError("no TFLite runtime is installed; pip install ai-edge-litert")
+        raise ModelError("no TFLite runtime is installed", "pip install ai-edge-litert")
     usable = [runtime for runtime in runtimes if not runtime.problem]
     if not usable:
         raise ModelError(f"{runtimes[0].label}: {runtimes[0].problem}")
@@ -252,8 +252,8 @@ def _load_delegate(module: ModuleType, library: str) -> Any:
         return module.load_delegate(library)
     except (ValueError, OSError, RuntimeError) as err:
         raise ModelError(
-            f"delegate {library!r} cannot be loaded ({_one_line(str(err))}); install it, attach its device, "
-            "or clear model.delegate"
+            f"delegate {library!r} cannot be loaded ({_one_line(str(err))})",
+            "install it, attach its device, or clear model.delegate",
         ) from err
 
 

@@ -6,29 +6,23 @@ catalogue has changed. Nothing here waits for it but `answer`, and that for as l
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import math
-import os
-import select
-import socket
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge_runtime.core.clock import SECOND, Clock
-from edge_runtime.core.errors import DeviceError, ModelError
+from edge_runtime.core.errors import DeviceError, ModelError, ProtocolError
 from edge_runtime.core.messages import Utterance
 from edge_runtime.inference.grammar_words import GrammarWords, is_whole
 from edge_runtime.inference.speech_answer import SpeechAnswer
+from edge_runtime.process.child import ChildProcess
+from edge_runtime.process.json_lines import Lines, as_line
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +33,6 @@ SEND_S = 0.05
 STUCK_NS = 5 * SECOND  # a search that takes so long never ends
 READY_NS = 60 * SECOND  # to load the models on a slow card
 AGAIN_NS = 5 * SECOND  # between starts
-MOST_ANSWER = 1 << 16
 LEAST_MARGIN = -2.0  # nats a frame of speech under the phone loop; `tools/bench/voice_grammar` says what that costs
 MOST_SILENCE = 0.3  # share of the speech that the grammar takes for silence
 MOST_UNHEARD = 0.02  # share of the frames after the last one that the answer explains
@@ -68,14 +61,13 @@ class Grammar:
     ) -> None:
         """Raises ModelError where pocketsphinx is not installed. version: changes when `words` would."""
         if not is_installed():
-            raise ModelError("a spoken grammar needs pocketsphinx: pip install 'edge-runtime[voice-search]'")
+            raise ModelError("a spoken grammar needs pocketsphinx", "pip install 'edge-runtime[voice-search]'")
         self.share_s = share_s
         self._words = words
         self._version = version
         self._clock = clock
-        self._process: subprocess.Popen[bytes] | None = None
-        self._sock: socket.socket | None = None
-        self._buffer = bytearray()
+        self._process: ChildProcess | None = None
+        self._said: Lines | None = None  # by that process
         self._given = GrammarWords((), (), (), ())
         self._knows: Hashable = None
         self._is_ready = False
@@ -95,14 +87,9 @@ class Grammar:
             self._spawn()
 
     def stop(self) -> None:
-        process, self._process = self._process, None
-        sock, self._sock = self._sock, None
-        if sock:
-            sock.close()
+        process, self._process, self._said = self._process, None, None
         if process:
-            process.kill()
-            process.wait()
-        self._buffer.clear()
+            process.end()
         self._is_ready, self._busy_with = False, None
 
     @property
@@ -180,32 +167,19 @@ class Grammar:
             raise DeviceError("the grammar does not run; it is started again in a moment")
         self._next_start_ns = self._clock() + AGAIN_NS
         self._given, self._knows = self._words(), self._version()
-        ours, theirs = socket.socketpair()
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", MODULE, str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": path},
-                    pass_fds=[theirs.fileno()],
-                )
-            except OSError as err:
-                ours.close()
-                raise DeviceError(f"the grammar cannot be started: {err}") from err
-        self._sock = ours
+        try:
+            self._process = ChildProcess(MODULE)
+        except OSError as err:
+            raise DeviceError(f"the grammar cannot be started: {err}") from err
+        self._said = Lines(self._process.channel, 0.0)
         self._began_ns = self._clock()
         self._counts["starts"] += 1
         self._send({"do": "words", "words": asdict(self._given)})
 
     def _send(self, request: Mapping[str, Any], pcm: bytes = b"") -> None:
-        assert self._sock is not None
+        assert self._process is not None
         try:
-            self._sock.settimeout(SEND_S)
-            self._sock.sendall(json.dumps(request).encode() + b"\n" + pcm)
+            self._process.send(as_line(request) + pcm, SEND_S)
         except OSError as err:
             self._counts["died"] += 1
             self.stop()
@@ -213,28 +187,18 @@ class Grammar:
 
     def _next(self, timeout_s: float) -> dict[str, Any] | None:
         """What the child says next, or None when it says nothing in time. Raises DeviceError when it died."""
-        until_ns = self._clock() + round(timeout_s * SECOND)
-        while b"\n" not in self._buffer:
-            if self._sock is None or not select.select([self._sock], [], [], max(0.0, timeout_s))[0]:
-                return None
-            self._receive()
-            timeout_s = (until_ns - self._clock()) / SECOND
-        line, _, rest = self._buffer.partition(b"\n")
-        self._buffer = bytearray(rest)
-        said: dict[str, Any] = json.loads(line)
-        self._note(said)
-        return said
-
-    def _receive(self) -> None:
-        assert self._sock is not None
-        piece = b""
-        with contextlib.suppress(OSError):
-            piece = self._sock.recv(MOST_ANSWER)
-        self._buffer += piece
-        if not piece or len(self._buffer) > MOST_ANSWER:
+        if self._said is None:
+            return None
+        try:
+            said = self._said.within(max(0.0, timeout_s)).line()
+        except TimeoutError:
+            return None
+        except (OSError, ProtocolError) as err:
             self._counts["died"] += 1
             self.stop()
-            raise DeviceError("the grammar's process died; it is started again")
+            raise DeviceError("the grammar's process died; it is started again") from err
+        self._note(said)
+        return said
 
     def _note(self, said: Mapping[str, Any]) -> None:
         if said.get("ready"):

@@ -1,7 +1,7 @@
-"""The process that hears by a grammar: `python -m edge_runtime.inference.grammar_child FD`. pocketsphinx lives here.
+"""The process that hears by a grammar: `python -m edge_runtime.inference.grammar_child`. pocketsphinx lives here.
 
 The library holds the interpreter for as long as it searches, up to a second on a small board, and prints what it likes.
-So it has a process of its own, which reads requests from the socket FD and ends when the socket closes.
+So it has a process of its own, which ends when its parent closes the channel.
 
 A closed grammar answers something for whatever it hears, with full confidence. So each utterance is searched twice: by
 the grammar, and by a free loop of phones, which hears anything. Speech that the grammar does not hold fits the loop far
@@ -14,14 +14,13 @@ import json
 import math
 import os
 import re
-import socket
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge_runtime.inference.grammar_words import GrammarWords, every_word, jsgf, known
+from edge_runtime.process.child import parents_channel
 
 RATE_HZ = 16_000
 OWN_WORDS = {"xray": "EH K S R EY", "rescan": "R IY S K AE N", "juliett": "JH UW L IY EH T", "niner": "N AY N ER"}
@@ -34,7 +33,7 @@ NICE = 5  # what decides about parts comes first
 
 def main() -> None:
     os.nice(NICE)
-    requests = socket.socket(fileno=int(sys.argv[1])).makefile("rwb")
+    requests = parents_channel().makefile("rwb")
     decoders: tuple[Any, Any] | None = None
     while line := requests.readline():
         request = json.loads(line)

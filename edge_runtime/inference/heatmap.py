@@ -50,7 +50,7 @@ class HeatmapDecoder:
         self._spec = spec
         self._judged = defect_indices(spec)
         if not self._judged:
-            raise ModelError("none of output.labels counts as defective; set output.defect_labels")
+            raise ModelError("none of output.labels counts as defective", "set output.defect_labels")
 
     def __call__(self, outputs: Outputs, content: Box = WHOLE) -> Finding:
         cells = self._values(outputs[0]).reshape(self._cells)

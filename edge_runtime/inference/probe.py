@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import ModelError
-from edge_runtime.inference.sandbox import Child, Limits
+from edge_runtime.inference.sandbox import Child
+from edge_runtime.process.child import Limits
 
 CHILD = "edge_runtime.inference.probe_child"
 

@@ -21,7 +21,8 @@ from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import DeviceError, EdgeError
 from edge_runtime.core.messages import Utterance
 from edge_runtime.inference.speech_answer import SpeechAnswer
-from edge_runtime.inference.speech_wire import Lines, as_line
+from edge_runtime.process.json_lines import Lines, as_line
+from edge_runtime.process.unix_socket import connected
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,6 @@ class RemoteSpeech:
         if self._clock() < self._rests_until_ns:
             self._counts["rested"] += 1
             raise DeviceError(f"left alone for a while: {self._trouble}")
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         header = {
             "do": "recognise",
             "rate_hz": utterance.rate_hz,
@@ -62,15 +62,13 @@ class RemoteSpeech:
             "within_ms": round(self.share_s * 1000),
         }
         try:
-            sock.settimeout(HAND_OVER_S)
-            sock.connect(str(self._path))
-            sock.sendall(as_line(header) + np.ascontiguousarray(utterance.pcm, "<i2").tobytes())
+            self._sock = connected(self._path, HAND_OVER_S)
+            self._sock.sendall(as_line(header) + np.ascontiguousarray(utterance.pcm, "<i2").tobytes())
         except OSError as err:
-            sock.close()
+            self.drop()
             self._missed(f"edge-runtime serve does not take it on {self._path} ({err.strerror or err})")
             raise DeviceError(self._trouble) from err
         self._counts["asked"] += 1
-        self._sock = sock
 
     def answer(self, timeout_s: float) -> SpeechAnswer:
         """Raises DeviceError when there is none in time, or none that can be used."""

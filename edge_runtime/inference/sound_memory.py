@@ -178,7 +178,9 @@ def in_spreads(rows: F32, mean: F32, spread: F32) -> F32:
 def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> SoundMemory:
     about = parse_json(str(arrays["about"]))
     if about["schema"] != SCHEMA:
-        raise ModelError(f"written by another version (schema {about['schema']}, this one reads {SCHEMA}); learn again")
+        raise ModelError(
+            f"written by another version (schema {about['schema']}, this one reads {SCHEMA})", "learn again"
+        )
     mean, spread = _vector(arrays, "mean", np.float32), _vector(arrays, "spread", np.float32)
     scorers = tuple([_scorer(row, _vector(arrays, f"variance_{row['name']}", np.float64)) for row in about["scorers"]])
     low, high = (float(end) for end in about["interval"])

@@ -79,11 +79,11 @@ def fit_anomaly(
         features = list(features)
         parts = range(len(features))
     if not LEAST_OVER_REJECT <= spec.over_reject <= 0.5:
-        raise ModelError(f"over-reject {spec.over_reject:g} is not possible; take {LEAST_OVER_REJECT:g} to 0.5")
+        raise ModelError(f"over-reject {spec.over_reject:g} is not possible", f"take {LEAST_OVER_REJECT:g} to 0.5")
     names, owners = np.unique(np.asarray(parts, np.intp), return_inverse=True)
     if len(names) < FEWEST_PARTS:
         raise ModelError(
-            f"{len(names)} good parts are too few to know what is usual: take pictures of at least {FEWEST_PARTS}"
+            f"{len(names)} good parts are too few to know what is usual", f"take pictures of at least {FEWEST_PARTS}"
         )
     folds = rng.permutation(len(names)) % FOLDS
     sums = [_Sums(view) for view in spec.views]

@@ -91,7 +91,8 @@ def learn_sound(
     if windows < FEWEST_WINDOWS:
         raise UsageError(
             f"{folder}: {sum(one.seconds for one in sounds.normal):.0f} s of usable normal sound make {windows} "
-            f"windows of {window_s:g} s, at least {FEWEST_WINDOWS} are needed; record more{first_of(sounds.skipped)}"
+            f"windows of {window_s:g} s, at least {FEWEST_WINDOWS} are needed",
+            f"record more{first_of(sounds.skipped)}",
         )
     rows = [one.rows for one in sounds.normal]
     with store.workshop() as work, native_noise_hidden():

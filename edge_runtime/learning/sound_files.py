@@ -95,10 +95,10 @@ def read_recording(path: Path) -> Recording:
         power += float(np.square(block, dtype=np.float64).sum())
     rows = np.concatenate(parts) if parts else rest
     if count and (why := check.why):
-        raise SoundError(f"{path}: {REASON}: {why}; mend it and record again")
+        raise SoundError(f"{path}: {REASON}: {why}", "mend it and record again")
     if clipped > MOST_CLIPPED * count:
         raise SoundError(
-            f"{path}: {clipped / count:.1%} of it is clipped; turn the microphone's gain down, record again"
+            f"{path}: {clipped / count:.1%} of it is clipped", "turn the microphone's gain down, record again"
         )
     if not len(rows):
         raise SoundError(f"{path}: {count / RATE_HZ:.2f} s of sound, shorter than {ROW_S:.2f} s")
@@ -121,5 +121,5 @@ def _sounds(folder: Path) -> Iterator[Path]:
     except OSError as err:
         raise UsageError(f"{folder}: cannot be read ({err.strerror or err})") from err
     if len(files) > MOST_FILES:
-        raise UsageError(f"{folder}: {len(files)} recordings, at most {MOST_FILES} are read; join them or take fewer")
+        raise UsageError(f"{folder}: {len(files)} recordings, at most {MOST_FILES} are read", "join them or take fewer")
     yield from files

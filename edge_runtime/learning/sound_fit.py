@@ -68,7 +68,7 @@ def fit_sound(
     Raises ModelError for less sound than FEWEST_WINDOWS windows.
     """
     if not LEAST_OVER_REJECT <= over_alarm <= 0.5:
-        raise ModelError(f"a share of alarms of {over_alarm:g} is not possible; take {LEAST_OVER_REJECT:g} to 0.5")
+        raise ModelError(f"a share of alarms of {over_alarm:g} is not possible", f"take {LEAST_OVER_REJECT:g} to 0.5")
     windows, owners = _windows(recordings, window_rows)
     if len(windows) < FEWEST_WINDOWS:
         raise ModelError(f"{len(windows)} whole windows of normal sound, at least {FEWEST_WINDOWS} are needed")

@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 READ_TIMEOUT_S = 0.1  # the dialog's clock goes on while no sound comes
 START_WAIT_S = (0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts, while the station file names what is not there
 SILENT_DBFS = -100.0  # shown for digital silence, whose loudness JSON has no number for
-LATCHED = "sound like speech without an end for 30 s: use the talk key, move the microphone or look for the noise"
+LATCHED = "sound like speech without an end for 30 s"
+LATCHED_FIX = "use the talk key, move the microphone or look for the noise"
 EARLY_NS = 300 * MS  # people begin to speak while they press the key
 RECENT = 12  # requests kept for the screen
 
@@ -143,7 +144,7 @@ class VoiceLine:
         if heard.state in (State.FAILED, State.DEGRADED):
             return Health(State.DEGRADED, f"voice unavailable: {heard.detail}", self._progress_ns)
         if self._cutter.is_latched:
-            return Health(State.DEGRADED, LATCHED, self._progress_ns)
+            return Health(State.DEGRADED, f"{LATCHED}: {LATCHED_FIX}", self._progress_ns)
         return Health(heard.state, heard.detail, self._progress_ns)
 
     def report(self) -> Mapping[str, Any]:

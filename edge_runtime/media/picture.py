@@ -117,7 +117,7 @@ def _opaque(pixels: NDArray[Any]) -> NDArray[Any]:
         return pixels
     hidden = float(np.mean(pixels[..., 3] != np.iinfo(pixels.dtype).max))
     if hidden:
-        raise PictureError(f"{hidden:.1%} of it is transparent, and what lies under that is not seen; save it opaque")
+        raise PictureError(f"{hidden:.1%} of it is transparent, and what lies under that is not seen", "save it opaque")
     return pixels[..., :3]
 
 
@@ -127,8 +127,8 @@ def _as_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     brightest = int(pixels.max())
     if brightest < DEEP_FROM:
         raise PictureError(
-            f"16 bits a channel, of which the brightest value is {brightest}: which value is white cannot be known; "
-            "save it with 8 bits"
+            f"16 bits a channel, of which the brightest value is {brightest}: which value is white cannot be known",
+            "save it with 8 bits",
         )
     return np.asarray(cv2.convertScaleAbs(pixels, alpha=255.0 / 65535.0), np.uint8)
 

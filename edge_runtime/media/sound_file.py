@@ -80,7 +80,7 @@ def read_sound(path: str | Path, rate_hz: int, most_s: float = 3600.0, heard: He
         parts.append(block)
         seconds += len(block) / rate_hz
         if seconds > most_s:
-            raise SoundError(f"{path}: longer than {most_s:.0f} s; cut it into pieces")
+            raise SoundError(f"{path}: longer than {most_s:.0f} s", "cut it into pieces")
     pcm = np.concatenate(parts)
     return Sound(pcm, rate_hz, channels, clipped_share(pcm))
 
@@ -144,7 +144,7 @@ def _at_rate(pcm: F32, from_hz: int, to_hz: int, path: Path) -> F32:
 def _phases(up: int, down: int) -> F32:
     """Taps for each phase, (up, taps): Kaiser-windowed sinc below the lower of the two Nyquist frequencies."""
     if up > 4096:
-        raise SoundError(f"its rate is to the wanted one as {down} to {up}; resample it to 16000 Hz first")
+        raise SoundError(f"its rate is to the wanted one as {down} to {up}", "resample it to 16000 Hz first")
     cutoff = PASS_BAND * min(1.0, up / down)
     half = int(np.ceil(ZERO_CROSSINGS / cutoff))
     distance = np.arange(-half + 1, half + 1)[None, :] - (np.arange(up) / up)[:, None]
@@ -181,7 +181,8 @@ def _sample_bytes(file: BinaryIO, start: int, told: int, size: int) -> int:
     if length is None:
         raise SoundError(
             f"its header tells of {told} bytes of samples, and {size - start - told} more follow that are no part of a "
-            "WAV: most of it may be missing from the count; save it anew with a program that plays all of it"
+            "WAV: most of it may be missing from the count",
+            "save it anew with a program that plays all of it",
         )
     return length
 
@@ -194,7 +195,7 @@ def _wav_format(content: bytes) -> tuple[int, int, int, int]:
     if tag == _EXTENSIBLE and len(content) >= 26:
         tag = struct.unpack("<H", content[24:26])[0]
     if (tag, bits) not in ((_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32)):
-        raise SoundError(f"WAV of format {tag} with {bits} bits; save it as 16 bit PCM")
+        raise SoundError(f"WAV of format {tag} with {bits} bits", "save it as 16 bit PCM")
     if not 1 <= channels <= MOST_CHANNELS or align != channels * bits // 8:
         raise SoundError(f"damaged WAV: {channels} channels, {align} bytes each moment")
     _check_rate(rate)
@@ -272,7 +273,7 @@ def _library_blocks(path: Path, mark: bytes, rate_hz: int, heard: Heard | None) 
         import soundfile
     except (ImportError, OSError) as err:
         raise SoundError(
-            "FLAC and OGG need the library soundfile: pip install 'edge-runtime[voice]', or save it as WAV"
+            "FLAC and OGG need the library soundfile", "pip install 'edge-runtime[voice]', or save it as WAV"
         ) from err
     try:
         about = soundfile.info(str(path))

@@ -14,18 +14,18 @@ from edge_runtime.media.sound_file import SUFFIXES, SoundError, read_sound
 def find_wavs(path: str) -> list[Path]:
     """The file, or the sound files of the folder in order of name. Raises DeviceError in words that name the key."""
     if not path:
-        raise DeviceError("microphone.file is empty; set it to a WAV file or a folder of them")
+        raise DeviceError("microphone.file is empty", "set it to a WAV file or a folder of them")
     at = Path(path).expanduser()
     try:
         if at.is_file():
             return [at]
         if not at.is_dir():
-            raise DeviceError(f"microphone.file = '{path}' does not exist; set it to a WAV file or a folder of them")
+            raise DeviceError(f"microphone.file = '{path}' does not exist", "set it to a WAV file or a folder of them")
         found = sorted(file for file in at.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     except OSError as err:
         raise DeviceError(f"microphone.file = '{path}' cannot be read: {err.strerror}") from err
     if not found:
-        raise DeviceError(f"no sound files in '{path}' ({', '.join(SUFFIXES)}); set microphone.file")
+        raise DeviceError(f"no sound files in '{path}' ({', '.join(SUFFIXES)})", "set microphone.file")
     return found
 
 

@@ -27,6 +27,7 @@ from typing import Any
 
 from edge_runtime import __version__
 from edge_runtime.core.errors import ModelError
+from edge_runtime.core.files import write_atomic
 from edge_runtime.core.manifest import Kind, Manifest
 from edge_runtime.modelstore.manifest_toml import manifest_toml, parse_manifest, read_manifest
 
@@ -77,7 +78,9 @@ def load_bundle(folder: str | Path, verify: bool = True) -> Bundle:
         raise ModelError(f"{folder}: {_names(missing)} listed in manifest.toml but missing")
     unlisted = sorted(set(found) - set(manifest.files))
     if unlisted:
-        raise ModelError(f"{folder}: {_names(unlisted)} not listed in manifest.toml; remove what does not belong here")
+        raise ModelError(
+            f"{folder}: {_names(unlisted)} not listed in manifest.toml", "remove what does not belong here"
+        )
     if verify:
         for name, digest in manifest.files.items():
             if file_digest(found[name]) != digest:
@@ -100,12 +103,7 @@ def seal_bundle(folder: str | Path, manifest: Manifest | Mapping[str, Any]) -> B
         (folder / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     table["files"] = {name: file_digest(path) for name, path in _walk(folder) if name != MANIFEST}
     sealed = parse_manifest(table, str(folder))
-    partial = folder / f".{MANIFEST}.partial"
-    try:
-        partial.write_text(manifest_toml(sealed), encoding="utf-8")
-        partial.replace(folder / MANIFEST)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic(folder / MANIFEST, manifest_toml(sealed), beside=folder / f".{MANIFEST}.partial")
     return load_bundle(folder)
 
 
@@ -162,7 +160,7 @@ def _check_claims(folder: Path, manifest: Manifest) -> None:
         raise ModelError(f"{folder}: manifest.toml lists itself")
     if version_key(manifest.min_runtime) > version_key(__version__):
         raise ModelError(
-            f"{folder}: {manifest.label} needs edge-runtime {manifest.min_runtime}, this is {__version__}; update"
+            f"{folder}: {manifest.label} needs edge-runtime {manifest.min_runtime}, this is {__version__}", "update"
         )
 
 
@@ -229,7 +227,7 @@ def _unpack(tar_path: Path, into: Path) -> None:
                 raise ModelError(f"{tar_path}: more than {MAX_FILES} files or {MAX_BUNDLE_BYTES >> 20} MB, refused")
             _write_member(tar, member, into / name)
     if MANIFEST not in seen:
-        raise ModelError(f"{tar_path}: no manifest.toml at the top; pack with `tar -C FOLDER -cf BUNDLE.tar .`")
+        raise ModelError(f"{tar_path}: no manifest.toml at the top", "pack with `tar -C FOLDER -cf BUNDLE.tar .`")
 
 
 def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:

@@ -100,7 +100,7 @@ def held_of(bundle: Bundle) -> Held:
 def candidate_of(name: str, slot: Slot) -> Held:
     """What `promote` would put to work. Raises ModelError with what to do first."""
     if slot.candidate is None:
-        raise ModelError(f"{name} has no candidate; stage one first: edge-runtime models stage {name}@VERSION")
+        raise ModelError(f"{name} has no candidate", f"stage one first: edge-runtime models stage {name}@VERSION")
     return slot.candidate
 
 

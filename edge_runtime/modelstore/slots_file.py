@@ -8,7 +8,6 @@ digests and changes, are read as they are.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import logging
@@ -22,6 +21,7 @@ from typing import Any
 
 from edge_runtime.core.custody import custody_of
 from edge_runtime.core.errors import StorageError
+from edge_runtime.core.files import sync, write_atomic
 from edge_runtime.core.strict_json import parse_json
 
 log = logging.getLogger(__name__)
@@ -110,10 +110,10 @@ class SlotsFile:
         except FileNotFoundError:
             return Table()
         except PermissionError as err:
-            raise StorageError(f"may not read {self.path}; {_ownership_fix(self._folder)}") from err
+            raise StorageError(f"may not read {self.path}", _ownership_fix(self._folder)) from err
         except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as err:
             raise StorageError(
-                f"cannot read {self.path}: {err}; remove it, and the model that ran last is kept"
+                f"cannot read {self.path}: {err}", "remove it, and the model that ran last is kept"
             ) from err
 
     def identity(self) -> tuple[int, int] | None:
@@ -142,22 +142,15 @@ class SlotsFile:
 
     def write(self, table: Table) -> None:
         """Replace the file; on the disk when this returns. Raises StorageError, and the old one is still there."""
-        partial = self.path.with_suffix(f".{os.getpid()}")
         rows: dict[str, Any] = {name: _row(slot) for name, slot in table.slots.items()}
         rows |= {CHANGES: [asdict(change) for change in table.changes], TOLD: table.told}
         try:
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump(rows, file, indent=1)
-                file.flush()
-                custody_of(self._folder).take_open(file.fileno())
-                os.fsync(file.fileno())
-            partial.replace(self.path)
+            text = json.dumps(rows, indent=1)
+            write_atomic(self.path, text, custody=custody_of(self._folder), sync_folder=False)
         except OSError as err:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise self._cannot_write(err) from err
         try:
-            _flush(self._folder)
+            sync(self._folder)
         except OSError as err:  # the choice is made; a power cut now may bring back the one before, whole
             log.error("slots.flush %s: %s", self._folder, err)
 
@@ -170,28 +163,20 @@ class SlotsFile:
             except BlockingIOError as err:
                 if time.monotonic() > until:
                     raise StorageError(
-                        f"{self._folder / LOCK} is held by another program for {LOCK_WAIT_S:.0f} s; "
-                        "end it (fuser -v names it), then ask again"
+                        f"{self._folder / LOCK} is held by another program for {LOCK_WAIT_S:.0f} s",
+                        "end it (fuser -v names it), then ask again",
                     ) from err
                 time.sleep(LOCK_NAP_S)
             except OSError as err:
                 raise self._cannot_write(err) from err
 
     def _cannot_write(self, err: OSError) -> StorageError:
-        fix = f"; {_ownership_fix(self._folder)}" if isinstance(err, PermissionError) else ""
-        return StorageError(f"cannot write {self.path}: {err.strerror or err}{fix}")
+        fix = _ownership_fix(self._folder) if isinstance(err, PermissionError) else ""
+        return StorageError(f"cannot write {self.path}: {err.strerror or err}", fix)
 
 
 def _ownership_fix(folder: Path) -> str:
     return f"give it back to the user of the service: chown -R --reference={folder.parent} {folder}"
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _row(slot: Slot) -> dict[str, Any]:

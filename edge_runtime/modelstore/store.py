@@ -21,6 +21,7 @@ from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.custody import custody_of
 from edge_runtime.core.errors import ModelError, StorageError
+from edge_runtime.core.files import sync
 from edge_runtime.modelstore.bundle import (
     MANIFEST,
     Bundle,
@@ -94,18 +95,20 @@ class ModelStore:
         """
         bundle = load_bundle(self.find_exactly(name, version, digest).folder)
         if bundle.label != f"{name}@{version}":
-            raise ModelError(f"{bundle.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+            raise ModelError(
+                f"{bundle.folder}: the manifest calls itself {bundle.label}", "move it to where it belongs"
+            )
         return bundle
 
     def find_exactly(self, name: str, version: str, digest: str) -> Stored:
         """Where that bundle is kept; only its manifest is read."""
         there = [stored for stored in self._all() if (stored.name, stored.version) == (name, version)]
         if not there:
-            raise ModelError(f"{name}@{version} is not in the store any more; install it again")
+            raise ModelError(f"{name}@{version} is not in the store any more", "install it again")
         for stored in there:
             if not digest or file_digest(stored.folder / MANIFEST) == digest:
                 return stored
-        raise ModelError(f"{name}@{version} is another bundle than the one that was chosen; stage and promote it")
+        raise ModelError(f"{name}@{version} is another bundle than the one that was chosen", "stage and promote it")
 
     def is_shipped(self, bundle: Bundle) -> bool:
         return not bundle.folder.is_relative_to(self.own)
@@ -139,7 +142,9 @@ class ModelStore:
         stored = self.find(reference)
         bundle = load_bundle(stored.folder, verify)
         if bundle.label != stored.label:
-            raise ModelError(f"{stored.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+            raise ModelError(
+                f"{stored.folder}: the manifest calls itself {bundle.label}", "move it to where it belongs"
+            )
         return bundle
 
     def install(self, source: Bundle | str | Path, replace: bool = False) -> Bundle:
@@ -158,13 +163,13 @@ class ModelStore:
             target = self.own / bundle.manifest.name / bundle.manifest.version
             if (target / MANIFEST).exists() and not replace:
                 return self._same_or_refuse(bundle, target)
-            _flush(partial)
+            _sync_tree(partial)
             custody.make_folder(target.parent)
             if target.exists():
                 _swap_out(target)
             partial.rename(target)
-            _flush_folder(target.parent)
-            _flush_folder(self.own)
+            sync(target.parent)
+            sync(self.own)
             custody.mend(self.own)
         except OSError as err:
             raise StorageError(f"cannot install into {self.own}: {err.strerror or err}") from err
@@ -218,7 +223,7 @@ class ModelStore:
     def _same_or_refuse(self, bundle: Bundle, target: Path) -> Bundle:
         existing = load_bundle(target)
         if existing.digest != bundle.digest:
-            raise ModelError(f"{bundle.label} is installed already with other content; give it a new version")
+            raise ModelError(f"{bundle.label} is installed already with other content", "give it a new version")
         return existing
 
 
@@ -248,8 +253,8 @@ def _has_manifest(folder: Path, is_own: bool) -> bool:
 
 def _unreadable(folder: Path) -> StorageError:
     return StorageError(
-        f"may not read the models in {folder}; become root, join the group of the service, or mend its owner: "
-        f"chown -R --reference={folder.parent} {folder}"
+        f"may not read the models in {folder}",
+        f"become root, join the group of the service, or mend its owner: chown -R --reference={folder.parent} {folder}",
     )
 
 
@@ -276,23 +281,11 @@ def _swap_out(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _flush(folder: Path) -> None:
+def _sync_tree(folder: Path) -> None:
     for base, _, files in os.walk(folder):
         for name in files:
-            descriptor = os.open(Path(base, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        _flush_folder(Path(base))
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(Path(base, name))
+        sync(Path(base))
 
 
 def _nearest(wanted: str, known: Sequence[str]) -> str:

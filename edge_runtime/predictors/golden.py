@@ -21,11 +21,12 @@ from edge_runtime.config.schema import ModelConfig
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import Kind
 from edge_runtime.core.strict_json import parse_json
-from edge_runtime.inference.sandbox import Child, Limits
+from edge_runtime.inference.sandbox import Child
 from edge_runtime.media.picture import PictureError, decode_picture
 from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
 from edge_runtime.predictors.sound_golden import ask_golden_sound
 from edge_runtime.predictors.vision import PICTURE_KINDS, FeatureModel, open_engine, open_vision_model, picture_gate
+from edge_runtime.process.child import Limits
 
 FOLDER = "golden"
 EXPECTED = f"{FOLDER}/expected.json"

@@ -86,7 +86,7 @@ def open_keyword_model(bundle: Bundle, cfg: ModelConfig | None = None) -> Keywor
         model = KeywordModel(bundle, cfg)
         refuse_shares(model.raw_of_noise(), "softmax")
     except ModelError as err:
-        raise ModelError(f"{bundle.label}: {err}") from err
+        raise ModelError(f"{bundle.label}: {err.what}", err.fix) from err
     for _ in range(cfg.warm_up):
         model.scores(np.zeros(model.spec.rate_hz, np.int16))
     return model

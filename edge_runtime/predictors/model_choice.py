@@ -21,12 +21,12 @@ from pathlib import Path
 from edge_runtime.config.schema import EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.inference.engine import pick_runtime
-from edge_runtime.inference.sandbox import Limits
 from edge_runtime.modelstore.bundle import MANIFEST, Bundle, file_digest, load_bundle
 from edge_runtime.modelstore.slots import Edit, Slots, Verb, held_of
 from edge_runtime.modelstore.slots_file import Held, Slot
 from edge_runtime.modelstore.store import ModelStore, Stored
 from edge_runtime.predictors.golden import check_golden
+from edge_runtime.process.child import Limits
 from edge_runtime.recording.models_that_ran import models_that_ran
 from edge_runtime.recording.wall_clock import machine_boot
 
@@ -132,8 +132,9 @@ class Chooser:
             return _held(shipped), True, "it came with the product"
         newest = self._store.find(self._name)  # raises for a name that is not there at all
         raise ModelError(
-            f"{newest.label} is installed and was never put to work: edge-runtime models stage {newest.label} && "
-            f'edge-runtime models promote, or set model.name = "{newest.label}"'
+            f"{newest.label} is installed and was never put to work",
+            f"edge-runtime models stage {newest.label} && "
+            f'edge-runtime models promote, or set model.name = "{newest.label}"',
         )
 
     def _of_new_product(self, slot: Slot, shipped: Stored | None) -> Slot:
@@ -168,7 +169,7 @@ class Chooser:
     def _usable(self, slot: Slot) -> Chosen:
         while True:
             if slot.active is None:
-                raise ModelError(f"{self._name} has no active version; stage one and promote it")
+                raise ModelError(f"{self._name} has no active version", "stage one and promote it")
             try:
                 return self._tested(slot, slot.active)
             except (ModelError, StorageError) as err:
@@ -288,7 +289,7 @@ def _is_gone(store: ModelStore, name: str, held: Held) -> bool:
 def _opened(stored: Stored) -> Bundle:
     bundle = load_bundle(stored.folder)
     if bundle.label != stored.label:
-        raise ModelError(f"{stored.folder}: the manifest calls itself {bundle.label}; move it to where it belongs")
+        raise ModelError(f"{stored.folder}: the manifest calls itself {bundle.label}", "move it to where it belongs")
     return bundle
 
 

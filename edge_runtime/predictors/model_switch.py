@@ -84,10 +84,11 @@ def agreed(slot: Slot, request: Request, running: Held | None) -> Held:
         what = "candidate" if request.verb == "promote" else "previous version"
         raise ModelError(
             f"the {what} of {request.name} is {there.version} ({there.digest[:12]}) and no longer "
-            f"{request.wanted.version} ({request.wanted.digest[:12]}); look at `edge-runtime models list` and ask again"
+            f"{request.wanted.version} ({request.wanted.digest[:12]})",
+            "look at `edge-runtime models list` and ask again",
         )
     if there.is_same(running):
-        raise ModelError(f"{request.name}@{there.version} is at work already; stage another version")
+        raise ModelError(f"{request.name}@{there.version} is at work already", "stage another version")
     return there
 
 
@@ -110,14 +111,14 @@ def nobody_runs(state: Path) -> Iterator[None]:
         custody_of(state).make_folder(state)
         fd = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as err:
-        raise StorageError(f"cannot use state folder {state}: {err.strerror}; become root") from err
+        raise StorageError(f"cannot use state folder {state}: {err.strerror}", "become root") from err
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as err:
         raise DeviceError(
-            f"a running edge-runtime holds {state} and cannot be asked; look with: systemctl status edge-runtime-run, "
-            "or stop it, then ask again"
+            f"a running edge-runtime holds {state} and cannot be asked",
+            "look with: systemctl status edge-runtime-run, or stop it, then ask again",
         ) from err
     finally:
         os.close(fd)

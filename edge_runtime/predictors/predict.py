@@ -190,7 +190,7 @@ def _vouch(bundle: Bundle, cfg: ModelConfig) -> None:
 def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise PictureError("a folder; name the files in it")
+            raise PictureError("a folder", "name the files in it")
         if not path.is_file():
             raise PictureError("not a plain file" if path.exists() else "no such file")
         if path.stat().st_size > MAX_FILE_BYTES:

@@ -39,12 +39,12 @@ def open_sound_model(bundle: Bundle, cfg: ModelConfig | None = None) -> SoundMod
         if bundle.manifest.kind is not Kind.SOUND_ANOMALY:
             raise ModelError(f"it is of kind {bundle.manifest.kind}, it does not judge machine sound")
         if MEMORY not in bundle.manifest.files:
-            raise ModelError(f"{MEMORY} is not in manifest.toml; learn again")
+            raise ModelError(f"{MEMORY} is not in manifest.toml", "learn again")
         engine = Engine(bundle.model_path, cfg.threads, cfg.delegate, cfg.runtime, bundle.manifest.files[MODEL])
         check_scales(*engine.inputs, *engine.outputs)
         model = SoundModel(bundle, engine)
     except ModelError as err:
-        raise ModelError(f"{bundle.label}: {err}") from err
+        raise ModelError(f"{bundle.label}: {err.what}", err.fix) from err
     engine.warm_up(cfg.warm_up)
     return model
 

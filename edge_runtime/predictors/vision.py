@@ -45,7 +45,7 @@ def open_vision_model(bundle: Bundle, cfg: ModelConfig | None = None) -> VisionM
         model = VisionModel(bundle, engine)
         model.refuse_second_activation()
     except ModelError as err:
-        raise ModelError(f"{bundle.label}: {err}") from err
+        raise ModelError(f"{bundle.label}: {err.what}", err.fix) from err
     engine.warm_up(cfg.warm_up)
     return model
 

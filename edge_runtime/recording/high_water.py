@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.core.files import is_still_at
+
 SLOT_BYTES = 1024  # one slot lies within one block of every disk; a mark takes some 400
 WORDS_SLOT = 2
 SLOTS = 3
@@ -88,14 +90,7 @@ class MarkFile:
 
     def is_there(self) -> bool:
         """Whether the file under its name is the one that is open."""
-        if self._fd is None:
-            return False
-        ours = os.fstat(self._fd)
-        try:
-            there = os.stat(self.path)  # noqa: PTH116 - once a commit, and faster
-        except OSError:
-            return False
-        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+        return self._fd is not None and is_still_at(self.path, self._fd)
 
     def write(self, mark: HighWater) -> None:
         self._count += 1

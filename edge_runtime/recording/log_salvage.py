@@ -24,6 +24,7 @@ from pathlib import Path
 from sys import byteorder
 from typing import NamedTuple
 
+from edge_runtime.core.files import write_atomic
 from edge_runtime.recording.database import free_name, open_for_reading
 from edge_runtime.recording.going_back import find_shortfall, given_numbers
 from edge_runtime.recording.high_water import HighWater
@@ -60,7 +61,7 @@ def salvage_log(journal: Path, mark: HighWater | None) -> dict[str, str]:
     if not frames or frames[-1].number == len(frames) - 1:
         return {}  # nothing is proven beyond the damage, or there is none
     aside = path.rename(free_name(path.with_name(f"{journal.stem}.damaged{journal.suffix}-wal")))
-    _write(path, frames)
+    write_atomic(path, _one_transaction(frames))
     after = _whole_numbers(journal)
     is_better = after is not None and sum(after.values()) > sum(before.values())
     if not is_better:
@@ -118,19 +119,17 @@ def proven(content: bytes) -> Iterator[Frame]:
         seed = stated
 
 
-def _write(path: Path, frames: list[Frame]) -> None:
-    """A log of one transaction: the last state of each page. Synced."""
+def _one_transaction(frames: list[Frame]) -> bytes:
+    """A log of the last state of each page."""
     newest = {frame.page: frame for frame in frames}
     head = struct.pack(">6I", MAGIC | 1, 3_007_000, len(frames[0].content), 0, *_salts())
     total = _sum(head, (0, 0), is_big=True)
-    with path.open("wb") as file:
-        file.write(head + struct.pack(">2I", *total))
-        for number, frame in enumerate(newest.values(), 1):
-            start = struct.pack(">2I", frame.page, frames[-1].pages if number == len(newest) else 0)
-            total = _sum(frame.content, _sum(start, total, is_big=True), is_big=True)
-            file.write(start + head[16:24] + struct.pack(">2I", *total) + frame.content)
-        file.flush()
-        os.fsync(file.fileno())
+    content = bytearray(head + struct.pack(">2I", *total))
+    for number, frame in enumerate(newest.values(), 1):
+        start = struct.pack(">2I", frame.page, frames[-1].pages if number == len(newest) else 0)
+        total = _sum(frame.content, _sum(start, total, is_big=True), is_big=True)
+        content += start + head[16:24] + struct.pack(">2I", *total) + frame.content
+    return bytes(content)
 
 
 def _salts() -> tuple[int, int]:

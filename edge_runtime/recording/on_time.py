@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.clock import Clock
+from edge_runtime.core.files import write_atomic
 from edge_runtime.recording.wall_clock import machine_boot
 
 log = logging.getLogger(__name__)
@@ -110,13 +110,8 @@ class OnTime:
                 "boots": {boot: [span.base_ns, span.until_ns] for boot, span in newest},
                 "folders": dict(self._folders),
             }
-        unfinished = self._path.with_name(self._path.name + "-new")
         try:
-            with unfinished.open("w") as file:
-                json.dump(document, file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(self._path)
+            write_atomic(self._path, json.dumps(document), sync_folder=False)
         except OSError as err:
             log.warning("on_time.unsaved file=%s error=%s", self._path, err)
             return False

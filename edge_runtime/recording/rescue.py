@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
+from edge_runtime.core.files import sync
 from edge_runtime.recording.database import COMPANIONS, free_name, set_aside
 from edge_runtime.recording.trouble import is_damage
 
@@ -64,9 +65,9 @@ def copy_whole(connection: sqlite3.Connection, journal: Path) -> Path:
         raise
     finally:
         target.close()
-    _sync(unfinished)
+    sync(unfinished)
     unfinished.rename(copy)
-    _sync(journal.parent)
+    sync(journal.parent)
     return copy
 
 
@@ -75,7 +76,7 @@ def put_in_place(copy: Path, journal: Path, why: str, now_utc_ns: int, strays: I
     aside = set_aside(journal, why, now_utc_ns) if journal.exists() else ""
     remove_companions(journal, strays)
     copy.rename(journal)
-    _sync(journal.parent)
+    sync(journal.parent)
     return aside
 
 
@@ -110,11 +111,3 @@ def _copy(journal: Path) -> Path:
 
 def _unfinished(journal: Path) -> Path:
     return journal.with_name(f"{journal.stem}.rescued{journal.suffix}-new")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

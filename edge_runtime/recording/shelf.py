@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_runtime.core.clock import SECOND
+from edge_runtime.core.files import write_atomic
 from edge_runtime.core.messages import Label, PartKey, Verdict
 from edge_runtime.recording.retention import Retention
 
@@ -107,24 +108,12 @@ class Shelf:
         self._unfinished.mkdir(parents=True, exist_ok=True)
         self._make_room(size, verdict)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if heat is not None:
-            self._write(heat_file(path), heat)
-        self._write(path, picture)  # last: a picture that is there has its heat map
+        for place, content in ((heat_file(path), heat), (path, picture)):  # a picture that is there has its heat map
+            if content is not None:
+                write_atomic(place, content, beside=self._unfinished / place.name, sync_folder=False)
         self._count(path.parent.relative_to(self.root).as_posix(), verdict, size)
         self._held[verdict] += 1
         self._retention.on_time.wrote(path.parent.relative_to(self._state).as_posix())
-
-    def _write(self, path: Path, content: bytes) -> None:
-        unfinished = self._unfinished / path.name
-        try:
-            with unfinished.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut leaves an empty file under the final name
-            unfinished.rename(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
 
     # -- room ----------------------------------------------------------------------------------------------------------
 

@@ -1,23 +1,21 @@
 """A process of the simulated line, held by a pipe: it ends when the pipe closes, by `stop` or because its parent died.
 
-It ignores SIGINT and SIGTERM, which reach a whole terminal or control group at once: the daemon still wants frames and
-a controller while it drains. Closing the pipe is what ends it, so nothing is left over whichever way the parent goes.
-Not PR_SET_PDEATHSIG: that fires when the thread that started the child ends, and lines are opened from any thread.
+It ignores SIGINT and SIGTERM: the daemon still wants frames and a controller while it drains.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import multiprocessing
-import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import DeviceError
+from edge_runtime.process.child import ChildProcess, outlive_interrupts, parents_channel
 
+MODULE = "edge_runtime.simulation.child"
 READY_WITHIN_S = 60.0  # a box that is starting everything at once, on a slow card
 ANSWER_WITHIN_S = 3.0  # a daemon that asks at its end has five seconds in all
 END_WITHIN_S = 2.0
@@ -28,7 +26,7 @@ class SimChild:
 
     def __init__(self, name: str, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         self._name, self._target, self._arguments = name, target, arguments
-        self._process: Any = None
+        self._process: ChildProcess | None = None
         self._pipe: Connection | None = None
         self._greeting: Any = None
 
@@ -37,16 +35,14 @@ class SimChild:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start the process and return at once; `wait_ready` says when it is of use."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_run, args=(self._target, self._arguments, theirs), name=self._name, daemon=True
-        )
-        self._process.start()
-        theirs.close()
-        self._pipe, self._greeting = ours, None
-        atexit.register(self.stop)  # runs before multiprocessing's own, which would wait for a child that waits for us
+        """Start the process and return at once; `wait_ready` says when it is of use. Raises DeviceError."""
+        try:
+            self._process = ChildProcess(MODULE, stderr=None)
+            self._pipe, self._greeting = Connection(self._process.channel.detach()), None
+            self._pipe.send(sys.path)  # first: what follows may need it
+            self._pipe.send((self._target, self._arguments))
+        except OSError as err:
+            raise DeviceError(f"{self._name} cannot be started: {err.strerror or err}") from err
 
     def wait_ready(self) -> Any:
         """The first thing the child says. Raises DeviceError when it does not come."""
@@ -66,15 +62,10 @@ class SimChild:
 
     def stop(self) -> None:
         process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
-        atexit.unregister(self.stop)
         if pipe is not None:
             pipe.close()
         if process is not None:
-            process.join(END_WITHIN_S)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
+            process.end(END_WITHIN_S)
 
     def _hear(self, timeout_s: float, complaint: str) -> Any:
         try:
@@ -93,10 +84,15 @@ def remove(file: Path, with_folder: bool) -> None:
             file.parent.rmdir()
 
 
-def _run(target: Callable[..., None], arguments: tuple[Any, ...], pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
+def main() -> None:
+    """The child: `python -m edge_runtime.simulation.child`."""
+    outlive_interrupts()
+    pipe = Connection(parents_channel().detach())
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent closed the pipe
+        sys.path[:] = pipe.recv()
+        target, arguments = pipe.recv()
         target(*arguments, pipe)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the parent closed the pipe
+
+
+if __name__ == "__main__":
+    main()

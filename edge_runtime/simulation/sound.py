@@ -30,7 +30,7 @@ class SimSound:
         self._rng = np.random.default_rng(cfg.seed)
         self._words = [read_wav(path, rate_hz) for path in find_wavs(file)] if file else []
         if file and not any(word.any() for word in self._words):
-            raise DeviceError(f"the recordings of '{file}' are silent; set microphone.file")
+            raise DeviceError(f"the recordings of '{file}' are silent", "set microphone.file")
         self._done = 0  # samples of noise made
         self._speech = np.zeros(round(LEAD_S * rate_hz))
         self._ready = np.empty(0, np.int16)

@@ -12,10 +12,12 @@ the controller's process imports this file.
 
 from __future__ import annotations
 
-from ctypes import c_int64
+import os
+import weakref
+from ctypes import c_int64, sizeof
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from mmap import mmap
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_runtime.config.schema import WorldConfig
@@ -28,13 +30,22 @@ JITTER = 0.2  # of the pitch, either way: two parts are never closer than 60 % o
 
 
 class BeltSwitch:
-    """When the belt began to move, its feeder ended or a hold began; seen by every process handed it ("spawn").
+    """When the belt began to move, its feeder ended or a hold began; seen by every process that it is pickled to.
 
     A hold that ends moves the start forward by its length: everything counted from the start goes on where it stopped.
     """
 
-    def __init__(self) -> None:
-        self._ns = get_context("spawn").RawArray(c_int64, 3)
+    def __init__(self, shared: str = "") -> None:
+        """shared: the memory of another one, as a file."""
+        fd = os.open(shared, os.O_RDWR | os.O_CLOEXEC) if shared else os.memfd_create("belt")
+        weakref.finalize(self, os.close, fd)
+        numbers = c_int64 * 3
+        os.ftruncate(fd, sizeof(numbers))
+        self._ns = numbers.from_buffer(mmap(fd, sizeof(numbers)))
+        self._file = f"/proc/{os.getpid()}/fd/{fd}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BeltSwitch, (self._file,)  # to be opened while this one lives
 
     @property
     def start_ns(self) -> int:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import gc
 import logging
 import os
-import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,17 +15,18 @@ from edge_runtime.config.load import Loaded
 from edge_runtime.config.paths import socket_path, state_dir
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, ModelError, StorageError
+from edge_runtime.core.files import is_still_at
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.stage_runner import NotReady
-from edge_runtime.process.control import ControlServer, SharedAnswer, is_answering
-from edge_runtime.process.sd_notify import Notifier
+from edge_runtime.process.control import ControlServer, SharedAnswer
+from edge_runtime.process.daemon_loop import TICK_S, DaemonLoop, hung, settle_memory
+from edge_runtime.process.unix_socket import is_answering
 from edge_runtime.station.requests import box_requests
 from edge_runtime.station.snapshot import overall, snapshot, summary
 from edge_runtime.station.wiring import Box, open_box
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.05
 STALE_NS = 5 * SECOND  # a required loop that has not turned for so long is hung, whatever its state says
 DRAIN_S = 3.0  # what is between photo-eye and gate has this long after the last trigger; SIGTERM must end within 5 s
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
@@ -42,22 +41,20 @@ class Daemon:
         loaded: Loaded,
         parts: int | None = None,
         seconds: float | None = None,
-        notifier: Notifier | None = None,
         clock: Clock = monotonic_ns,
     ) -> None:
         self._loaded = loaded
         self._parts = parts
         self._seconds = seconds
-        self._notifier = notifier or Notifier()
         self._clock = clock
-        self._asked_to_stop = threading.Event()
+        self._loop = DaemonLoop(self._line, self._stuck)
         self._started_ns = clock()
         self._box: Box | None = None
 
     def run(self) -> dict[str, Any]:
         """Run until a bound or a signal; the summary. Raises EdgeError when the box cannot start."""
         _keep_memory_low()
-        with _Signals(self._asked_to_stop), _OnlyOne(state_dir(self._loaded.config)) as folder:
+        with self._loop, _OnlyOne(state_dir(self._loaded.config)) as folder:
             while True:
                 box = self._box = open_box(self._loaded, self._parts, self._clock)
                 control = ControlServer(
@@ -67,15 +64,8 @@ class Daemon:
                 )
                 try:
                     self._open_control(control)
-                    if not self._start(box):
-                        continue
-                    self._watch(box, folder, control)
-                    self._notifier.stopping()
-                    self._drain(box)
-                    box.line.stop()
-                    document = self._summary(box)
-                    box.stop()  # only a closed journal knows what it could not write
-                    return {**document, "unwritten": box.journal.unwritten}
+                    if self._start(box):
+                        return self._inspect(box, folder, control)
                 finally:
                     box.stop()
                     control.stop()
@@ -89,11 +79,10 @@ class Daemon:
                 raise
             return False
         self._started_ns = self._clock()
-        gc.collect()
-        gc.freeze()  # what is alive now stays: full collections no longer walk the libraries
+        settle_memory()
         if not box.line.arm():
             log.warning("controller.silent %s: %s", self._loaded.config.controller.port, box.controller_detail)
-        self._notifier.ready(self._line())
+        self._loop.ready()
         log.info("ready station=%s model=%s", self._loaded.config.station.name, box.model.label)
         return True
 
@@ -108,36 +97,32 @@ class Daemon:
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def _watch(self, box: Box, folder: _OnlyOne, control: ControlServer) -> None:
-        """Until a bound is reached or somebody asks to stop."""
-        feed_ns = round((self._notifier.watchdog_s or 2.0) * SECOND / 4)
-        fed_ns = 0
-        while not self._asked_to_stop.wait(TICK_S):
-            now = self._clock()
-            if now - fed_ns >= feed_ns:
-                self._feed(box, now)
-                fed_ns = now
-                box.model.tell_changes()  # somebody may have staged another model
-                if folder.was_removed():  # with all in it: take it again, and be reachable again
-                    log.error("state.gone %s was removed: made anew", folder.path)
-                    folder.take()
-                    control.stop()
-                    self._open_control(control)
-            if self._parts is not None and box.line.ledger.counts().triggers >= self._parts:
-                return
-            if self._seconds is not None and now - self._started_ns >= self._seconds * SECOND:
-                return
-            if box.sim is not None and box.sim.is_over:
-                return
+    def _inspect(self, box: Box, folder: _OnlyOne, control: ControlServer) -> dict[str, Any]:
+        """Until a bound is reached or somebody asks to stop; the summary."""
+        self._loop.turn(lambda: self._look_after(box, folder, control), lambda: self._is_over(box))
+        self._drain(box)
+        box.line.stop()
+        document = self._summary(box)
+        box.stop()  # only a closed journal knows what it could not write
+        return {**document, "unwritten": box.journal.unwritten}
 
-    def _feed(self, box: Box, now_ns: int) -> None:
-        """Tell systemd that we live, if every required component turned lately."""
-        stuck = stuck_components(box.required(), now_ns)
-        if stuck:
-            log.critical("watchdog.withheld %s", " ".join(stuck))
-            self._notifier.status(f"hung: {', '.join(stuck)}")
-        else:
-            self._notifier.alive(self._line())
+    def _look_after(self, box: Box, folder: _OnlyOne, control: ControlServer) -> None:
+        box.model.tell_changes()  # somebody may have staged another model
+        if folder.was_removed():  # with all in it: take it again, and be reachable again
+            log.error("state.gone %s was removed: made anew", folder.path)
+            folder.take()
+            control.stop()
+            self._open_control(control)
+
+    def _is_over(self, box: Box) -> bool:
+        if self._parts is not None and box.line.ledger.counts().triggers >= self._parts:
+            return True
+        if self._seconds is not None and self._clock() - self._started_ns >= self._seconds * SECOND:
+            return True
+        return box.sim is not None and box.sim.is_over
+
+    def _stuck(self) -> list[str]:
+        return stuck_components(self._box.required(), self._clock()) if self._box else []
 
     def _drain(self, box: Box) -> None:
         """See the parts on the belt through to the gate."""
@@ -174,13 +159,13 @@ class Daemon:
         return shot.to_json()
 
     def _stop_asked(self, _: Mapping[str, Any]) -> str:
-        self._asked_to_stop.set()
+        self._loop.stop()
         return "stopping"
 
     def _summary(self, box: Box) -> dict[str, Any]:
         truth = self._truth(box)
         counted = {name: truth[name] for name in ("missed", "false", "stray", "defects")} if truth else None
-        world_parts = self._parts if box.sim and not self._asked_to_stop.is_set() and self._seconds is None else None
+        world_parts = self._parts if box.sim and not self._loop.is_stopping and self._seconds is None else None
         return summary(
             line=box.line,
             model=box.model.label,
@@ -203,14 +188,10 @@ def stuck_components(required: Mapping[str, Health], now_ns: int) -> list[str]:
 
     A lost camera or link is not hung: its thread turns and tries again, and a restart would not bring the cable back.
     """
-    stuck = []
-    for name, health in required.items():
-        is_stale = health.progress_ns is not None and now_ns - health.progress_ns > STALE_NS
-        if name == "camera" and health.state is State.FAILED:
-            continue  # a driver may take its time to open
-        if is_stale or (name == "model" and health.state is State.FAILED):
-            stuck.append(name)
-    return stuck
+    failed = {name for name, health in required.items() if health.state is State.FAILED}
+    stuck = set(hung(required, now_ns, STALE_NS)) - ({"camera"} & failed)  # a driver may take its time to open
+    stuck |= {"model"} & failed
+    return [name for name in required if name in stuck]
 
 
 class _OnlyOne:
@@ -229,12 +210,7 @@ class _OnlyOne:
 
     def was_removed(self) -> bool:
         """Somebody deleted the folder under us, or put another one there."""
-        ours = os.fstat(self._fd)
-        try:
-            there = self.path.stat()
-        except OSError:
-            return True
-        return (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino)
+        return not is_still_at(self.path, self._fd)
 
     def take(self) -> None:
         """Raises StorageError when the folder cannot be had, DeviceError when it is another's."""
@@ -244,15 +220,15 @@ class _OnlyOne:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
             raise StorageError(
-                f"cannot use state folder {self.path}: {err.strerror}; mend permissions or set recording.state_dir"
+                f"cannot use state folder {self.path}: {err.strerror}", "mend permissions or set recording.state_dir"
             ) from err
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as err:
             self._release()
             raise DeviceError(
-                f"state folder {self.path} is in use by a running edge-runtime; stop it (systemctl stop "
-                "edge-runtime-run), or set recording.state_dir"
+                f"state folder {self.path} is in use by a running edge-runtime",
+                "stop it (systemctl stop edge-runtime-run), or set recording.state_dir",
             ) from err
 
     def __exit__(self, *_: object) -> None:
@@ -277,20 +253,3 @@ def _keep_memory_low() -> None:
         libc.mallopt(M_ARENA_MAX, 2)
     except (OSError, AttributeError):
         pass
-
-
-class _Signals:
-    """SIGTERM and SIGINT set the event; outside the main thread (tests) nothing is installed."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self._event = event
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, lambda *_: self._event.set())
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

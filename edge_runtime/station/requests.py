@@ -96,7 +96,7 @@ def _search(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
 def _voice(box: Box) -> VoiceLine:
     voice = box.voice
     if voice is None:
-        raise DeviceError("this station has no microphone; set microphone.driver")
+        raise DeviceError("this station has no microphone", "set microphone.driver")
     if voice.line is None:
         raise DeviceError(voice.health().detail)
     return voice.line

@@ -104,7 +104,7 @@ class RunningModel:
         What runs now. Raises EdgeError: what ran before runs on.
         """
         if not self._switching.acquire(blocking=False):
-            raise ModelError("another switch of the model is under way; ask again when it is done")
+            raise ModelError("another switch of the model is under way", "ask again when it is done")
         try:
             if request.name != self.bundle.manifest.name:
                 raise ModelError(

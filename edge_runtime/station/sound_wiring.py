@@ -33,7 +33,7 @@ def open_sound(
     if not cfg.sound.model:
         return None
     if cfg.microphone.driver == "off":
-        raise ConfigError(f"sound.model is {cfg.sound.model!r} and microphone.driver is 'off'; set one or the other")
+        raise ConfigError(f"sound.model is {cfg.sound.model!r} and microphone.driver is 'off'", "set one or the other")
     if microphone is None:
         return None  # told as the voice's trouble
     return SoundLine(

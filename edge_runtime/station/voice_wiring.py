@@ -235,13 +235,18 @@ def _changed(path: Path) -> int:
 
 def open_wake(cfg: EdgeConfig, missing: list[str]) -> StreamingKeyword | None:
     """The station's wake word. Where it cannot be had, the talk key still works."""
-    if not cfg.voice.wake:
-        return None
     try:
-        return open_micro_wake_word(wake_settings(cfg.voice.wake), cfg.model, cfg.voice.wake_at)
+        return find_wake(cfg)
     except EdgeError as err:
         missing.append(f"no wake word: {err}")
         return None
+
+
+def find_wake(cfg: EdgeConfig) -> StreamingKeyword | None:
+    """None where the station wants none. Raises EdgeError where it cannot be had."""
+    if not cfg.voice.wake:
+        return None
+    return open_micro_wake_word(wake_settings(cfg.voice.wake), cfg.model, cfg.voice.wake_at)
 
 
 def wake_settings(wake: str) -> Path:
@@ -251,11 +256,11 @@ def wake_settings(wake: str) -> Path:
     spec = find_spec(WAKE_PACKAGE)  # only its models are of use here: it is not imported
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
-            "wake words come with pymicro-wakeword: pip install 'edge-runtime[voice]', or clear voice.wake"
+            "wake words come with pymicro-wakeword", "pip install 'edge-runtime[voice]', or clear voice.wake"
         )
     folder = Path(spec.submodule_search_locations[0]) / "models"
     settings = folder / f"{wake}.json"
     if not settings.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.json")))
-        raise ModelError(f"no wake word '{wake}' (there is {known}); set voice.wake")
+        raise ModelError(f"no wake word '{wake}' (there is {known})", "set voice.wake")
     return settings

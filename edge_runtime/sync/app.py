@@ -27,6 +27,7 @@ from edge_runtime.core.errors import DeviceError, UsageError
 from edge_runtime.core.events import EventKind
 from edge_runtime.flow.components import Component, Health, State
 from edge_runtime.process.control import ControlServer
+from edge_runtime.process.daemon_loop import hung
 from edge_runtime.sync.box import Allowance, OldestRecord, RunWatch, Silent, machine, metrics, rss_mb
 from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.mqtt.settings import LinkSettings, link_settings
@@ -116,12 +117,7 @@ class Uplink:
 
     def stuck(self) -> list[str]:
         """Parts whose loop has not turned for so long that only a new process helps."""
-        now = self._clock()
-        return [
-            name
-            for name, health in self.healths().items()
-            if health.progress_ns is not None and now - health.progress_ns > STALE_NS
-        ]
+        return hung(self.healths(), self._clock(), STALE_NS)
 
     def line(self) -> str:
         """For `systemctl status`."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.config.paths import state_dir
-from edge_runtime.core.errors import DeviceError
 
 if TYPE_CHECKING:
     from edge_runtime.config.schema import EdgeConfig
@@ -16,7 +15,8 @@ BOOK = "commands.db"
 BD_SEQ = "sparkplug_bd_seq"
 CREDENTIALS = "/etc/edge-runtime/credentials"  # LoadCredential= of the unit
 MISSING = b"missing"  # SetCredential= of the unit
-INSTALL = "the uplink needs more packages: pip install 'edge-runtime[sync]'"
+NEEDS = "the uplink needs more packages"
+INSTALL = "pip install 'edge-runtime[sync]'"
 
 
 def sync_socket(cfg: EdgeConfig) -> Path:
@@ -29,9 +29,10 @@ def command_book(cfg: EdgeConfig) -> Path:
 
 def ask_sync(cfg: EdgeConfig, do: str, timeout_s: float = 5.0, **words: Any) -> Any:
     """Raises DeviceError when no uplink runs here, or it refuses."""
-    from edge_runtime.process.control import ask, is_answering
+    from edge_runtime.process.control import NobodyThere, ask
 
     path = sync_socket(cfg)
-    if not is_answering(path):
-        raise DeviceError(f"no uplink runs here (no answer on {path}); start it with: edge-runtime sync")
-    return ask(path, do, timeout_s, **words)
+    try:
+        return ask(path, do, timeout_s, **words)
+    except NobodyThere as err:
+        raise NobodyThere(f"no uplink runs here (no answer on {path})", "start it with: edge-runtime sync") from err

@@ -8,19 +8,38 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum
+from typing import NamedTuple
 
 from firmware_bridge.reject.clock_relation import ClockRelation
 from firmware_bridge.reject.link_events import LinkBlocked, LinkEvent, LinkLost, LinkRefused, LinkUp
 from firmware_bridge.reject.messages import Flags
 from firmware_bridge.reject.part_book import PartBook
 
+
+class Block(NamedTuple):
+    """What stands in the way of rejects, and what to do about it."""
+
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fix}"
+
+
 WHAT_BLOCKS = {
-    Flags.BIN_FULL: "reject bin full: empty it",
-    Flags.AIR_LOW: "air pressure low: check the supply and the valve of the gate",
-    Flags.ENCODER_LOST: "parts pass the eye and the encoder gives no counts: check the encoder and its cable, then "
-    "stop and start the line",
-    Flags.BELT_REVERSED: "the belt ran backwards: run it forward to where it was",
+    Flags.BIN_FULL: Block("reject bin full", "empty it"),
+    Flags.AIR_LOW: Block("air pressure low", "check the supply and the valve of the gate"),
+    Flags.ENCODER_LOST: Block(
+        "parts pass the eye and the encoder gives no counts",
+        "check the encoder and its cable, then stop and start the line",
+    ),
+    Flags.BELT_REVERSED: Block("the belt ran backwards", "run it forward to where it was"),
 }
+
+
+def what_blocks(flags: Flags) -> str:
+    """Empty when nothing does."""
+    return "; ".join(str(block) for flag, block in WHAT_BLOCKS.items() if flag in flags)
 
 
 class Phase(Enum):
@@ -89,7 +108,7 @@ class FarSide:
 
     def blocked(self, flags: Flags) -> None:
         """Somebody has to go there. It is asked again all the while, and armed as soon as the way is clear."""
-        what = "; ".join(text for flag, text in WHAT_BLOCKS.items() if flag in flags)
+        what = what_blocks(flags)
         self.detail = what or self.detail
         if what and what != self._told_block:
             self.events.append(LinkBlocked(what))

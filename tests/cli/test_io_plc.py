@@ -132,7 +132,7 @@ def test_a_running_box_is_asked_for_its_report_and_keeps_its_port(
     assert (document["health"]["state"], document["health"]["detail"]) == ("ok", "armed")
     assert document["report"]["phase"] == "up" and document["report"]["boot_id"] == box.look().report.controller.boot_id
     code, _, err = edge(capsys, "io", "gate", "--yes", *beside(box))
-    assert code == 1 and f"process {box.process.pid}) owns the controller: stop it first" in err
+    assert code == 1 and f"process {box.process.pid}) owns the controller; stop it first" in err
 
 
 def test_what_stands_in_the_way_of_rejects_is_told_beside_a_running_box(

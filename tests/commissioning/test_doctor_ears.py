@@ -25,7 +25,7 @@ from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.glance import ComponentHealth
 from edge_runtime.core.state import State
 from edge_runtime.core.status import Status, VoiceReport
-from edge_runtime.lines.voice_line import LATCHED
+from edge_runtime.lines.voice_line import LATCHED, LATCHED_FIX
 from edge_runtime.modelstore.bundle import seal_bundle
 from tests.lines.voice_rig import keyword_bundle, quiet, write_wav
 from tests.support.real_box import telling
@@ -252,7 +252,7 @@ def with_noise(voice: VoiceReport) -> VoiceReport:
 def test_noise_that_holds_the_voice_open_is_told_by_the_running_box(found: Any, box: Any) -> None:
     box(lambda shot: replace(shot, voice=with_noise(shot.voice)))
     finding = found("voice", SIM, "voice.model=nonsense", "voice.wake=''")["voice.noise"]
-    assert finding.state == "warn" and f"{finding.detail}: {finding.fix}" == LATCHED
+    assert finding.state == "warn" and (finding.detail, finding.fix) == (LATCHED, LATCHED_FIX)
 
 
 # -- machine sound -----------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def test_folders_follow_systemd_then_the_user(tmp_path):
     assert locate_state("", {"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "edge-runtime"
     assert locate_state(str(tmp_path / "s"), {"STATE_DIRECTORY": "/nowhere"}) == tmp_path / "s"
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"file is a file: .* recording\.state_dir"):
+    with pytest.raises(ConfigError, match=r"file is a file; .* recording\.state_dir"):
         locate_state(str(tmp_path / "file"))
     assert config_file("embedded", {"EDGE_RUNTIME_CONFIG": "/x.toml"}) is None
     assert config_file(None, {"EDGE_RUNTIME_CONFIG": "/x.toml"}) == Path("/x.toml")

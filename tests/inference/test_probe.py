@@ -12,7 +12,8 @@ import pytest
 
 from edge_runtime.core.errors import ModelError
 from edge_runtime.inference.probe import new_child, probe
-from edge_runtime.inference.sandbox import Child, Limits
+from edge_runtime.inference.sandbox import Child
+from edge_runtime.process.child import Limits
 
 ODD = {
     "custom_op_edgetpu": "custom operator 'edgetpu-custom-op'",
@@ -218,7 +219,7 @@ def test_a_child_gains_nothing_and_stands_alone(bad_child):
 def test_no_child_is_left_behind(tiny_model):
     child = new_child()
     probe(tiny_model, seconds=0.0, child=child)
-    pid = child._process.pid
+    pid = child.pid
     child.close()
     child.close()
     with pytest.raises(ProcessLookupError):

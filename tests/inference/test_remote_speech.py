@@ -15,7 +15,7 @@ from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Utterance
 from edge_runtime.inference.remote_speech import MOST_TEXT, RemoteSpeech
-from edge_runtime.inference.speech_wire import Lines, as_line
+from edge_runtime.process.json_lines import Lines, as_line
 
 UTTERANCE = Utterance(0, 1, 16_000, np.arange(100, dtype=np.int16), 300)
 

@@ -92,7 +92,7 @@ def test_power_loss_while_installing_leaves_nothing_to_open(store, make_bundle, 
     def power_loss(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module, "_flush", power_loss)
+    monkeypatch.setattr(store_module, "_sync_tree", power_loss)
     with pytest.raises(KeyboardInterrupt):
         store.install(bundle)
     assert [one.name for one in store.list() if one.name == "oil"] == []

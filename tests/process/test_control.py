@@ -20,10 +20,9 @@ from edge_runtime.process.control import (
     ControlServer,
     SharedAnswer,
     ask,
-    is_answering,
-    listener,
 )
 from edge_runtime.process.sd_notify import Notifier
+from edge_runtime.process.unix_socket import is_answering, listener
 
 
 @pytest.fixture

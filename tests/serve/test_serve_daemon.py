@@ -17,26 +17,10 @@ from edge_runtime.flow.components import Health, State
 from edge_runtime.serve.daemon import STALE_NS, ServeDaemon
 
 
-class Notes:
-    def __init__(self):
-        self.said = []
-
-    def ready(self, status):
-        self.said.append("ready")
-
-    def alive(self, status):
-        self.said.append("alive")
-
-    def status(self, status):
-        self.said.append(status)
-
-    def stopping(self):
-        self.said.append("stopping")
-
-
 class Part:
-    def __init__(self, name, fails=False, progress_ns=None):
-        self.name, self.fails, self.progress_ns, self.log = name, fails, progress_ns, []
+    def __init__(self, name, fails=False, progress_ns=None, log=None):
+        self.name, self.fails, self.progress_ns = name, fails, progress_ns
+        self.log = [] if log is None else log
 
     def start(self):
         if self.fails:
@@ -56,26 +40,26 @@ class Part:
 def test_what_started_is_stopped_when_the_next_cannot_start():
     first, second = Part("first"), Part("second", fails=True)
     with pytest.raises(DeviceError):
-        ServeDaemon([first, second], Notes()).run()
+        ServeDaemon([first, second]).run()
     assert (first.log, second.log) == (["start", "stop"], [])
 
 
-def test_a_loop_that_hangs_is_not_fed_for():
-    notes = Notes()
+def test_a_loop_that_hangs_is_stuck():
     hung = Part("speech", progress_ns=0)
-    daemon = ServeDaemon([hung], notes, clock=lambda: STALE_NS + 1)
-    daemon._feed()
-    assert notes.said == ["hung: speech"]
+    daemon = ServeDaemon([hung, Part("pages")], clock=lambda: STALE_NS + 1)
+    assert daemon.stuck() == ["speech"]
     hung.progress_ns = STALE_NS
-    daemon._feed()
-    assert notes.said[-1] == "alive"
+    assert daemon.stuck() == []
+    assert daemon.line() == "speech ok; pages ok"
 
 
 def test_stop_ends_it_in_order():
-    notes, part = Notes(), Part("one")
-    daemon = ServeDaemon([part], notes)
-    daemon.run(is_ready=daemon.stop)
-    assert (notes.said, part.log) == (["ready", "stopping"], ["start", "stop"])
+    told = []
+    parts = [Part("one", log=told), Part("two", log=told)]
+    daemon = ServeDaemon(parts)
+    daemon.stop()
+    daemon.run()
+    assert told == ["start", "start", "stop", "stop"]
 
 
 def test_the_process_says_ready_tells_its_health_and_ends_on_sigterm(tmp_path):

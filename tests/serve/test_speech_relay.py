@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import struct
 import threading
 import time
 
@@ -20,7 +19,7 @@ from edge_runtime.core.errors import ConfigError, DeviceError, ProtocolError
 from edge_runtime.core.messages import Utterance
 from edge_runtime.flow.components import State
 from edge_runtime.inference.remote_speech import MISSES, REST_S, RemoteSpeech
-from edge_runtime.inference.speech_wire import Lines, as_line
+from edge_runtime.process.json_lines import Lines, as_line
 from edge_runtime.serve.speech.inference import as_form, as_question, as_said
 from edge_runtime.serve.speech.relay import SpeechRelay
 from edge_runtime.serve.speech.server import Deadline, Speech
@@ -312,10 +311,9 @@ def test_wyoming_events_come_out_as_they_went_in(events):
 @given(st.binary(max_size=300))
 @settings(deadline=None)
 def test_no_bytes_are_more_than_a_protocol_error(data):
-    for read in (lambda sock: Events(sock, Deadline(5.0)).next(), lambda sock: Lines(sock, 5.0).line()):
-        ours, theirs = pair(data)
-        with ours, theirs, contextlib.suppress(ProtocolError):
-            read(ours)
+    ours, theirs = pair(data)
+    with ours, theirs, contextlib.suppress(ProtocolError):
+        Events(ours, Deadline(5.0)).next()
 
 
 json_values = st.recursive(
@@ -346,12 +344,3 @@ def test_samples_survive_the_way_through_json():
 def test_a_url_that_cannot_be_asked_is_refused(url):
     with pytest.raises(ConfigError, match=r"voice\.remote\.url"):
         open_speech_server(url, "asr")
-
-
-def test_a_block_is_bounded():
-    ours, theirs = pair(struct.pack("<4h", 1, 2, 3, 4))
-    with ours, theirs:
-        lines = Lines(ours, 1.0)
-        with pytest.raises(ProtocolError, match="at most"):
-            lines.block(1 << 40)
-        assert lines.block(4) == struct.pack("<2h", 1, 2)

@@ -43,6 +43,6 @@ def _need(driver: str, packages: tuple[str, ...]) -> None:
     for package in packages:
         if find_spec(package) is None:  # not imported here: it belongs to the child
             raise DeviceError(
-                f"microphone driver '{driver}' needs the package '{package}', which is not installed: "
-                "apt install portaudio19-dev gcc python3-dev, then pip install 'edge-runtime[voice]'"
+                f"microphone driver '{driver}' needs the package '{package}', which is not installed",
+                "apt install portaudio19-dev gcc python3-dev, then pip install 'edge-runtime[voice]'",
             )

@@ -1,7 +1,7 @@
 """The process that holds the sound device, and PyAudio: `python -m edge_runtime.capture.microphones.pyaudio_child`.
 
-It may hang in a library call for ever or die of it; whoever started it looks at what comes through the pipe and ends
-it. It ends by itself when its standard input closes. What PortAudio, ALSA and JACK print goes nowhere.
+It may hang in a library call for ever or die of it; whoever started it looks at what it says and ends it. It ends by
+itself when its channel closes. What PortAudio, ALSA and JACK print goes nowhere.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
+import socket
 import sys
 import threading
 import time
@@ -19,6 +19,7 @@ from typing import Any
 import pyaudio
 
 from edge_runtime.capture.microphones.pyaudio_wire import Kind, Message, encode
+from edge_runtime.process.child import outlive_interrupts, parents_channel
 
 FALLBACK_RATES_HZ = (48_000, 44_100)  # what USB microphones know when they refuse 16 kHz
 INPUT_OVERFLOWED = -9981  # paInputOverflowed: sound was lost between two reads
@@ -27,10 +28,13 @@ Say = Callable[[Message], None]
 
 def main() -> None:
     request = json.loads(sys.argv[1])
-    say = _own_the_pipe()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach a whole terminal at once; the parent decides
-        signal.signal(number, signal.SIG_IGN)
+    channel = parents_channel()
+    threading.Thread(target=_end_with_parent, args=(channel,), daemon=True).start()
+    outlive_interrupts()
+
+    def say(message: Message) -> None:
+        channel.sendall(encode(message))
+
     with contextlib.suppress(BrokenPipeError):
         say(Message(Kind.HELLO))
         try:
@@ -135,23 +139,10 @@ def _converter(rate_hz: int, channels: int, wanted_hz: int) -> Callable[[bytes],
     return lambda data: np.asarray(resample(np.frombuffer(data, np.int16)[::channels])).tobytes()
 
 
-def _own_the_pipe() -> Say:
-    """Messages go to what was standard output; what libraries print goes nowhere."""
-    pipe, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-
-    def say(message: Message) -> None:
-        data = memoryview(encode(message))
-        while data:
-            data = data[os.write(pipe, data) :]
-
-    return say
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 64):
-        pass
+def _end_with_parent(channel: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it closed with something unread
+        while channel.recv(64):
+            pass
     os._exit(0)
 
 

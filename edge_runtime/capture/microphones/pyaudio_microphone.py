@@ -8,18 +8,12 @@ index that PortAudio gives it, after a wait that doubles and is jittered. Nobody
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import random
-import select
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,9 +27,11 @@ from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk
 from edge_runtime.flow.components import Health, State
+from edge_runtime.process.child import ChildEnded, ChildProcess
 
 log = logging.getLogger(__name__)
 
+MODULE = "edge_runtime.capture.microphones.pyaudio_child"
 TELL_AFTER_S = 4.0  # without sound from the start: health says so
 OPEN_WITHIN_S = 4.0  # an idle PulseAudio sink takes 1.8 s to its first chunk, PortAudio's survey about 1 s
 MOST_OPEN_S = 20.0  # patience grows by half with each attempt that was too slow, for boxes that are
@@ -221,15 +217,7 @@ class _Child:
     """The process that holds the device."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
-        root = str(Path(__file__).parents[3])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_runtime.capture.microphones.pyaudio_child", json.dumps(request)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        self._process = ChildProcess(MODULE, json.dumps(request))
         self._decoder = Decoder()
 
     @property
@@ -238,26 +226,13 @@ class _Child:
 
     def hear(self, timeout_s: float) -> list[Message]:
         """What it says within `timeout_s`. Raises _Ended when it will say no more."""
-        assert self._process.stdout is not None
-        out = self._process.stdout.fileno()
-        if not select.select([out], [], [], timeout_s)[0]:
-            return []
-        data = os.read(out, 1 << 16)
-        if not data:
-            code = self._process.wait()
-            raise _Ended(
-                f"the sound process ended by signal {-code}" if code < 0 else f"the sound process ended, {code}"
-            )
         try:
-            return self._decoder.feed(data)
+            return self._decoder.feed(self._process.hear(timeout_s))
+        except ChildEnded as err:
+            raise _Ended(f"the sound process {err}") from err
         except ValueError as err:
             raise _Ended(f"the sound process talks nonsense: {err}") from err
 
     def end(self) -> None:
         """At once: it may hang in a library, and has nothing to save."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        self._process.end()

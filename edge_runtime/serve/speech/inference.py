@@ -80,7 +80,9 @@ class InferenceSpeech:
         except (OSError, http.client.HTTPException) as err:
             until.left_s()  # a connection that we cut because the time is over
             why = getattr(err, "strerror", None) or str(err) or type(err).__name__
-            raise DeviceError(f"the speech server {self._host}: {why}; check voice.remote.url and the server") from err
+            raise DeviceError(
+                f"the speech server {self._host}: {why}", "check voice.remote.url and the server"
+            ) from err
         finally:
             connection.close()
         if len(text) > MOST_ANSWER_BYTES:

@@ -8,11 +8,8 @@ threads that wait for it are all it can hold up.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
-import stat
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +22,9 @@ from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, EdgeError, ProtocolError
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
-from edge_runtime.inference.speech_wire import MOST_SECONDS, Lines, as_line
+from edge_runtime.inference.speech_wire import MOST_SECONDS
+from edge_runtime.process.json_lines import Lines, as_line
+from edge_runtime.process.unix_socket import UnixServer
 from edge_runtime.serve.speech.server import Deadline, Speech
 from edge_runtime.serve.speech.servers import open_speech_server
 
@@ -35,7 +34,6 @@ MOST_CLIENTS = 4  # one voice line asks one thing at a time; more are those it g
 HAND_OVER_S = 1.0  # for a client to say what it wants
 MOST_WITHIN_MS = 10_000
 RATES_HZ = (8000, 16_000, 32_000, 48_000)
-ACCEPT_S = 0.5
 
 
 class SpeechRelay:
@@ -49,82 +47,36 @@ class SpeechRelay:
         self._cfg = cfg
         self._clock = clock
         self._server = open_speech_server(cfg.url, cfg.model) if cfg.url else None
-        self._listener: socket.socket | None = None
-        self._thread: threading.Thread | None = None
-        self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
+        self._socket = UnixServer(
+            path, "speech", self._reply, most_clients=MOST_CLIENTS, send_s=HAND_OVER_S, clock=clock
+        )
         self._counts: Counter[str] = Counter()
         self._trouble = ""
-        self._progress_ns = clock()
         self.answered_in = Latency()
 
     def start(self) -> None:
         """Raises DeviceError when the socket cannot be had, or another relay answers there."""
-        _make_way(self.path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            listener.bind(str(self.path))
-            self.path.chmod(0o660)
-            listener.listen(MOST_CLIENTS)
-        except OSError as err:
-            listener.close()
-            raise DeviceError(f"cannot open {self.path}: {err.strerror or err}; set service.socket") from err
-        listener.settimeout(ACCEPT_S)
-        self._listener = listener
-        self._thread = threading.Thread(target=self._accept, args=(listener,), name="speech-relay", daemon=True)
-        self._thread.start()
+        self._socket.start()
 
     def stop(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is None:
-            return
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        if self._thread:
-            self._thread.join(timeout=2 * ACCEPT_S)
-        listener.close()
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        self._socket.stop()
 
     def health(self) -> Health:
-        if self._listener is None:
+        if not self._socket.is_open:
             return Health(State.STOPPED)
         if self._trouble:
-            return Health(State.DEGRADED, self._trouble, self._progress_ns)
-        return Health(State.OK, self._server.origin if self._server else "voice.remote.url is empty", self._progress_ns)
+            return Health(State.DEGRADED, self._trouble, self._socket.progress_ns)
+        detail = self._server.origin if self._server else "voice.remote.url is empty"
+        return Health(State.OK, detail, self._socket.progress_ns)
 
     def report(self) -> Mapping[str, Any]:
-        return {**self._counts, "answered_in_ms": self.answered_in.summary()}
+        waits = {"busy": self._socket.busy, "gone": self._socket.gone}
+        return {**self._counts, **waits, "answered_in_ms": self.answered_in.summary()}
 
     # -- threads ------------------------------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket) -> None:
-        while self._listener is listener:
-            self._progress_ns = self._clock()
-            try:
-                client, _ = listener.accept()
-            except TimeoutError:
-                continue
-            except OSError:
-                return
-            if not self._clients.acquire(blocking=False):
-                self._counts["busy"] += 1
-                client.close()
-                continue
-            threading.Thread(target=self._serve, args=(client,), name="speech-client", daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        try:
-            with client:
-                answer = self._answer(Lines(client, HAND_OVER_S))
-                client.settimeout(HAND_OVER_S)
-                client.sendall(as_line(answer))
-        except OSError:
-            self._counts["gone"] += 1  # the client did not wait
-        except Exception:
-            log.exception("speech request failed")
-        finally:
-            self._clients.release()
+    def _reply(self, client: socket.socket) -> bytes:
+        return as_line(self._answer(Lines(client, HAND_OVER_S)))
 
     def _answer(self, lines: Lines) -> Mapping[str, Any]:
         try:
@@ -175,20 +127,3 @@ def _speech(request: Mapping[str, Any], lines: Lines) -> tuple[Speech, float]:
     if not isinstance(within_ms, int | float) or not 0 < within_ms <= MOST_WITHIN_MS:
         raise ProtocolError(f"within_ms {str(within_ms)[:40]}: above 0, {MOST_WITHIN_MS} at most")
     return Speech(np.frombuffer(lines.block(2 * samples), "<i2"), rate_hz), within_ms / 1000.0
-
-
-def _make_way(path: Path) -> None:
-    """A socket left by a crash is removed; one that answers, or a file of another kind, is not ours to remove."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise DeviceError(f"{path} exists and is not a socket; remove it or set service.socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1.0)
-            probe.connect(str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return
-    raise DeviceError(f"{path} is answered by a running edge-runtime serve; stop it or set service.socket")

@@ -44,7 +44,7 @@ class WyomingSpeech:
         except TimeoutError as err:
             raise DeviceError(f"{where} does not answer in time") from err
         except OSError as err:
-            raise DeviceError(f"{where}: {err.strerror or err}; check voice.remote.url and the server") from err
+            raise DeviceError(f"{where}: {err.strerror or err}", "check voice.remote.url and the server") from err
 
 
 def _question(speech: Speech, model: str) -> Iterator[bytes]:

@@ -233,7 +233,7 @@ class MqttLink:
             )
             self._since_ns = self._clock()
         except (OSError, ValueError) as err:
-            self._fail(explain_refusal(err, self.settings))
+            self._fail(str(explain_refusal(err, self.settings)))
 
     def _hand_over(self, connection: Connection) -> None:
         """Tell the owner what came in, outside of the library."""
@@ -290,7 +290,7 @@ class MqttLink:
             lived_ns = self._clock() - self._since_ns
             self.rival.ended(connection.end_code, lived_ns, is_quiet=is_quiet, was_useful=self._acked_here > 0)
         if connection.lost and not connection.was_answered:
-            why = explain_hang_up(connection.tls_fault, self.settings)
+            why = str(explain_hang_up(connection.tls_fault, self.settings))
             if is_auto:  # some just hang up on MQTT 5
                 self._version = "3.1.1" if self._version == "5" else "5"
         self._shut()

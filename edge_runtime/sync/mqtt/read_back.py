@@ -229,9 +229,19 @@ class ReadBack:
 
 def unproven_words(protocol: str, topic: str, why: str) -> str:
     """For a person: what is not known, and what to do about it."""
-    return (f"unproven: the broker takes records by MQTT {protocol}, and nothing proves that it keeps them: {why} "
-            f"({topic}). Let this box write and read there in the broker's access list; or set sync.ack = 'consumer'; "
-            "or sync.read_back = false to take its word")  # fmt: skip
+    return f"{unproven(protocol, topic, why)}. {UNPROVEN_FIX}"
+
+
+def unproven(protocol: str, topic: str, why: str) -> str:
+    return (
+        f"unproven: the broker takes records by MQTT {protocol}, and nothing proves that it keeps them: {why} ({topic})"
+    )
+
+
+UNPROVEN_FIX = (
+    "Let this box write and read there in the broker's access list; or set sync.ack = 'consumer'; "
+    "or sync.read_back = false to take its word"
+)
 
 
 def _sized(shown: list[_Shown]) -> tuple[tuple[int, int], ...]:

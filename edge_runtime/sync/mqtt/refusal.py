@@ -10,9 +10,10 @@ import socket
 import ssl
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edge_runtime.sync.mqtt.settings import CONNECT_WAIT_S, LinkSettings, TlsFiles
+from edge_runtime.sync.mqtt.tls_files import FileTrouble
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -25,13 +26,25 @@ NO_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "HTTP_REQUEST"
 _RENEW = "renew it (tools/certs client)"
 # what a broker says of our certificate (RFC 8446, 6.2), as OpenSSL names it
 _ALERTS = {
-    "CERTIFICATE_EXPIRED": f"has expired, says the broker: {_RENEW}, or mend the broker's clock",
-    "CERTIFICATE_REVOKED": "was revoked, says the broker: make a new one under another file name",
-    "UNKNOWN_CA": "is not accepted, the broker does not know the authority that signed it: take one of the authority "
-    "that the broker's own settings name",
+    "CERTIFICATE_EXPIRED": ("has expired, says the broker", f"{_RENEW}, or mend the broker's clock"),
+    "CERTIFICATE_REVOKED": ("was revoked, says the broker", "make a new one under another file name"),
+    "UNKNOWN_CA": (
+        "is not accepted, the broker does not know the authority that signed it",
+        "take one of the authority that the broker's own settings name",
+    ),
 }
 _SET = "set sync.cert_file and sync.key_file"
-_NOT_ACCEPTED = "is not accepted by the broker ({}): edge-runtime doctor looks at it, and the broker's log says more"
+_LOOK = "edge-runtime doctor looks at it, and the broker's log says more"
+
+
+class Refusal(NamedTuple):
+    """What keeps us from connecting, and what to do about it; empty where nobody knows."""
+
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fix}" if self.fix else self.what
 
 
 class TlsSocket(ssl.SSLSocket):
@@ -67,69 +80,74 @@ class TlsSocket(ssl.SSLSocket):
             raise
 
 
-def explain_refusal(error: Exception, settings: LinkSettings) -> str:
+def explain_refusal(error: Exception, settings: LinkSettings) -> Refusal:
     """What keeps us from connecting, and what to look at. A FileTrouble says it itself."""
+    if isinstance(error, FileTrouble):
+        return Refusal(error.what, error.fix)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the broker's certificate is not trusted: {_distrust(error, settings)}"
+        what, fix = _distrust(error, settings)
+        return Refusal(f"the broker's certificate is not trusted: {what}", fix)
     if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_WAIT_S:g} s: check cable, address and firewall"
+        return Refusal(f"no answer within {CONNECT_WAIT_S:g} s", "check cable, address and firewall")
     if isinstance(error, socket.gaierror):
-        return f"the name {settings.host} is not known ({error.strerror}): check sync.host and the name server"
+        what = f"the name {settings.host} is not known ({error.strerror})"
+        return Refusal(what, "check sync.host and the name server")
     if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there: check sync.host, sync.port and that the broker runs"
+        return Refusal("nobody listens there", "check sync.host, sync.port and that the broker runs")
     if settings.tls and (isinstance(error, ConnectionError | ssl.SSLEOFError) or _reason(error) in NO_TLS):
         or_plain = "" if settings.username else ", or sync.tls = false"  # no advice of ours sends a password in clear
-        return (f"{settings.host}:{settings.port} does not seem to speak TLS: set sync.port to the broker's port for "
-                f"TLS, usually 8883{or_plain}")  # fmt: skip
+        fix = f"set sync.port to the broker's port for TLS, usually 8883{or_plain}"
+        return Refusal(f"{settings.host}:{settings.port} does not seem to speak TLS", fix)
     if isinstance(error, UnicodeError):
-        return f"{settings.host} is no name of a host: check sync.host"
+        return Refusal(f"{settings.host} is no name of a host", "check sync.host")
     if isinstance(error, ssl.SSLError):
         return _explain_alert(error, settings.tls)
-    return str(error) or type(error).__name__
+    return Refusal(str(error) or type(error).__name__)
 
 
-def explain_hang_up(fault: ssl.SSLError | None, settings: LinkSettings) -> str:
+def explain_hang_up(fault: ssl.SSLError | None, settings: LinkSettings) -> Refusal:
     """Why the broker ended the connection before it answered. fault: what TlsSocket kept."""
     if fault is not None:
         return _explain_alert(fault, settings.tls)
+    what = "the broker hangs up before it answers"
     if settings.tls is None:
-        where = f"{settings.host}:{settings.port}"
-        return f"the broker hangs up before it answers: if {where} speaks TLS, set sync.tls = true"
+        return Refusal(what, f"if {settings.host}:{settings.port} speaks TLS, set sync.tls = true")
     if not settings.tls.cert:
-        return f"the broker hangs up before it answers: if it wants a certificate of this box, {_SET}"
-    return (f"the broker hangs up before it answers: it may not accept sync.cert_file = {settings.tls.cert}; edge-"
-            "runtime doctor looks at it, and the broker's log says more")  # fmt: skip
+        return Refusal(what, f"if it wants a certificate of this box, {_SET}")
+    return Refusal(f"{what}: it may not accept sync.cert_file = {settings.tls.cert}", _LOOK)
 
 
-def _distrust(error: ssl.SSLCertVerificationError, settings: LinkSettings) -> str:
+def _distrust(error: ssl.SSLCertVerificationError, settings: LinkSettings) -> tuple[str, str]:
     code, files = error.verify_code, settings.tls or TlsFiles()
     today = datetime.now(UTC).date()
     if code == _EXPIRED:
-        return f"it has expired, or its authority's has: renew it at the broker, or set this box's clock ({today})"
+        return "it has expired, or its authority's has", f"renew it at the broker, or set this box's clock ({today})"
     if code == _NOT_YET:
-        return f"it is not good yet: set this box's clock ({today})"
+        return "it is not good yet", f"set this box's clock ({today})"
     if code in _OTHER_NAME:
-        other = f"it is made for another name than sync.host = {settings.host}"
-        return f"{other}: set sync.host to a name in it, or renew it with this one (tools/certs broker)"
+        what = f"it is made for another name than sync.host = {settings.host}"
+        return what, "set sync.host to a name in it, or renew it with this one (tools/certs broker)"
     if code in _NOT_SIGNED and files.ca:
-        return (f"it is not signed by the authority in sync.ca_file = {files.ca}: put the certificate of the broker's "
-                "authority there")  # fmt: skip
+        what = f"it is not signed by the authority in sync.ca_file = {files.ca}"
+        return what, "put the certificate of the broker's authority there"
     if code in _NOT_SIGNED:
-        return "no authority that this system knows signed it: set sync.ca_file to the certificate of the one that did"
-    return error.verify_message
+        what = "no authority that this system knows signed it"
+        return what, "set sync.ca_file to the certificate of the one that did"
+    return error.verify_message, ""
 
 
-def _explain_alert(error: ssl.SSLError, files: TlsFiles | None) -> str:
+def _explain_alert(error: ssl.SSLError, files: TlsFiles | None) -> Refusal:
     reason = _reason(error)
     alert = reason.partition("ALERT_")[2]
     if "VERSION" in reason or "PROTOCOL" in reason:
-        return "the broker does not speak TLS 1.3: update it, or allow that version in its settings"
+        return Refusal("the broker does not speak TLS 1.3", "update it, or allow that version in its settings")
     if not alert:
-        return f"TLS failed ({reason or error})"
+        return Refusal(f"TLS failed ({reason or error})")
     words = alert.lower().replace("_", " ")
     if files is None or not files.cert:
-        return f"the broker wants a certificate of this box ({words}): {_SET}"
-    return f"sync.cert_file = {files.cert} {_ALERTS.get(alert) or _NOT_ACCEPTED.format(words)}"
+        return Refusal(f"the broker wants a certificate of this box ({words})", _SET)
+    what, fix = _ALERTS.get(alert) or (f"is not accepted by the broker ({words})", _LOOK)
+    return Refusal(f"sync.cert_file = {files.cert} {what}", fix)
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,11 @@ _TOO_WEAK = ("EE_KEY_TOO_SMALL", "EE_MD_TOO_WEAK", "CA_MD_TOO_WEAK")
 
 
 class FileTrouble(OSError):
-    """A file of the uplink is no good. The text names the file, its key in the station file, and the fix."""
+    """A file of the uplink is no good. what: the file and its key in the station file. fix: what to do about it."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}: {fix}")
+        self.what, self.fix = what, fix
 
 
 def tls_context(files: TlsFiles) -> ssl.SSLContext:
@@ -44,19 +48,20 @@ def read_password(file: str) -> str | None:
     try:
         return _read("password_file", file).decode().rstrip("\n")
     except UnicodeDecodeError as err:
-        raise FileTrouble(f"sync.password_file = {file} is not UTF-8 text: {_put('password_file')}") from err
+        raise FileTrouble(f"sync.password_file = {file} is not UTF-8 text", _put("password_file")) from err
 
 
 def _read(key: str, file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except FileNotFoundError as err:
-        raise FileTrouble(f"sync.{key} = {file}: no such file; {_put(key)}") from err
+        raise FileTrouble(f"sync.{key} = {file}: no such file", _put(key)) from err
     except IsADirectoryError as err:
-        raise FileTrouble(f"sync.{key} = {file} is a folder: {_put(key)}, and name the file") from err
+        raise FileTrouble(f"sync.{key} = {file} is a folder", f"{_put(key)}, and name the file") from err
     except OSError as err:
         raise FileTrouble(
-            f"sync.{key} = {file} cannot be read ({err.strerror}): let the user of the service read it, chown or chmod"
+            f"sync.{key} = {file} cannot be read ({err.strerror})",
+            "let the user of the service read it, chown or chmod",
         ) from err
 
 
@@ -70,7 +75,7 @@ def _check_certificate(key: str, file: str) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as err:
         form = "is no certificate in PEM form (-----BEGIN CERTIFICATE-----)"
-        raise FileTrouble(f"sync.{key} = {file} {form}: {_put(key)}") from err
+        raise FileTrouble(f"sync.{key} = {file} {form}", _put(key)) from err
 
 
 def _load_key(context: ssl.SSLContext, files: TlsFiles) -> None:
@@ -78,8 +83,8 @@ def _load_key(context: ssl.SSLContext, files: TlsFiles) -> None:
 
     def is_locked() -> str:
         raise FileTrouble(
-            f"sync.key_file = {files.key} is locked by a passphrase, which nobody is there to type: "
-            f"openssl pkey -in {files.key} -out FILE, chmod 600 FILE, and use that"
+            f"sync.key_file = {files.key} is locked by a passphrase, which nobody is there to type",
+            f"openssl pkey -in {files.key} -out FILE, chmod 600 FILE, and use that",
         )
 
     try:
@@ -87,13 +92,13 @@ def _load_key(context: ssl.SSLContext, files: TlsFiles) -> None:
     except ssl.SSLError as err:
         if err.reason in _OTHERS_KEY:
             raise FileTrouble(
-                f"sync.key_file = {files.key} does not belong to sync.cert_file = {files.cert}: put the key there that "
-                "this certificate was made for"
+                f"sync.key_file = {files.key} does not belong to sync.cert_file = {files.cert}",
+                "put the key there that this certificate was made for",
             ) from err
         if err.reason in _TOO_WEAK:
             why = err.reason.lower().replace("_", " ")
             raise FileTrouble(
-                f"sync.cert_file = {files.cert} is too weak ({why}): make a new one (tools/certs client)"
+                f"sync.cert_file = {files.cert} is too weak ({why})", "make a new one (tools/certs client)"
             ) from err
         form = "is no private key in PEM form (-----BEGIN PRIVATE KEY-----)"
-        raise FileTrouble(f"sync.key_file = {files.key} {form}: {_put('key_file')}") from err
+        raise FileTrouble(f"sync.key_file = {files.key} {form}", _put("key_file")) from err

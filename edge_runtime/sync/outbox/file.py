@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from edge_runtime.core.files import identity_of
 from edge_runtime.core.machine import Machine
 from edge_runtime.recording.database import set_aside
 from edge_runtime.recording.trouble import is_damage
@@ -162,13 +163,13 @@ class Outbox(Queue):
 
     def is_gone(self) -> bool:
         """Somebody deleted or replaced the file: SQLite would write on happily into nowhere."""
-        return self._connection is not None and _identity(self.path) != self._files[""]
+        return self._connection is not None and identity_of(self.path) != self._files[""]
 
     def lost_companion(self) -> str:
         """The log or the shared memory that was deleted or replaced under us; empty: both are there."""
         if self._connection is None:
             return ""
-        lost = (name for name, file in self._files.items() if name and _identity(_beside(self.path, name)) != file)
+        lost = (name for name, file in self._files.items() if name and identity_of(_beside(self.path, name)) != file)
         return next(lost, "")
 
     def mend_companions(self) -> None:
@@ -235,7 +236,7 @@ class Outbox(Queue):
                 raise DamagedRecord(f"record {seq} is not what was written")
 
     def _note_files(self) -> None:
-        self._files = {name: _identity(_beside(self.path, name)) for name in ("", "-wal", "-shm")}
+        self._files = {name: identity_of(_beside(self.path, name)) for name in ("", "-wal", "-shm")}
 
     def mark(self) -> None:
         """Note beside the file up to where all was delivered. Raises OSError."""
@@ -246,11 +247,3 @@ class Outbox(Queue):
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_dev, stat.st_ino

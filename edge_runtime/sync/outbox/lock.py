@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from edge_runtime.core.errors import StorageError
+from edge_runtime.core.files import is_still_at
 
 ATTEMPTS, PAUSE_S = 5, 0.02  # `spool status` holds the lock for a moment when it looks whether a sync runs
 
@@ -22,7 +23,7 @@ class OutboxLock:
 
     def take(self) -> None:
         """Also makes the folder. Raises StorageError when another process has it, OSError."""
-        if self._descriptor is not None and self._is_there():
+        if self._descriptor is not None and is_still_at(self._path, self._descriptor):
             return
         self.release()  # it went with the folder
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,12 +45,3 @@ class OutboxLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
-
-    def _is_there(self) -> bool:
-        assert self._descriptor is not None
-        ours = os.fstat(self._descriptor)
-        try:
-            there = self._path.stat()
-        except OSError:
-            return False
-        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)

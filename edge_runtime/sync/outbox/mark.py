@@ -7,12 +7,12 @@ to read the journal where everything before was delivered. Written every few sec
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from edge_runtime.core.files import write_atomic
 from edge_runtime.sync.outbox.place import Place
 from edge_runtime.sync.outbox.queue import Queue
 from edge_runtime.sync.records.format import Kind
@@ -45,13 +45,7 @@ def read_mark(outbox: Path) -> Mark | None:
 
 def write_mark(outbox: Path, mark: Mark) -> None:
     """Raises OSError; the old mark is still good then, and merely means more repetition."""
-    path = mark_file(outbox)
-    unfinished = path.with_suffix(".mark-new")
-    with unfinished.open("w") as file:
-        json.dump(asdict(mark), file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
+    write_atomic(mark_file(outbox), json.dumps(asdict(mark)), sync_folder=False)
 
 
 def take_mark(outbox: Queue) -> Mark:

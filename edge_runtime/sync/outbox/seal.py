@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.clock import SECOND
+from edge_runtime.core.files import sync
 
 BLOCK = 1000  # numbers that are reserved at a time: one sync of a small file for 1000 records
 FILE_BYTES = 1024  # written as a whole over itself: needs no room on a full disk, and two sectors at most are torn
@@ -127,7 +128,7 @@ def write_seal(outbox: Path, seal: Seal) -> Seal:
     finally:
         os.close(descriptor)
     if is_new:
-        _sync_folder(path.parent)
+        sync(path.parent)
     return Seal(seal.epoch, seal.reserved, seal.closed, seal.boot, seal.before, stamp)
 
 
@@ -175,11 +176,3 @@ def _unpacked(data: bytes) -> dict[str, Any]:
     if int(data[:8], 16) != zlib.crc32(text):
         raise ValueError("checksum")
     return dict(json.loads(text))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

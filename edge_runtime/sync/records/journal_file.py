@@ -14,6 +14,7 @@ from typing import Any
 
 from edge_runtime.core.clock import SECOND, Clock
 from edge_runtime.core.errors import StorageError
+from edge_runtime.core.files import identity_of
 from edge_runtime.recording.database import open_for_reading, version_of
 from edge_runtime.recording.going_back import journal_identity
 from edge_runtime.recording.pruned import count_pruned
@@ -70,7 +71,7 @@ class JournalFile:
         self._looked_ns = self._clock()
         if self._is_aside:
             return
-        if _identity(self.path) == self._file:
+        if identity_of(self.path) == self._file:
             if not (self._had_writer and self._has_writer()) or self._companion_files() != self._companions:
                 self.close()  # log and shared memory that were replaced never tell what is new
         elif self._name_of_file() == self.identity:
@@ -108,12 +109,12 @@ class JournalFile:
         return self.path.with_name(self.path.name + "-wal").exists()
 
     def _companion_files(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(_identity(self.path.with_name(self.path.name + end)) for end in ("-wal", "-shm"))
+        return tuple(identity_of(self.path.with_name(self.path.name + end)) for end in ("-wal", "-shm"))
 
     def _open(self) -> None:
         if not self.path.is_file():
             raise StorageError(f"no journal at {self.path} yet: nothing was recorded there")
-        self._file, self._looked_ns, self._had_writer = _identity(self.path), self._clock(), self._has_writer()
+        self._file, self._looked_ns, self._had_writer = identity_of(self.path), self._clock(), self._has_writer()
         self._db = open_for_reading(self.path)
         self._version = -1
         version = version_of(self._db)
@@ -176,11 +177,3 @@ class JournalFile:
             if not self.is_former:  # of that, other rows may still be readable
                 self.close()
             raise StorageError(f"cannot read the journal {self.path}: {err}") from err
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_dev, stat.st_ino

@@ -6,7 +6,6 @@ link --turn()--> heard --> node --> actions --> link, bdSeq file, command handle
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import EdgeError, StorageError
 from edge_runtime.core.events import EventKind
+from edge_runtime.core.files import write_atomic
 from edge_runtime.flow.components import Health, State
 from edge_runtime.sync.sparkplug.actions import (
     Action,
@@ -94,18 +94,8 @@ class BdSeqFile:
 
     def write(self, bd_seq: int) -> None:
         """Raises StorageError when it cannot be kept."""
-        fresh = self._path.with_name(self._path.name + ".new")
         try:
-            with fresh.open("w", encoding="ascii") as file:
-                file.write(f"{bd_seq}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_atomic(self._path, f"{bd_seq}\n")
         except OSError as err:
             raise StorageError(f"cannot keep the session number in {self._path}: {err.strerror or err}") from err
 

@@ -81,7 +81,7 @@ def test_a_circle_is_found_wherever_the_import_stands():
     arrows = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "e"}, "e": set()}
     assert circles(arrows) == {frozenset("abc")}
     assert "edge_runtime.cli.main" in imported("edge_runtime.cli.beside_line")  # for the type checker alone
-    assert "edge_runtime.process.control" in imported("edge_runtime.cli.beside_line")  # inside a function
+    assert "edge_runtime.process.unix_socket" in imported("edge_runtime.cli.beside_line")  # inside a function
 
 
 def test_no_two_files_import_each_other():

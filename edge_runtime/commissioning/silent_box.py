@@ -26,9 +26,9 @@ def silent_daemon(err: EdgeError) -> Finding:
     """The daemon itself. One that hangs is a failure; none at all may be meant so."""
     silence = silence_of(err)
     level: Level = "fail" if silence is Silence.NO_ANSWER else "warn"
-    return Finding("daemon", level, str(err), _FIXES[silence])
+    return Finding("daemon", level, err.what, _FIXES[silence])
 
 
 def unasked(name: str, err: EdgeError) -> Finding:
     """Something that only the running box could have told."""
-    return Finding(name, "warn", f"not looked at beside a line that does not say: {err}", _FIXES[silence_of(err)])
+    return Finding(name, "warn", f"not looked at beside a line that does not say: {err.what}", _FIXES[silence_of(err)])

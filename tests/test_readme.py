@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,14 +80,15 @@ class Newcomer:
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
+def newcomer() -> Iterator[Newcomer]:
     if not PROGRAM.exists():
         pytest.skip(f"{PROGRAM} is not installed: tools/setup")
     if SYSTEM_CONFIG.exists():
         pytest.skip(f"{SYSTEM_CONFIG} is here: a newcomer's machine has no station of its own")
-    somebody = Newcomer(tmp_path)
-    yield somebody
-    somebody.leaves()
+    with tempfile.TemporaryDirectory(prefix="home-") as home:  # short, as homes are: a socket's path has 107 bytes
+        somebody = Newcomer(Path(home))
+        yield somebody
+        somebody.leaves()
 
 
 def test_the_lines_of_the_readme_run_on_what_the_demo_left(newcomer: Newcomer) -> None:

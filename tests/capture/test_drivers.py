@@ -251,6 +251,7 @@ class HeldSource:
     """Gives what the test lets it; blocks like a driver otherwise, deaf to `stop`."""
 
     settles = False
+    damaged = 0
 
     def __init__(self) -> None:
         self.let = threading.Semaphore(1)
@@ -449,7 +450,7 @@ class DamagedCapture(FakeCapture):
 def damaged_camera(tmp_path: Path, is_damaged: Callable[[int], bool]) -> GrabbingCamera:
     node = tmp_path / "video0"
     node.touch()
-    cfg = CameraConfig(driver="v4l2", path=str(node))
+    cfg = camera_of("v4l2", str(node))
     source = V4l2Device(cfg, monotonic_ns, lambda path: DamagedCapture(path, is_damaged))
     return GrabbingCamera("v4l2", cfg, monotonic_ns, lambda: source)
 

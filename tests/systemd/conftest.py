@@ -79,12 +79,13 @@ class Container:
         self._before = before
         # --pdeathsig TERM: should the tests be killed, the container powers off by itself
         alone = ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private"]
-        self._nspawn = subprocess.Popen(
-            [*alone, *map(str, command), "--console=pipe", "systemd.unit=multi-user.target"],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log.open("w"),
-            stderr=subprocess.STDOUT,
-        )
+        with self._log.open("w") as output:
+            self._nspawn = subprocess.Popen(
+                [*alone, *map(str, command), "--console=pipe", "systemd.unit=multi-user.target"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         self._leader: int | None = None
 
     def wait_booted(self) -> None:

@@ -72,8 +72,8 @@ class Newcomer:
         )
 
     def _start(self, words: list[str]) -> None:
-        log = (self.home / "run.log").open("wb")
-        self._behind = subprocess.Popen(words, cwd=self.home, env=self._env, stdout=log, stderr=log)
+        with (self.home / "run.log").open("wb") as log:
+            self._behind = subprocess.Popen(words, cwd=self.home, env=self._env, stdout=log, stderr=log)
         limit = time.monotonic() + LIMIT_S
         while self._run("edge-runtime status").returncode != 0:
             assert self._behind.poll() is None and time.monotonic() < limit, (self.home / "run.log").read_text()

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from edge_runtime.commissioning.demo_broker import Broker, broker_program
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.sync.outbox.schema import open_outbox
+from tests.support.waiting import until
 
 LIGHT = ("--set", "camera.width=320", "--set", "camera.height=180", "--set", "world.parts_per_s=20")
 
@@ -64,10 +64,7 @@ def test_what_it_started_ends_with_it(tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    limit = time.monotonic() + 60
-    while not (tmp_path / "sync.sock").exists() and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert (tmp_path / "sync.sock").exists()
+    until((tmp_path / "sync.sock").exists, 60)
     process.send_signal(signal.SIGTERM)
     process.wait(30)
     assert left_behind(tmp_path) == []

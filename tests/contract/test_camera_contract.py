@@ -22,6 +22,8 @@ from edge_runtime.config.schema import CameraConfig, Section, WorldConfig
 from edge_runtime.core.clock import MS, monotonic_ns
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
+from edge_runtime.core.status import CameraReport
+from edge_runtime.core.typed_json import from_json
 from edge_runtime.flow.components import State
 from edge_runtime.simulation.renderer import lone_belt
 
@@ -184,7 +186,7 @@ def test_stop_from_another_thread_ends_a_read(rig: Rig) -> None:
 
 def test_health_and_report_answer_in_every_state(rig: Rig) -> None:
     def look() -> State:
-        assert isinstance(rig.camera.report(), dict)
+        from_json(CameraReport, rig.camera.report(), "camera")  # what the status document understands
         return rig.camera.health().state
 
     assert look() is State.STOPPED

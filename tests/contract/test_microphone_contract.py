@@ -19,6 +19,8 @@ from edge_runtime.config.schema import MicrophoneConfig
 from edge_runtime.core.clock import MS, monotonic_ns
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import AudioChunk
+from edge_runtime.core.status import MicrophoneReport
+from edge_runtime.core.typed_json import from_json
 from edge_runtime.flow.components import State
 from tests.capture.fake_microphone import FifoMicrophone
 
@@ -138,6 +140,7 @@ def test_stop_from_another_thread_ends_a_read(rig: Rig) -> None:
 def test_health_and_report_answer_in_every_state(rig: Rig) -> None:
     def look() -> State:
         assert set(rig.microphone.report()) >= COUNTERS
+        from_json(MicrophoneReport, rig.microphone.report(), "microphone")  # what the status document understands
         return rig.microphone.health().state
 
     assert look() is State.STOPPED

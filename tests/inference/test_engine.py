@@ -2,7 +2,6 @@
 
 import importlib.util
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from edge_runtime.core.errors import ModelError
 from edge_runtime.inference import engine as engine_module
 from edge_runtime.inference.engine import Engine, RuntimeInfo, installed_runtimes, pick_runtime
 from edge_runtime.inference.tensors import Tensor
+from tests.support.waiting import until
 
 REAL_MODELS = [
     "anomaly/ad01_fp32", "anomaly/ad01_int8", "audio/kws_ref_model", "audio/kws_ref_model_float32",
@@ -153,7 +153,7 @@ def test_invoke_lets_other_threads_run(real_data):
 
     thread = threading.Thread(target=count, daemon=True)
     thread.start()
-    time.sleep(0.05)
+    until(lambda: counted[0])
     progressed = 0
     for _ in range(20):
         before = counted[0]

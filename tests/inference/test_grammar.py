@@ -30,6 +30,7 @@ from edge_runtime.inference.grammar_words import (
 )
 from edge_runtime.media.sound_file import read_sound
 from tests.lines.voice_rig import burst, quiet
+from tests.support.waiting import until
 
 LONG_S = 60.0
 WORDS = GrammarWords(LETTERS, DIGITS, ("LDDD", "LDD"), ("display glass", "grease", "oil drop"))
@@ -148,14 +149,16 @@ def grammar(version, clock):
 
 def begin(grammar, utterance=SPEECH):
     """Once the models are loaded. The grammar's clock stands still meanwhile."""
-    limit = time.monotonic() + LONG_S
-    while True:
+
+    def has_begun() -> bool:
         try:
-            return grammar.begin(utterance)
+            grammar.begin(utterance)
         except DeviceError as err:
             assert "still" in str(err), err
-            assert time.monotonic() < limit, grammar.report()
-            time.sleep(0.02)
+            return False
+        return True
+
+    until(has_begun, LONG_S, grammar.report)
 
 
 def test_speech_that_is_none_of_the_words_is_rejected(grammar):

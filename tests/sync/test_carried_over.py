@@ -38,7 +38,7 @@ def box(tmp_path: Path, mosquitto: Broker) -> Callable[..., Any]:
         (state / f"{name}.sql").unlink()
     text = (state / "station.toml").read_text()
     station = tmp_path / "station.toml"
-    station.write_text(text.replace("/tmp/up/state", str(state)).replace("port = 1\n", f"port = {mosquitto.port}\n"))
+    station.write_text(text.replace("/srv/box/state", str(state)).replace("port = 1\n", f"port = {mosquitto.port}\n"))
 
     def ask(*words: str | int, code: int = 0) -> Any:
         command = [sys.executable, "-m", "edge_runtime", "--config", str(station), *map(str, words)]

@@ -151,8 +151,7 @@ def _camera(loaded: Loaded) -> Iterator[Finding]:
     try:
         yield Finding("camera", "ok", f"driver {cfg.driver}, {find_camera(cfg)}")
     except DeviceError as err:
-        what, _, fix = str(err).partition("; ")
-        yield Finding("camera", "fail", what, fix or LOOK_AT_CAMERAS)
+        yield Finding("camera", "fail", err.what, err.fix or LOOK_AT_CAMERAS)
 
 
 def _controller(loaded: Loaded) -> Iterator[Finding]:

@@ -210,16 +210,16 @@ class FolderCamera:
 def _list_pictures(cfg: CameraConfig) -> list[Path]:
     folder = Path(cfg.folder.path).expanduser()
     if not cfg.folder.path:
-        raise DeviceError("camera.folder.path is empty; set it to a folder of pictures")
+        raise DeviceError("camera.folder.path is empty", "set it to a folder of pictures")
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DeviceError(f"camera.folder.path = '{folder}' {what}; set it to a folder of pictures")
+        raise DeviceError(f"camera.folder.path = '{folder}' {what}", "set it to a folder of pictures")
     try:
         found = pictures_in(folder)
     except OSError as err:
         raise DeviceError(f"camera.folder.path = '{folder}' cannot be read: {err.strerror}") from err
     if not found:
-        raise DeviceError(f"no pictures in '{folder}' ({KINDS}); set camera.folder.path")
+        raise DeviceError(f"no pictures in '{folder}' ({KINDS})", "set camera.folder.path")
     return found
 
 

@@ -67,7 +67,8 @@ class V4l2Device:
             capture.release()
             raise DeviceError(
                 f"camera '{self._path}' does not open: another process uses it (`fuser {self._path}` names it), or it "
-                "takes no pictures; `edge-runtime io cameras` lists those that do"
+                "takes no pictures",
+                "`edge-runtime io cameras` lists those that do",
             )
         self._capture = capture
         self._set_up(capture)
@@ -110,13 +111,14 @@ class V4l2Device:
         path = self._cfg.v4l2.path or (devices[0].path if devices else "/dev/video0")
         node = Path(path)
         if not node.exists():
-            raise DeviceError(f"no camera '{path}' (found: {found}); check the cable or set camera.v4l2.path")
+            raise DeviceError(f"no camera '{path}' (found: {found})", "check the cable or set camera.v4l2.path")
         if self._open_device is open_capture and not stat.S_ISCHR(node.stat().st_mode):
             raise DeviceError(
-                f"camera.v4l2.path = '{path}' is no video device (found: {found}); for a file use driver 'video'"
+                f"camera.v4l2.path = '{path}' is no video device (found: {found})",
+                "for a file use driver 'video'",
             )
         if not os.access(node, os.R_OK | os.W_OK):
-            raise DeviceError(f"may not open camera '{path}': add the user to group video (usermod -aG video USER)")
+            raise DeviceError(f"may not open camera '{path}'", "add the user to group video (usermod -aG video USER)")
         return path
 
     def _set_up(self, capture: Any) -> None:

@@ -27,11 +27,11 @@ def find_camera(cfg: CameraConfig) -> str:
 
 def _find_file(cfg: CameraConfig) -> Path:
     if not cfg.video.path:
-        raise DeviceError("camera.video.path is empty; set it to a video file")
+        raise DeviceError("camera.video.path is empty", "set it to a video file")
     path = Path(cfg.video.path).expanduser()
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
-        raise DeviceError(f"camera.video.path = '{path}' {what}; set it to a video file")
+        raise DeviceError(f"camera.video.path = '{path}' {what}", "set it to a video file")
     return path
 
 
@@ -52,7 +52,7 @@ class VideoFile:
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_ANY)
         if not self._capture.isOpened():
             self.close()
-            raise DeviceError(f"'{path}' is no video that OpenCV can play; convert it, or set camera.video.path")
+            raise DeviceError(f"'{path}' is no video that OpenCV can play", "convert it, or set camera.video.path")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         fps = fps if 0 < fps <= MAX_FPS else self._cfg.fps
         self._period_ns = round(SECOND / fps)

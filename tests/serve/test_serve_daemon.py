@@ -75,7 +75,8 @@ def test_the_process_says_ready_tells_its_health_and_ends_on_sigterm(tmp_path):
             assert notify.recv(4096).startswith(b"READY=1")
             asked = subprocess.run([*command, "--health", "--json"], capture_output=True, check=False, timeout=60)
             assert asked.returncode == 0
-            assert json.loads(asked.stdout)["state"] == "ok"
+            about = json.loads(asked.stdout)
+            assert about["state"] == "ok" and about["parts"]["pictures"]["detail"] == "model.predictor is 'local'"
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=5) == 0

@@ -13,6 +13,8 @@ from edge_runtime.serve.access.audit import Audit
 from edge_runtime.serve.access.certificate import station_papers
 from edge_runtime.serve.access.recognise import ByToken, by_loopback
 from edge_runtime.serve.access.token import box_token
+from edge_runtime.serve.api.routes import api_routes
+from edge_runtime.serve.api.shelf import Shelf
 from edge_runtime.serve.app import Access, Part, build_app
 from edge_runtime.serve.health import health_routes
 from edge_runtime.serve.http_server import HttpServer
@@ -26,7 +28,9 @@ def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: 
     def healths() -> Mapping[str, Health]:
         return {component.name: component.health() for component in components}
 
-    parts: Sequence[Part] = [partial(health_routes, healths)]
+    shelf = Shelf(cfg.serve.models_mb << 20)
+    components.append(shelf)
+    parts: list[Part] = [partial(health_routes, healths), partial(api_routes, cfg, shelf)]
     components.append(_http(cfg, parts, told))
     return components
 

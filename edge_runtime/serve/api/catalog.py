@@ -1,4 +1,7 @@
-"""Which models can be asked: the bundles of the store, and the bare files of `serve.files`. Nothing is opened here."""
+"""Which models can be asked: the bundles of the store, and the bare files of `serve.files`. Nothing is opened here.
+
+What reads bundles is imported when somebody first asks for a model: a box whose API nobody uses has 20 MB more.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import EdgeError
-from edge_runtime.core.files import identity_of
-from edge_runtime.modelstore.bundle import MANIFEST, MODEL
-from edge_runtime.modelstore.store import open_store
-from edge_runtime.predictors.model_choice import would_run
 from edge_runtime.serve.access.refusal import Refusal
+
+if TYPE_CHECKING:
+    from edge_runtime.modelstore.store import ModelStore, Stored
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FILE_VERSION = "1"
@@ -32,26 +36,28 @@ class Known:
     path: Path
     is_bundle: bool
 
+    file: Path  # its network
+    seal: Path  # what changes when something else is put in its place
+
     @property
     def label(self) -> str:
         return f"{self.name}@{self.version}"
 
     @property
     def size(self) -> int:
-        """Bytes of its model file; 0 where it cannot be told."""
+        """Bytes of its network; 0 where it cannot be told."""
         try:
-            return (self.path / MODEL if self.is_bundle else self.path).stat().st_size
+            return self.file.stat().st_size
         except OSError:
             return 0
 
     def identity(self) -> object:
         """Other once something else lies in its place."""
-        file = self.path / MANIFEST if self.is_bundle else self.path
         try:
-            about = file.stat()
+            about = self.seal.stat()
         except OSError:
             return None
-        return identity_of(file), about.st_mtime_ns, about.st_size
+        return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
 
 
 class Catalog:
@@ -60,13 +66,19 @@ class Catalog:
     def __init__(self, cfg: EdgeConfig, clock: Clock = monotonic_ns) -> None:
         self._clock = clock
         self._found: dict[tuple[str, str], tuple[int, Known]] = {}
-        self._store = open_store(cfg)
+        self._cfg = cfg
         self._files = Path(cfg.serve.files).expanduser() if cfg.serve.files else None
         self._stations = cfg.model.name
 
+    @cached_property
+    def _store(self) -> ModelStore:
+        from edge_runtime.modelstore.store import open_store
+
+        return open_store(self._cfg)
+
     def all(self) -> list[Known]:
         """By name, newest version first. Raises EdgeError when the store cannot be read."""
-        found = [Known(one.name, one.version, one.folder, True) for one in self._store.list()]
+        found = [_bundle(one) for one in self._store.list()]
         names = {one.name for one in found}
         return found + [one for one in self._bare() if one.name not in names]
 
@@ -102,12 +114,14 @@ class Catalog:
         return self._stations
 
     def _running(self, name: str, there: Sequence[Known]) -> Known:
+        from edge_runtime.predictors.model_choice import would_run
+
         if there[0].is_bundle:
             try:
                 wanted = would_run(name, self._store)
             except EdgeError:  # slots that cannot be read, or what they name is gone: the line says so, not this page
                 return there[0]
-            return Known(wanted.name, wanted.version, wanted.folder, True)
+            return _bundle(wanted)
         return there[0]
 
     def _bare(self) -> list[Known]:
@@ -118,7 +132,14 @@ class Catalog:
         except OSError:
             return []
         return [
-            Known(path.stem, FILE_VERSION, path, False)
+            Known(path.stem, FILE_VERSION, path, False, path, path)
             for path in found[:MOST_FILES]
             if _FILE_NAME.fullmatch(path.stem)
         ]
+
+
+def _bundle(stored: Stored) -> Known:
+    from edge_runtime.modelstore.bundle import MANIFEST, MODEL
+
+    folder = stored.folder
+    return Known(stored.name, stored.version, folder, True, folder / MODEL, folder / MANIFEST)

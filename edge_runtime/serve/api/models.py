@@ -17,12 +17,6 @@ from edge_runtime.serve.api.answer import Arrays, Form, form_of
 Tick = Callable[[], None]
 
 
-class Model(Protocol):
-    budget_s: float  # for one invoke, or one prediction
-
-    def close(self) -> None: ...
-
-
 class TensorModel(Protocol):
     """Tensors in, tensors out; for one thread."""
 

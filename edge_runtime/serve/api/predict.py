@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -22,15 +22,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from edge_runtime.config.schema import EdgeConfig
-from edge_runtime.media.picture import PictureError, decode_picture
 from edge_runtime.serve.access.guard import as_json, door
 from edge_runtime.serve.access.refusal import Refusal
 from edge_runtime.serve.access.roles import Role
-from edge_runtime.serve.api.annotated import annotated_jpeg
 from edge_runtime.serve.api.catalog import Catalog, Known
-from edge_runtime.serve.api.models import BundlePredictor
 from edge_runtime.serve.api.seat import Seat
 from edge_runtime.serve.api.shelf import Shelf
+
+if TYPE_CHECKING:
+    from edge_runtime.serve.api.models import BundlePredictor
 
 MOST_FIELDS = 8
 MOST_NAME = 255
@@ -66,6 +66,8 @@ def predict_routes(cfg: EdgeConfig, catalog: Catalog, shelf: Shelf) -> Sequence[
 
 
 def _load(known: Known, cfg: EdgeConfig) -> BundlePredictor:
+    from edge_runtime.serve.api.models import BundlePredictor
+
     return BundlePredictor(known.path, known.label, cfg)
 
 
@@ -82,11 +84,14 @@ def _judged(model: BundlePredictor, upload: Upload, confidence: float | None, wa
         entry["regions"] = [one for one in entry["regions"] if one["score"] >= confidence]
     if wants_json or not model.is_for_pictures:
         return as_json(entry)
-    try:
-        content = annotated_jpeg(decode_picture(upload.content), entry)
-    except PictureError as err:  # it was judged a moment ago
-        raise Refusal(400, f"{upload.name!r}: {err}") from err
-    return Response(content, 200, _headers(entry), JPEG)
+    return Response(_drawn(upload.content, entry), 200, _headers(entry), JPEG)
+
+
+def _drawn(content: bytes, entry: dict[str, Any]) -> bytes:
+    from edge_runtime.media.picture import decode_picture
+    from edge_runtime.serve.api.annotated import annotated_jpeg
+
+    return annotated_jpeg(decode_picture(content), entry)  # it was decoded before: it is a picture
 
 
 def _headers(entry: dict[str, Any]) -> dict[str, str]:

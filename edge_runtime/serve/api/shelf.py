@@ -14,17 +14,25 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from edge_runtime.core.clock import Clock, monotonic_ns
 from edge_runtime.core.errors import EdgeError
 from edge_runtime.flow.components import Health, State
 from edge_runtime.serve.access.refusal import Refusal
 from edge_runtime.serve.api.catalog import Known
-from edge_runtime.serve.api.models import Model
 from edge_runtime.serve.api.seat import Seat
 
 log = logging.getLogger(__name__)
+
+
+class Model(Protocol):
+    """What stands on the shelf."""
+
+    budget_s: float  # for one invoke, or one prediction
+
+    def close(self) -> None: ...
+
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,11 +32,13 @@ from edge_runtime.serve.api.answer import (
     refuse_unknown_outputs,
 )
 from edge_runtime.serve.api.catalog import Catalog, Known
-from edge_runtime.serve.api.models import BundleTensors, FileTensors, TensorModel
 from edge_runtime.serve.api.packing import chosen, pack, unpack
 from edge_runtime.serve.api.question import Question, read_object, read_question
 from edge_runtime.serve.api.seat import Seat
 from edge_runtime.serve.api.shelf import Counted, Shelf
+
+if TYPE_CHECKING:
+    from edge_runtime.serve.api.models import TensorModel
 
 NAME = "edge_runtime"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
@@ -218,6 +220,8 @@ class V2:
         return await self.shelf.get(known, HOW, lambda: self._load(known))
 
     def _load(self, known: Known) -> TensorModel:
+        from edge_runtime.serve.api.models import BundleTensors, FileTensors
+
         kind = BundleTensors if known.is_bundle else FileTensors
         return kind(known.path, known.label, self.cfg)
 

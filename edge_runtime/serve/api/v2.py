@@ -186,18 +186,21 @@ class V2:
     async def index(self, request: Request) -> Response:
         """ready in the body: only those that are not known to be broken."""
         body = await self._body(request)
-        about = read_options(body)
+        only_ready = read_options(body).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise Refusal(400, "ready is true or false")
         known = await asyncio.to_thread(self.catalog.all)
         told = []
         for one in known:
             why = self.shelf.failure(one)
             state = "UNAVAILABLE" if why else "READY"
             told.append({"name": one.name, "version": one.version, "state": state, "reason": why})
-        return as_json([one for one in told if not about.get("ready") or one["state"] == "READY"])
+        return as_json([one for one in told if not only_ready or one["state"] == "READY"])
 
     async def load(self, request: Request) -> Response:
         """Load it now, so that the first to ask does not wait."""
-        if any(read_options(await self._body(request)).get("parameters") or {}):
+        parameters = read_options(await self._body(request)).get("parameters", {})
+        if parameters != {}:
             raise Refusal(400, "a model is loaded as its bundle says; parameters and files are not taken")
         await self._model(await self._known(request))
         return as_json({})

@@ -55,6 +55,6 @@ def _told(content: Any) -> Endpoint:
 
 def _refused(path: str, why: str) -> BaseRoute:
     async def refused(request: Request) -> Response:
-        raise Refusal(400, why)
+        raise Refusal(404, why)
 
     return door(path, refused, Role.PREDICT, ["POST"], is_write=False)

@@ -37,7 +37,7 @@ def settings(port: int, may_leave: str = "true") -> list[str]:
 
 @contextlib.contextmanager
 def serve_of(box: RealBox) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(box.command("serve"), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(box.command("serve", "--port", "0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:

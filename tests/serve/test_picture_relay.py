@@ -25,7 +25,9 @@ from edge_runtime.predictors.remote_vision import RemoteReading
 from edge_runtime.predictors.vision import open_vision_model
 from edge_runtime.process.json_lines import Lines, as_line
 from edge_runtime.process.unix_socket import connected
+from edge_runtime.serve.access.certificate import CERTIFICATE
 from edge_runtime.serve.remote.relay import PictureRelay
+from tests.serve.http_box import box as other_box
 from tests.support.v2_server import FAULTS, Peer, serving, start
 from tests.support.waiting import until
 
@@ -183,6 +185,25 @@ def test_real_numbers_instead_of_8_bit_ones_are_the_same_network(tmp_path, readi
             peer.does(fault)
             assert asker.ask(part) is Failure.WRONG and "no numbers" in asker.ends[-1][1]
         asker.session.close()
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+def test_another_boxs_prediction_api_is_such_a_server(tmp_path, reading, model, part, is_tls):
+    """With its certificate for authority and its token in a file; without the certificate it is not believed."""
+    with other_box(tmp_path / "other", f"serve.tls={str(is_tls).lower()}") as other:
+        (tmp_path / "token").write_text(other.token)
+        own = {
+            "token_file": str(tmp_path / "token"),
+            "ca_file": str(tmp_path / "other" / CERTIFICATE) if is_tls else "",
+        }
+        with relaying(tmp_path, other.url, **own) as relay:
+            asker = Asker(relay, reading)
+            prediction = asker.ask(part, 20.0)
+            assert prediction.score == model(part).score and prediction.origin.startswith("remote:scratch/1@127.0.0.1:")
+            asker.session.close()
+        if is_tls:
+            with relaying(tmp_path, other.url) as relay, pytest.raises(DeviceError, match="certificate"):
+                RemoteSession(relay.path, reading, lambda *_: None, monotonic_ns)
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ class HttpConnection:
             until.left_s()
         except TimeoutError as late:
             return late
-        if isinstance(err, http.client.HTTPException | ValueError) and not isinstance(err, ConnectionError):
+        if not isinstance(err, OSError):
             return ProtocolError(f"the server {self._netloc} sends what is no HTTP answer: {type(err).__name__}")
         why = getattr(err, "strerror", None) or str(err) or type(err).__name__
         return DeviceError(

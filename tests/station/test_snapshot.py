@@ -19,6 +19,7 @@ from edge_runtime.process.control import ask
 from tests.support.real_box import BEFORE, RealBox, running_box
 
 COUNTED_ONCE_IT_HAPPENS = ("report.controller.outcome_", "report.controller.link.", "voice.request.")
+# Where the document has grown since; older runs lack it.
 NEW_IN_THIS = ("models", "last_part_s", "health.microphone", "report.pairing", "report.journal", "report.evidence",
                "report.microphone", "report.sound")  # fmt: skip
 
@@ -52,6 +53,7 @@ def test_what_a_user_of_the_document_had_he_still_has(real_answer):
 
 
 def test_what_a_run_of_the_release_before_says_is_understood():
+    """A field that it lacks has come since, and needs a default in `Status` or the report."""
     shot = Status.from_json(json.loads(BEFORE.read_text()))
     assert (shot.version, shot.state, shot.health["sound"].state) == ("0.1.0", State.OK, State.OK)
     assert shot.voice and shot.voice.microphone.chunks > 0 and shot.voice.others["request.silent"] == 1

@@ -280,8 +280,9 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
     and what is said now. Exit code 1 if a decision differs, or none could be compared.
 
     A picture kept as PNG must give the very same decision. One kept as JPEG is not quite what the model saw, so only
-    its verdict is compared; recording.format = "png" makes replays exact, recording.good_share = 1.0 keeps all. A run
-    in which another model came to work is judged by the one that it began with, unless --model names another.
+    its verdict is compared; recording.format = "png" makes replays exact, recording.good_share = 1.0 keeps all. Each
+    part is judged by the model that judged it then, found by its digest, unless --model names one for all; parts whose
+    model is gone from the store are counted as not compared.
     """
     from edge_runtime.config.paths import state_dir
     from edge_runtime.dataset.replay import replay as replay_recorded
@@ -298,11 +299,13 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
 
 
 def _comparison(found: Replay) -> list[str]:
+    models = [f"{label} ({counted(parts, 'part')})" for label, parts in found.judged_by.items()]
+    by = ", ".join(models) if len(models) > 1 else found.model or "no model"
     lines = [
-        f"run {found.run}, {found.model}: {found.identical} of {found.compared} decisions identical"
+        f"run {found.run}, {by}: {found.identical} of {found.compared} decisions identical"
         f" ({counted(found.parts, 'part')} in the run)"
         if found.compared or not found.lossy_compared
-        else f"run {found.run}, {found.model}: {counted(found.parts, 'part')}"
+        else f"run {found.run}, {by}: {counted(found.parts, 'part')}"
     ]
     if found.lossy_compared:
         lines.append(

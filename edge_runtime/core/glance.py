@@ -50,6 +50,7 @@ class RecentPart:
     reason: str
     score: float | None
     ms: float  # photo-eye to verdict
+    is_recorded: bool = True  # on the disk; False: decided, not yet recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,8 @@ class Connection:
     def _dial(self, settings: LinkSettings, will: Message | None) -> mqtt.Client:
         version = _VERSIONS[self._version]
         clean = None if version == mqtt.MQTTv5 else True
-        client = _Client(
+        kind = _Client if version == mqtt.MQTTv5 else mqtt.Client  # 3.1.1 has no DISCONNECT from a broker
+        client = kind(
             CallbackAPIVersion.VERSION2, settings.client_id, clean, protocol=version, reconnect_on_failure=False
         )
         client.connect_timeout = CONNECT_WAIT_S

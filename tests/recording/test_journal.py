@@ -265,7 +265,8 @@ def test_a_part_that_was_decided_and_not_recorded_is_not_said_to_be_undecided(
         "print(j.is_recorded(k), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     path = tmp_path / "journal.db"
-    killed = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", script, str(path)]
+    killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert killed.stdout == "False\n" and killed.returncode == -signal.SIGKILL, killed.stderr
     journal = Journal(path, INFO)
     journal.start()

@@ -16,11 +16,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import __version__
-from edge_runtime.config.paths import socket_path, state_dir
+from edge_runtime.config.paths import at_home, socket_path, state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, UsageError
@@ -227,7 +226,7 @@ class Uplink:
         from edge_runtime.sync.commands.judge import Commands
 
         book = CommandBook(command_book(self._cfg))
-        keys, orders = Path(self._cfg.sync.keys), handlers(self._cfg, self._run, self)
+        keys, orders = at_home(self._cfg.sync.keys), handlers(self._cfg, self._run, self)
         return Commands(self._cfg.station.name, proof, keys, book, orders, utc=self._utc, tell=self._told)
 
     def _utc(self) -> datetime | None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
@@ -70,9 +71,12 @@ def test_the_process_says_ready_tells_its_health_and_ends_on_sigterm(tmp_path):
         station.write_text(f'[recording]\nstate_dir = "{tmp_path}"\n')
         env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
         command = [sys.executable, "-m", "edge_runtime", "serve", "--config", str(station)]
-        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+        process = subprocess.Popen([*command, "--port", "0"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             assert notify.recv(4096).startswith(b"READY=1")
+            url = process.stdout.readline().decode().strip()
+            with urllib.request.urlopen(f"{url}/healthz", timeout=60) as answer:
+                assert json.load(answer)["components"]["http"] == {"state": "ok", "detail": url}
             asked = subprocess.run([*command, "--health", "--json"], capture_output=True, check=False, timeout=60)
             assert asked.returncode == 0
             assert json.loads(asked.stdout)["state"] == "ok"
@@ -83,6 +87,7 @@ def test_the_process_says_ready_tells_its_health_and_ends_on_sigterm(tmp_path):
         finally:
             process.kill()
             process.wait()
+            process.stdout.close()
             process.stderr.close()
     assert not (tmp_path / "speech.sock").exists()
 

@@ -14,7 +14,7 @@ from edge_runtime.config.load import MOST_FAULTS, leaves, load
 from edge_runtime.config.paths import config_file, locate_socket, locate_state, socket_path, state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ConfigError
-from edge_runtime.sync.credentials import credential
+from edge_runtime.process.credentials import credential
 
 
 def write(tmp_path: Path, text: str) -> Path:

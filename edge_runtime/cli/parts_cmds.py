@@ -219,11 +219,11 @@ def _find(reader: JournalReader, text: str) -> PartRow:
 def _card(row: PartRow, run: dict[str, Any], has_picture: bool) -> list[str]:
     word = click.style((row.verdict or "on its way").upper(), fg=COLOURS.get(row.verdict or ""), bold=True)
     picture = row.evidence or "none kept"
+    at_gate = "" if row.outcome_encoder is None else f" at encoder {row.outcome_encoder}"
     facts = {
         "reason": f"{row.reason} ({row.cause})" if row.reason else "not decided yet",
         "score": "-" if row.score is None else f"{row.score:.4f}",
-        "outcome": how_it_ended(row, run)
-        + ("" if row.outcome_encoder is None else f" at encoder {row.outcome_encoder}"),
+        "outcome": how_it_ended(row, run) + at_gate,
         "photo-eye": f"{_local(row.trigger_utc_ns).isoformat(' ', 'milliseconds')}, encoder {row.encoder}"
         + ("" if row.time_quality == "synced" else ", clock free running"),
         "frame": _after(row, row.captured_ns),

@@ -216,7 +216,7 @@ def test_folder_shows_in_the_next_round_what_lies_there_then(tmp_path: Path, bef
                 elif change == "folder away":
                     pictures.rename(tmp_path / "elsewhere")
             shoot(camera, n)
-            frame = camera.read(LONG_S if change in ("added behind", "added before") else 0.5)
+            frame = camera.read(LONG_S if change.startswith("added") else 0.05)
             shown.append(int(frame.image[0, 0, 0]) if frame else -1)
     if change != "folder away":
         assert set(shown[-len(now) :]) == now

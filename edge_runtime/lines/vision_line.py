@@ -45,7 +45,7 @@ from edge_runtime.lines.inspector import Inspector, Job, Judged, LineModel
 from edge_runtime.lines.keeper import Keeper
 from edge_runtime.lines.person_queue import Held, PersonQueue, asks_person
 from edge_runtime.lines.picture_watch import PictureWatch
-from edge_runtime.lines.remote_first import Elsewhere, RemoteFirst
+from edge_runtime.lines.remote_first import Elsewhere, RemoteFirst, Settle
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +120,13 @@ class VisionLine:
         )
         self._elsewhere = elsewhere
         self.remote = RemoteFirst(elsewhere, decision_cfg, share, self._settle, clock) if elsewhere else None
+        self._own = self.remote.own if self.remote else _at_once  # takes what the box's own model makes of a part
         self.inspector = Inspector(
             model,
             decision_cfg,
             look=self.pictures.look,
             begins=lambda job: self.ledger.advance(job.trigger.key, Cause.DEADLINE),
-            on_judged=self._on_judged,
+            on_judged=lambda job, judged: self._own(job, judged, self._settle),
             on_overload=self._on_overload,
             on_fault=self._on_fault,
             clock=clock,
@@ -241,12 +242,6 @@ class VisionLine:
         self.inspector.swap(model, commit)
         self.on_event(Event(EventKind.MODEL_SWAPPED, self._clock(), {"before": before, "now": model.label}))
 
-    def _on_judged(self, job: Job, judged: Judged) -> None:
-        if self.remote is None:
-            self._settle(job, judged)
-        else:
-            self.remote.own(job, judged, self._settle)
-
     def _settle(self, job: Job, judged: Judged) -> None:
         """What is held of a part, by whichever model, becomes its decision or waits for a person."""
         against = self._rule()
@@ -261,11 +256,7 @@ class VisionLine:
         self.on_event(
             Event(EventKind.ENGINE_FAULT, self._clock(), {"error": str(error), "part": job.trigger.key.part_id})
         )
-        judged = Judged(None, Verdict.UNSURE, Cause.ENGINE_FAULT, f"engine: {error}")
-        if self.remote is None:
-            self._decide_job(job, judged)
-        else:
-            self.remote.own(job, judged, self._decide_job)
+        self._own(job, Judged(None, Verdict.UNSURE, Cause.ENGINE_FAULT, f"engine: {error}"), self._decide_job)
 
     def _on_overload(self, job: Job, why: str) -> None:
         self._unsure(job.trigger, Cause.OVERLOAD, f"overload: {why}", job.frame)
@@ -363,6 +354,11 @@ class VisionLine:
             "remote": self.remote.report() if self.remote else None,
             "scheduling": {**self.scheduling, "model": self.inspector.scheduling},
         }
+
+
+def _at_once(job: Job, judged: Judged, settle: Settle) -> None:
+    """Nobody else is asked."""
+    settle(job, judged)
 
 
 def _decision(trigger: Trigger, judged: Judged, captured_ns: int | None, now_ns: int, in_charge: str) -> Decision:

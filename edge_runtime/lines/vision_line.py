@@ -45,7 +45,7 @@ from edge_runtime.lines.inspector import Inspector, Job, Judged, LineModel
 from edge_runtime.lines.keeper import Keeper
 from edge_runtime.lines.person_queue import Held, PersonQueue, asks_person
 from edge_runtime.lines.picture_watch import PictureWatch
-from edge_runtime.lines.remote_first import Elsewhere, RemoteFirst, Settle
+from edge_runtime.lines.remote_first import Elsewhere, RemoteFirst
 
 log = logging.getLogger(__name__)
 
@@ -119,14 +119,13 @@ class VisionLine:
             clock=clock,
         )
         self._elsewhere = elsewhere
-        self.remote = RemoteFirst(elsewhere, decision_cfg, share, self._settle, clock) if elsewhere else None
-        self._own = self.remote.own if self.remote else _at_once  # takes what the box's own model makes of a part
+        self.remote = RemoteFirst(elsewhere, decision_cfg, share, self._on_judged, clock) if elsewhere else None
         self.inspector = Inspector(
             model,
             decision_cfg,
             look=self.pictures.look,
             begins=lambda job: self.ledger.advance(job.trigger.key, Cause.DEADLINE),
-            on_judged=lambda job, judged: self._own(job, judged, self._settle),
+            on_judged=self.remote.own if self.remote else self._on_judged,
             on_overload=self._on_overload,
             on_fault=self._on_fault,
             clock=clock,
@@ -242,7 +241,7 @@ class VisionLine:
         self.inspector.swap(model, commit)
         self.on_event(Event(EventKind.MODEL_SWAPPED, self._clock(), {"before": before, "now": model.label}))
 
-    def _settle(self, job: Job, judged: Judged) -> None:
+    def _on_judged(self, job: Job, judged: Judged) -> None:
         """What is held of a part, by whichever model, becomes its decision or waits for a person."""
         against = self._rule()
         if against:
@@ -256,7 +255,11 @@ class VisionLine:
         self.on_event(
             Event(EventKind.ENGINE_FAULT, self._clock(), {"error": str(error), "part": job.trigger.key.part_id})
         )
-        self._own(job, Judged(None, Verdict.UNSURE, Cause.ENGINE_FAULT, f"engine: {error}"), self._decide_job)
+        judged = Judged(None, Verdict.UNSURE, Cause.ENGINE_FAULT, f"engine: {error}")
+        if self.remote is None:
+            self._decide_job(job, judged)
+        else:
+            self.remote.own(job, judged, self._decide_job)
 
     def _on_overload(self, job: Job, why: str) -> None:
         self._unsure(job.trigger, Cause.OVERLOAD, f"overload: {why}", job.frame)
@@ -354,11 +357,6 @@ class VisionLine:
             "remote": self.remote.report() if self.remote else None,
             "scheduling": {**self.scheduling, "model": self.inspector.scheduling},
         }
-
-
-def _at_once(job: Job, judged: Judged, settle: Settle) -> None:
-    """Nobody else is asked."""
-    settle(job, judged)
 
 
 def _decision(trigger: Trigger, judged: Judged, captured_ns: int | None, now_ns: int, in_charge: str) -> Decision:

@@ -100,7 +100,8 @@ class Engine:
     model_path: any .tflite file that somebody vouches for (files nobody vouches for go through `probe` first: a damaged
     one can kill the process). delegate: shared library of an external delegate. sha256: what the file must be; what was
     compared is what runs. signature: which of the file's signatures to run, instead of the graph as it is. input_shape:
-    what its only input shall be, where the file leaves sizes open (-1). Raises ModelError.
+    what its only input shall be, where the file leaves sizes open (-1); `input_sizes` are those of the file. Raises
+    ModelError.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Engine:
             raise ModelError(f"{self.path}: {_why_not_loaded(str(err), self.runtime)}") from err
         self.inputs = tuple(_tensor(details) for details in inputs)
         self.outputs = tuple(_tensor(details) for details in outputs)
+        self.input_sizes = tuple(tuple(int(size) for size in details["shape_signature"]) for details in inputs)
         self._input_ids = tuple(int(details["index"]) for details in inputs)
         self._output_ids = tuple(int(details["index"]) for details in outputs)
 

@@ -20,7 +20,7 @@ def picture(*spots: tuple[int, int], size: int = 16, ground: int = 220, side: in
     """A bright picture with dark squares whose left upper corners are given. A checker of two levels, so that it has
     structure as pictures have."""
     rows, columns = np.indices((side, side))
-    grey = np.where((rows // 2 + columns // 2) % 2 == 0, ground, ground - 24).astype(np.uint8)
+    grey = np.where((rows // 8 + columns // 8) % 2 == 0, ground, ground - 50).astype(np.uint8)
     for x, y in spots:
         grey[y : y + size, x : x + size] = 12
     return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))

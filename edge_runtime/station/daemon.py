@@ -174,10 +174,12 @@ class Daemon:
             world_parts=world_parts,
         )
 
-    @staticmethod
-    def _truth(box: Box) -> dict[str, Any] | None:
+    def _truth(self, box: Box) -> dict[str, Any] | None:
+        """What the simulated parts really were; pictures of a folder or a film show parts that it knows nothing of."""
+        if box.sim is None or self._loaded.config.camera.driver != "sim":
+            return None
         try:
-            return box.sim.truth_report() if box.sim else None
+            return box.sim.truth_report()
         except DeviceError as err:
             log.error("sim.truth %s", err)
             return None

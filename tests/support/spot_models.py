@@ -6,6 +6,8 @@ written by hand, so that what each model must say of a picture is known without 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tests.support.tflite_files import Graph, Model
@@ -26,17 +28,17 @@ def picture(*spots: tuple[int, int], size: int = 16, ground: int = 220, side: in
     return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
 
 
-def darkness(graph: Graph, image: int, cell: int, channels: int = 1) -> tuple[int, int]:
-    """Logits of each cell being dark, (1, n, n, channels), and n. The picture is 0..1."""
+def darkness(graph: Graph, image: int, cell: int, *, is_signed: bool = False) -> tuple[int, int]:
+    """Logits of each cell being dark, (1, n, n, 1), and n. The picture is 0..1, or -1..1."""
     n = SIDE // cell
     pooled = graph.then(
         "AVERAGE_POOL_2D", image, (1, n, n, 3), padding=VALID, strideW=cell, strideH=cell, filterWidth=cell,
         filterHeight=cell,
     )  # fmt: skip
-    weights = graph.constant(f"w{cell}", np.full((channels, 1, 1, 3), -2 * STEEP / 3, np.float32))
-    bias = graph.constant(f"b{cell}", np.full(channels, STEEP, np.float32))
+    weights = graph.constant(f"w{cell}", np.full((1, 1, 1, 3), -(1 if is_signed else 2) * STEEP / 3, np.float32))
+    bias = graph.constant(f"b{cell}", np.full(1, 0.0 if is_signed else STEEP, np.float32))
     made = graph.then(
-        "CONV_2D", pooled, (1, n, n, channels), weights, bias, padding=VALID, strideW=1, strideH=1,
+        "CONV_2D", pooled, (1, n, n, 1), weights, bias, padding=VALID, strideW=1, strideH=1,
         dilationWFactor=1, dilationHFactor=1,
     )  # fmt: skip
     return made, n
@@ -58,24 +60,51 @@ def turned(graph: Graph, source: int, order: tuple[int, ...], shape: tuple[int, 
     return graph.then("TRANSPOSE", source, shape, wanted)
 
 
-def _classifier_graph(graph: Graph, *, logits: bool = False, planar: bool = False, open_batch: bool = False) -> None:
+HALF = {"uint8": (1 / 128, 128), "int8": (1 / 128, 0), "int16": (1 / 32768, 0)}  # scale, zero point: reals of -1..1
+
+
+def _classifier_graph(
+    graph: Graph,
+    *,
+    logits: bool = False,
+    planar: bool = False,
+    open_batch: bool = False,
+    hybrid: bool = False,
+    unnamed: bool = False,
+    dtype: str = "float32",
+    quantised: bool = True,
+) -> None:
     shape = (1, 3, SIDE, SIDE) if planar else (1, SIDE, SIDE, 3)
-    image = graph.input("image", shape, open_sizes=(-1, *shape[1:]) if open_batch else None)
+    scale, zero = HALF.get(dtype, (None, 0)) if quantised else (None, 0)
+    image = graph.input(
+        "" if unnamed else "image", shape, dtype, scale=scale, zero=zero,
+        open_sizes=(-1, *shape[1:]) if open_batch else None,
+    )  # fmt: skip
     if planar:
         image = turned(graph, image, (0, 2, 3, 1), (1, SIDE, SIDE, 3))
-    dark, n = darkness(graph, image, CELL)
+    if dtype != "float32":
+        image = graph.then("DEQUANTIZE" if quantised else "CAST", image, shape)
+    dark, n = darkness(graph, image, CELL, is_signed=dtype != "float32")
     darkest = graph.then(
         "MAX_POOL_2D", dark, (1, 1, 1, 1), padding=VALID, strideW=n, strideH=n, filterWidth=n, filterHeight=n
     )
     flat = reshaped(graph, darkest, (1, 1))
-    weights = graph.constant("w", np.array([[-0.5], [0.5]], np.float32))
+    if hybrid:
+        weights = graph.constant("w", np.array([[-64], [64]], np.int8), scale=1 / 128)
+    else:
+        weights = graph.constant("w", np.array([[-0.5], [0.5]], np.float32))
     bias = graph.constant("b", np.zeros(2, np.float32))
     said = graph.then("FULLY_CONNECTED", flat, (1, 2), weights, bias)
-    graph.outputs(said if logits else graph.then("SOFTMAX", said, (1, 2), beta=1.0))
+    said = said if logits else graph.then("SOFTMAX", said, (1, 2), beta=1.0)
+    if unnamed:
+        graph.raw.tensors[said].name = b""
+    graph.outputs(said)
 
 
-def classifier(**how: bool) -> bytes:
-    """Labels: clean, spot. logits: without softmax; planar: NCHW; open_batch: batch of -1."""
+def classifier(**how: Any) -> bytes:
+    """Labels: clean, spot. logits: without softmax; planar: NCHW; open_batch: batch of -1; hybrid: weights of 8 bits
+    on float values; unnamed: input and output without a name; dtype: of the input, whose reals are then -1..1;
+    quantised: False leaves away the numbers that say so."""
     model = Model()
     _classifier_graph(model.graph(), **how)
     return model.bytes()
@@ -197,4 +226,17 @@ def ssd(*, raw: bool = False) -> bytes:
     }  # fmt: skip
     graph.add_custom("TFLite_Detection_PostProcess", [offsets, scores, anchors], outs, options)
     graph.outputs(*outs)
+    return model.bytes()
+
+
+def killer() -> bytes:
+    """A graph that calls itself: the runtime follows it until its stack ends."""
+    model = Model()
+    for _ in range(3):
+        graph = model.graph()
+        image = graph.input("image", (1, SIDE, SIDE, 3))
+        made = graph.tensor("made", (1, SIDE, SIDE, 3))
+        always = graph.constant("always", np.array([True]))
+        graph.add("IF", [always, image], [made], thenSubgraphIndex=1, elseSubgraphIndex=2)
+        graph.outputs(made)
     return model.bytes()

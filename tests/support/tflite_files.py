@@ -146,7 +146,7 @@ _OPTIONS = {
     "AVERAGE_POOL_2D": "Pool2DOptions", "MAX_POOL_2D": "Pool2DOptions", "CONV_2D": "Conv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions", "SOFTMAX": "SoftmaxOptions", "RESHAPE": "ReshapeOptions",
     "CONCATENATION": "ConcatenationOptions", "TRANSPOSE": "TransposeOptions", "ADD": "AddOptions",
-    "ARG_MAX": "ArgMaxOptions",
+    "ARG_MAX": "ArgMaxOptions", "IF": "IfOptions",
 }  # fmt: skip
 
 

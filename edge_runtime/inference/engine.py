@@ -123,6 +123,7 @@ class Engine:
         self._threads = threads
         self._delegates = [_load_delegate(self._module, delegate)] if delegate else None
         self._signature, self._input_shape = signature, tuple(input_shape)
+        self._has_resources: bool | None = None  # not asked yet
         try:
             self._load()
             inputs, outputs = self._details()
@@ -203,7 +204,9 @@ class Engine:
         `reset_all_variables` reaches variable tensors only. Resource variables (VAR_HANDLE) are set by the graph's own
         initialisation, which runs once in the life of an interpreter, so such a model gets a new one.
         """
-        if "VAR_HANDLE" in self.operators():
+        if self._has_resources is None:
+            self._has_resources = "VAR_HANDLE" in self.operators()
+        if self._has_resources:
             self._load()
         else:
             self._interpreter.reset_all_variables()

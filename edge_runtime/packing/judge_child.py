@@ -17,7 +17,7 @@ from edge_runtime.features.image import shrink
 from edge_runtime.inference.sandbox import serve_child
 from edge_runtime.media.picture import PictureError, decode_picture
 from edge_runtime.modelstore.bundle import load_bundle
-from edge_runtime.predictors.vision import VisionModel, open_vision_model
+from edge_runtime.predictors.vision import VisionModel, open_vision_model, trial_pictures
 
 MOST_HEAT = 128  # cells on a side: it is drawn on a small picture
 MOST_FILE_BYTES = 256 << 20
@@ -27,7 +27,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     """Without a picture: open the bundle, ask test pictures. Else judge the picture. Raises ModelError."""
     model = _open(str(request["folder"]), str(ModelConfig.model_validate(request["cfg"]).model_dump_json()))
     if "picture" not in request:
-        for picture in model.test_pictures():
+        for picture in trial_pictures(model.prepare.spec):
             model(picture)
         return {}
     try:

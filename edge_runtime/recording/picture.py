@@ -78,7 +78,7 @@ def draw_finding(
         _draw_heat(area, heat)
     colour = VERDICT_COLOURS[Verdict.UNSURE if verdict == Verdict.UNSURE else Verdict.REJECT]
     for region in sorted(regions, key=lambda region: region.score):
-        _draw_region(area, region, colour)
+        draw_region(area, region, colour)
 
 
 def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
@@ -123,7 +123,7 @@ def _draw_heat(area: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
     area[...] = np.rint(area * (1.0 - alpha) + colours * alpha).astype(np.uint8)
 
 
-def _draw_region(area: NDArray[np.uint8], region: Region, colour: Colour) -> None:
+def draw_region(area: NDArray[np.uint8], region: Region, colour: Colour) -> None:
     """Corner brackets with room around the place, and its label on a chip."""
     height, width = area.shape[:2]
     pad = 8

@@ -2,8 +2,8 @@
 
 Three ways are in use. The metadata of the TFLite Task Library is a flatbuffer (mark M001, metadata_schema.fbs) in a
 buffer of the model, with normalisation and colour of the input, and names of label files that lie in a zip at the end
-of the file. Ultralytics puts a zip there with one file of a dictionary: names, size, task. Others put only labels.txt.
-For the child process: a foreign file is opened here.
+of the file. Ultralytics puts a zip there with one file of a dictionary: names, size, description. Others put only
+labels.txt. For the child process: a foreign file is opened here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ IMAGE_PROPERTIES, NORMALIZATION = 2, 1  # kinds of the unions ContentProperties 
 COLOURS = {1: "rgb", 2: "grey"}  # ColorSpaceType
 MOST_FILE_BYTES = 4 << 20  # of a label file; that of a thousand classes has 22 kB
 MOST_FILES = 20
-TASKS = {"detect": "detection", "classify": "classification", "segment": "segmentation"}  # as Ultralytics names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,6 @@ class FileNotes:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     colour: str = ""
-    kind: str = ""  # the bundle's word for the task that the maker named
-    task: str = ""
     size: tuple[int, int] = (0, 0)  # width, height, where the maker wrote it down
     remarks: tuple[str, ...] = ()  # what was there and could not be read
 
@@ -140,8 +137,6 @@ def _from_ultralytics(said: Mapping[Any, Any], name: str) -> dict[str, Any]:
         names = [names[key] for key in sorted(names, key=int)]
     if isinstance(names, list) and 0 < len(names) <= MOST_LABELS:
         found |= {"labels": tuple(str(label).strip() for label in names), "labels_from": f"{name} in the file"}
-    task = str(said.get("task", ""))
-    found |= {"task": task, "kind": TASKS.get(task, "")}
     size = said.get("imgsz")
     if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size):
         found["size"] = (size[1], size[0])  # height comes first there

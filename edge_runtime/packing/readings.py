@@ -25,7 +25,7 @@ Boxes = Literal["postprocess", "yolov5", "yolov8", "nms"]
 STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32), (8, 16), (32,), (16,), (8,))
 MOST_SORTED = 1000  # rows of a head after NMS; exports have 100 or 300
 NMS_COLUMNS = 6
-PIXEL_FROM = 2.0  # boxes that end further out are not shares of the input
+PIXEL_FROM = 4.0  # further out are no shares: a v5 head of noise says sizes of up to 2.4 inputs, places are within 1
 
 
 @dataclass(frozen=True, slots=True)

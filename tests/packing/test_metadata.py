@@ -117,7 +117,7 @@ def test_the_dictionary_of_ultralytics_is_read(name):
     written = json.dumps(said) if name.endswith("json") else repr(said)
     notes = read_notes(with_zip({name: written}))
     assert notes.labels == ("clean", "spot", "far")
-    assert (notes.size, notes.kind, notes.title) == ((64, 48), "detection", "Spots")
+    assert (notes.size, notes.title) == ((64, 48), "Spots")
 
 
 def test_a_lone_label_file_is_read_and_a_plain_file_says_nothing():

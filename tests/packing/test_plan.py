@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from edge_runtime.core.errors import EdgeError, ModelError, UsageError
-from edge_runtime.core.manifest import Kind
+from edge_runtime.core.manifest import Kind, OutputSpec
 from edge_runtime.packing.answers import Desk, Told
+from edge_runtime.packing.facts import Seen
 from edge_runtime.packing.normalisation import normalisation
 from edge_runtime.packing.picture_input import picture_input
 from edge_runtime.packing.plan import Plan, make_plan, settle_signature, settle_size
+from edge_runtime.packing.readings import is_in_pixels
 from edge_runtime.packing.samples import find_samples
 from tests.packing.conftest import looked_at
 from tests.packing.test_metadata import task_library_metadata, with_metadata, with_zip
@@ -122,6 +124,12 @@ def test_which_numbers_were_assumed_can_be_told_apart(file):
     assert whence["normalisation"] == "told by --normalise"
     assert whence["order of colours"] == "assumed, --colour says otherwise"
     assert whence["activation"] == "its outputs are shares of 0..1"
+
+
+@pytest.mark.parametrize(("edges", "expected"), [((0.0, 0.0), None), ((-0.2, 2.4), False), ((0.0, 60.0), True)])
+def test_the_unit_of_boxes_is_seen_by_where_they_lie(edges, expected):
+    seen = Seen(0, 1, True, False, False, False, first_columns=(edges,) * 4, first_rows=((0.0, 9.0),) * 4)
+    assert is_in_pixels(seen, is_turned=False) is expected
 
 
 def test_a_label_file_that_begins_with_the_background_is_shifted_for_the_operator(file):
@@ -241,10 +249,7 @@ def test_what_is_no_normalisation_is_refused(text):
 
 
 def test_folders_of_samples_say_what_is_in_them(tmp_path, parts):
-    plan_output = FORMS["classifier"][1]
-    from edge_runtime.core.manifest import OutputSpec
-
-    spec = OutputSpec(labels=plan_output.labels, defect_labels=("spot",))
+    spec = OutputSpec(labels=("clean", "spot"), defect_labels=("spot",))
     found = find_samples(parts, spec)
     assert [sample.truth for sample in found] == ["bad"] * 5 + ["good"] * 10
     (tmp_path / "NG" / "scratch").mkdir(parents=True)

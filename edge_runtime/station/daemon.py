@@ -175,11 +175,11 @@ class Daemon:
         )
 
     def _truth(self, box: Box) -> dict[str, Any] | None:
-        """What the simulated parts really were; pictures of a folder or a film show parts that it knows nothing of."""
-        if box.sim is None or self._loaded.config.camera.driver != "sim":
+        """What the simulated world knows of its parts: nothing where another camera's pictures were judged."""
+        if self._loaded.config.camera.driver != "sim":
             return None
         try:
-            return box.sim.truth_report()
+            return box.sim.truth_report() if box.sim else None
         except DeviceError as err:
             log.error("sim.truth %s", err)
             return None

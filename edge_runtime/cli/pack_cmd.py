@@ -118,10 +118,23 @@ def _told(options: dict[str, Any]) -> Told:
 
 
 def _ask(question: Question) -> str:
+    """Put a question until its answer is one."""
+    from edge_runtime.core.errors import UsageError
+
+    def checked(text: str) -> str:
+        try:
+            question.check(text)
+        except UsageError as err:
+            raise click.UsageError(str(err)) from err
+        if question.check is str and question.choices and text not in question.choices:
+            raise click.UsageError(f"{text!r} is none of {', '.join(question.choices)}")
+        return text
+
     click.echo(f"{question.about}: {question.why}", err=True)
-    kind = click.Choice(question.choices) if question.choices and question.option != "--normalise" else str
-    answer = click.prompt(f"  {question.option}", default=question.default or None, type=kind, err=True)
-    return str(answer)
+    choices = f" ({', '.join(question.choices)})" if question.choices else ""
+    default = question.default or None
+    answer: str = click.prompt(f"  {question.option}{choices}", default=default, value_proc=checked, err=True)
+    return answer
 
 
 def _say_once() -> Callable[[str, int, int], None]:

@@ -43,7 +43,8 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Question:
     """about: what is not known, as a noun. why: why it is asked and how to find out. default: what a person is offered.
-    is_convention: the default holds for nearly every model, so it is taken where nobody can be asked, and noted."""
+    is_convention: the default holds for nearly every model, so it is taken where nobody can be asked, and noted. check:
+    raises UsageError for an answer that is none, so that a person is asked again."""
 
     option: str
     about: str
@@ -51,6 +52,7 @@ class Question:
     default: str
     choices: tuple[str, ...] = ()
     is_convention: bool = False
+    check: Callable[[str], object] = str
 
 
 @dataclass(frozen=True, slots=True)

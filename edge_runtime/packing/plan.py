@@ -20,6 +20,7 @@ from edge_runtime.packing.picture_input import PictureInput
 from edge_runtime.packing.readings import Reading, are_shares, is_in_pixels, readings
 
 ALL = "all"
+MOST_PIECES = 10  # between the commas of one label; ImageNet's have at most eight
 GOOD_WORDS = {"good", "ok", "okay", "clean", "normal", "pass", "background", "none", "no_defect", "no defect", "fine"}
 YOLO_BOXES = ("yolov5", "yolov8", "nms")
 PIXELS_OF_DEFECT = 2000  # one of so many cells makes a defect, unless told
@@ -62,8 +63,9 @@ def _labels(facts: Facts, found: list[Reading], told: Told, desk: Desk) -> tuple
         return facts.notes.labels
     counts = list(dict.fromkeys(str(one.labels or "some") for one in found))
     question = Question(
-        "--labels", f"names of its {' or '.join(counts)} labels", "a file with one a line, or names with commas", ""
-    )
+        "--labels", f"names of its {' or '.join(counts)} labels", "a file with one a line, or names with commas", "",
+        check=label_names,
+    )  # fmt: skip
     text = desk.settle(question)
     if text:
         return label_names(text)
@@ -158,7 +160,7 @@ def _numbers(facts: Facts, picture: PictureInput, reading: Reading, told: Told, 
             desk.note("normalisation in the file", "not usable", str(err))
     question = Question(
         "--normalise", "normalisation", "what a pixel of 0 to 255 becomes; its training code says so",
-        "0..1" if reading.boxes in YOLO_BOXES else "-1..1", tuple(NAMED),
+        "0..1" if reading.boxes in YOLO_BOXES else "-1..1", tuple(NAMED), check=normalisation,
     )  # fmt: skip
     text = desk.settle(question, told.normalise, known)
     return numbers if numbers is not None and not told.normalise else normalisation(text)
@@ -182,9 +184,9 @@ def _output(
         usual = min(max(round(cells / PIXELS_OF_DEFECT), FEWEST_PIXELS), MOST_PIXELS)
         question = Question(
             "--least-pixels", "pixels of its map that make a defect", "more: less is found, noise is not",
-            str(usual), is_convention=True,
+            str(usual), is_convention=True, check=_pixels,
         )  # fmt: skip
-        table["top_k"] = int(desk.settle(question, str(told.least_pixels or "")))
+        table["top_k"] = _pixels(desk.settle(question, str(told.least_pixels or "")))
     return OutputSpec.model_validate(table)
 
 
@@ -201,14 +203,12 @@ def _defects(reading: Reading, labels: tuple[str, ...], told: Told, desk: Desk) 
         question = Question(
             "--defect", "labels that are defects", f"labels are {_short(labels)}; '{ALL}' for each of them",
             ",".join(guess) if len(guess) < len(labels) else ALL,
+            check=lambda text: _refuse_unknown(_defects_of(text, labels), labels, "--defect"),
         )  # fmt: skip
         text = desk.settle(question, ",".join(told.defects))
-        wanted = told.defects or tuple(name.strip() for name in text.split(",") if name.strip())
-        if wanted == (ALL,) and ALL not in labels:
-            wanted = tuple(dict.fromkeys(labels))
         if question in desk.missing:
             return labels
-        chosen = wanted
+        chosen = _every(told.defects, labels) if told.defects else _defects_of(text, labels)
     _refuse_unknown(chosen, labels, "--defect")
     if not chosen:
         raise UsageError("no label is a defect: such a model accepts every part", "name one with --defect")
@@ -217,6 +217,28 @@ def _defects(reading: Reading, labels: tuple[str, ...], told: Told, desk: Desk) 
             "every label is a defect: such a model rejects every part", "name them with --defect or --good"
         )
     return chosen
+
+
+def _defects_of(text: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """An answer in one line, with commas between labels; a label may have commas of its own ("tench, Tinca tinca")."""
+    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+    names: list[str] = []
+    while pieces:
+        lengths = range(min(len(pieces), MOST_PIECES), 0, -1)
+        length = next((length for length in lengths if ", ".join(pieces[:length]) in labels), 1)
+        names.append(", ".join(pieces[:length]))
+        pieces = pieces[length:]
+    return _every(tuple(names), labels)
+
+
+def _every(names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(labels)) if names == (ALL,) and ALL not in labels else names
+
+
+def _pixels(text: str) -> int:
+    if not (text.isdigit() and 1 <= int(text) <= MOST_PIXELS):
+        raise UsageError(f"{text!r} is no number of pixels", f"give 1 to {MOST_PIXELS}")
+    return int(text)
 
 
 def _refuse_unknown(names: tuple[str, ...], labels: tuple[str, ...], option: str) -> None:
@@ -282,7 +304,9 @@ def settle_size(facts: Facts, picture: PictureInput, told: Told, desk: Desk) -> 
             )
         return picture.width, picture.height
     known = facts.notes.size
-    question = Question("--size", "size of the input", "the file leaves it open; WIDTHxHEIGHT in training", "320x320")
+    question = Question(
+        "--size", "size of the input", "the file leaves it open; WIDTHxHEIGHT in training", "320x320", check=parse_size
+    )
     text = desk.settle(
         question,
         f"{told.size[0]}x{told.size[1]}" if told.size else "",

@@ -33,14 +33,20 @@ def settle_thresholds(
         return limit, Thresholds(accept_below=limit.at, reject_at=limit.at, over_reject=over_reject)
     question = Question(
         "--reject-at", "limit", f"no {FEWEST_GOOD} good samples to choose it from: give --samples with good/ and bad/",
-        str(USUAL_LIMIT), is_convention=True,
+        str(USUAL_LIMIT), is_convention=True, check=_share,
     )  # fmt: skip
-    text = desk.settle(question)
+    at = _share(desk.settle(question))
+    return None, Thresholds(accept_below=at, reject_at=at)
+
+
+def _share(text: str) -> float:
     try:
         at = float(text)
-        return None, Thresholds(accept_below=at, reject_at=at)
-    except ValueError as err:
-        raise UsageError(f"limit {text!r} is none", "give a number of 0 to 1") from err
+    except ValueError:
+        at = -1.0
+    if not 0.0 <= at <= 1.0:
+        raise UsageError(f"limit {text!r} is none", "give a number of 0 to 1")
+    return at
 
 
 def remarks_on(judged: Sequence[Judged], limit: Limit | None, told: Told) -> list[str]:

@@ -169,14 +169,19 @@ def test_on_a_terminal_what_is_not_known_is_asked_and_shown_before_it_is_sealed(
     words = [sys.executable, "-m", "edge_runtime", "models", "pack", str(file(spot_models.classifier())), "--samples"]
     process = subprocess.Popen([*words, str(parts)], cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    answers = {"--labels": "clean,spot", "--normalise [": "0..1", "seal it?": "y"}
+    answers = {
+        "--labels": ["clean,spot"],
+        "--normalise (": ["0-1", "0..1"],
+        "--defect": ["spott", ""],
+        "seal it?": ["y"],
+    }
     said, answered = "", 0
     try:
         while chunk := os.read(ours, 4096):
             said += chunk.decode()
             asked = said[answered:]
             if asked.rstrip().endswith(":") and ("--" in asked or "seal it?" in asked):
-                answer = next((text for start, text in answers.items() if start in asked), "")
+                answer = next((texts.pop(0) for start, texts in answers.items() if start in asked), "")
                 answered = len(said)
                 os.write(ours, f"{answer}\n".encode())
     except OSError:  # the terminal's other side was closed: the program has ended
@@ -186,5 +191,6 @@ def test_on_a_terminal_what_is_not_known_is_asked_and_shown_before_it_is_sealed(
         code = process.wait(60)
     assert code == 0, said
     assert "normalisation: what a pixel of 0 to 255 becomes" in said
+    assert "Error: normalisation '0-1' is none; give 0..1" in said and "did you mean 'spot'?" in said
     assert said.index("sheet1.png") < said.index("seal it?") < said.index("packed model@1")
     assert load_bundle(tmp_path / "model-1").manifest.output.defect_labels == ("spot",)

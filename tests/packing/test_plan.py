@@ -117,6 +117,19 @@ def test_all_that_is_missing_is_told_at_once_with_the_options_to_give(file):
     assert "names of its 2 labels" in caught.value.what
 
 
+def test_a_label_may_have_commas_in_its_name(file):
+    told = Told(labels=("clean", "spot, dark", "spot, dark, small"), normalise="0..1")
+    path = file(outputs_of((1, 3)))
+    for answer, expected in (
+        ("spot, dark", ("spot, dark",)),
+        ("spot,dark,small, spot, dark", ("spot, dark, small", "spot, dark")),
+    ):
+        plan = planned(
+            path, told, Desk(lambda question, text=answer: text if "defect" in question.option else question.default)
+        )
+        assert plan.output.defect_labels == expected
+
+
 def test_which_numbers_were_assumed_can_be_told_apart(file):
     desk = Desk()
     planned(file(spot_models.classifier()), SPOT, desk)

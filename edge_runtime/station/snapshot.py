@@ -115,6 +115,9 @@ def summary(
         "model": model,
         "config_digest": config_digest,
     }
+    if line.remote is not None:
+        document["origins"] = dict(line.origins)
+        document["remote"] = dict(line.remote.report())
     if truth is not None:
         document["truth"] = dict(truth)
     return document
@@ -138,5 +141,6 @@ def _recent(decision: Decision, journal: Journal) -> RecentPart:
         reason=decision.reason,
         score=decision.score,
         ms=round((decision.decided_ns - decision.trigger_ns) / 1e6, 2),
+        origin=decision.origin,
         is_recorded=journal.is_recorded(decision.key),
     )

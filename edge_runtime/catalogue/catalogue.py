@@ -118,7 +118,7 @@ class Catalogue:
             raise self._trouble("read", err) from err
 
     def _trouble(self, what: str, error: sqlite3.Error | OSError) -> StorageError:
-        """Only a file that is no good is to be removed: a full disk, a lock or a missing right is none of its faults."""
+        """Only a file that is no good is to be removed: a full disk, a lock or a missing right is not its fault."""
         if is_of_the_place(error):
             return StorageError(explain(error, "the catalogue", self.path.parent))
         return StorageError(

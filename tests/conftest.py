@@ -44,7 +44,16 @@ TINY_KINDS: dict[str, dict[str, Any]] = {
 MakeBundle = Callable[..., Bundle]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "the first case of each test function: enough to see whether all that tests need is here"
+    parser.addoption("--first-cases", action="store_true", help=told)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--first-cases"):
+        firsts = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+        config.hook.pytest_deselected(items=[item for item in items if item not in firsts.values()])
+        items[:] = reversed(firsts.values())
     give_second_tries(config, items)
 
 

@@ -119,7 +119,7 @@ def test_much_is_advised() -> None:
         "`models lst` names them",
         "import it: edge-runtime search --imprt FILE.csv",
         "check the cable or set camera.pth",
-        "set serve.port",
+        "set serve.porrt",
         "voice.remote.ur is empty: check voice.remote.ur",
     ],
 )

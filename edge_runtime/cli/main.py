@@ -43,7 +43,7 @@ COMMANDS = {
     "data": ("data_cmds", "data", "Learn from what the box recorded: the sound of a machine."),
     "listen": ("listen_cmd", "listen", "What does the microphone hear? Live, or from a file."),
     "line": ("line_cmds", "line", "Hold the running line, let it go on, say who decides."),
-    "serve": ("serve_cmd", "serve", "The daemon that asks a speech server in the house."),
+    "serve": ("serve_cmd", "serve", "The daemon with the network: prediction API, speech server."),
     "search": ("search_cmd", "search", "Find parts, defects and work instructions."),
     "bench": ("bench_cmd", "bench", "Measure this box: how many parts a second it keeps up with."),
 }

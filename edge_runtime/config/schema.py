@@ -7,6 +7,7 @@ saying in a technician's words what is wrong with it, is `config/load.py`.
 from __future__ import annotations
 
 from enum import StrEnum
+from ipaddress import ip_address
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]  # paths and names without control characters
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Section(BaseModel):
@@ -222,11 +225,47 @@ class ControllerConfig(Section):
         return self
 
 
+class RemoteModelConfig(Section):
+    """An inference server in the house. The box's own model answers when this one is not back in time."""
+
+    url: Text = Field("", description="http://HOST:PORT or https://HOST:PORT of an Open Inference Protocol v2 server")
+    model: Text = Field("", description="name of the model on the server; empty: as model.name, without its version")
+    version: Text = Field("", description="its version on the server; empty: the one that the server chooses")
+    share: float = Field(
+        0.5,
+        gt=0,
+        le=0.7,
+        description="part of decision.deadline_ms, from the photo-eye, in which its answer must be back; "
+        "then the box's own counts",
+    )
+    may_leave: bool = Field(False, description="privacy: pictures of parts may leave the box")
+    token_file: Text = Field("", description="file with the server's access token (bearer); empty: none")
+    ca_file: Text = Field("", description="certificates of the authority that signed the server's; empty: the system's")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> RemoteModelConfig:
+        if self.url and not _is_web_address(self.url):
+            raise ValueError(
+                "url must be http://HOST:PORT or https://HOST:PORT, without user and password, not "
+                f"{self.url.rpartition('@')[2]!r}"
+            )
+        is_open = self.url.startswith("http://") and urlsplit(self.url).hostname not in LOOPBACK
+        if self.token_file and is_open:
+            raise ValueError("token_file over http:// would tell the token to everybody on the way: use https://")
+        return self
+
+
 class ModelConfig(Section):
     name: Text = Field("scratch", description="bundle that judges: NAME is its promoted version; or NAME@VERSION")
     store: Text = Field(
         "", description="folder of installed bundles; empty: models/ of the state folder, then the shipped ones"
     )
+    predictor: Literal["local", "remote"] = Field(
+        "local",
+        description="who is asked: the box's own model alone (local), or an inference server first (remote), "
+        "with the own model's answer at hand",
+    )
+    remote: RemoteModelConfig = Field(RemoteModelConfig(), description="the inference server of predictor remote")
     runtime: Literal["auto", "litert", "tflite"] = Field(
         "auto", description="TFLite runtime; auto takes the faster one"
     )
@@ -235,6 +274,12 @@ class ModelConfig(Section):
     )
     delegate: Text = Field("", description="shared library of an external delegate, such as libedgetpu.so.1")
     warm_up: int = Field(3, ge=0, le=100, description="invocations before the line is ready")
+
+    @model_validator(mode="after")
+    def _has_server(self) -> ModelConfig:
+        if self.predictor == "remote" and not self.remote.url:
+            raise ValueError("predictor 'remote' needs remote.url, such as http://gpu.plant.example:8000")
+        return self
 
 
 class DecisionConfig(Section):
@@ -419,6 +464,63 @@ class ServiceConfig(Section):
     )
 
 
+class ServeConfig(Section):
+    """The box's HTTP server: open to whoever is on the box, and to the network with TLS and token only.
+
+    Credentials as in `sync`.
+    """
+
+    host: Text = Field("127.0.0.1", description="address that is listened on; 0.0.0.0 or :: is the network, with tls")
+    port: int = Field(8080, ge=0, le=65_535, description="port that is listened on; 0: any free one, which is told")
+    tls: bool = Field(False, description="speak TLS; where cert_file is empty with a certificate of the box's own")
+    cert_file: Text = Field("", description="certificate of a site's own authority, PEM, with its chain")
+    key_file: Text = Field("", description="private key of that certificate, PEM")
+    allowed_hosts: tuple[Name, ...] = Field(
+        (), description="further names by which clients may call this box, such as that of a reverse proxy"
+    )
+    trusted_proxies: tuple[Text, ...] = Field(
+        (), description="addresses or networks of reverse proxies whose X-Forwarded-For is believed"
+    )
+    max_body_mb: int = Field(32, ge=1, le=1024, description="largest body of a request, packed or unpacked")
+    body_s: float = Field(30.0, gt=0, le=3600, description="time for a request's body to come in")
+    max_connections: int = Field(128, ge=4, le=900, description="connections at a time; further ones are turned away")
+    requests_per_s: float = Field(
+        50.0, gt=0, le=100_000, description="requests of one address a second, in the long run; loopback has no limit"
+    )
+    models_mb: int = Field(
+        400, ge=16, le=65_536, description="memory for models that are asked over HTTP; past it the idlest ones go"
+    )
+    invoke_s: float = Field(
+        10.0, gt=0, le=600, description="time of one inference, after which its interpreter is given up as hung"
+    )
+    files: Text = Field(
+        "",
+        description="folder of bare .tflite files that nobody vouches for: each is served by its name, from a child "
+        "process; empty: none",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ServeConfig:
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        if self.cert_file and not self.tls:
+            raise ValueError("cert_file is of use with TLS only: set tls = true")
+        if not self.tls and not _is_loopback(self.host):
+            raise ValueError(
+                f"host '{self.host}' is open to the network, and without TLS everybody there could read the token: "
+                'set tls = true (a certificate is made where cert_file is empty), or host = "127.0.0.1"'
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    """No name is looked up."""
+    try:
+        return host.lower() == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class SoundFaults(Section):
     """Fault injection for the simulated microphone."""
 
@@ -521,5 +623,6 @@ class EdgeConfig(Section):
     sync: SyncConfig = Field(SyncConfig(), description="the uplink: records and pictures to an MQTT broker")
     sound: SoundConfig = Field(SoundConfig(), description="how the machine is listened to")
     service: ServiceConfig = Field(ServiceConfig(), description="how the daemon is reached")
+    serve: ServeConfig = Field(ServeConfig(), description="the HTTP server: prediction API and pages")
     world: WorldConfig = Field(WorldConfig(), description="the simulated line")
     microphone: MicrophoneConfig = Field(MicrophoneConfig(), description="where sound comes from")

@@ -18,6 +18,7 @@ from edge_runtime.lines.vision_line import VisionLine
 
 if TYPE_CHECKING:  # whoever only wants to know its memory must not load every part there is
     from edge_runtime.config.load import Loaded
+    from edge_runtime.recording.journal import Journal
     from edge_runtime.station.wiring import Box
 
 MICROPHONE = "microphone"
@@ -69,13 +70,14 @@ def snapshot(box: Box, loaded: Loaded, *, parts_asked: int | None, started_ns: i
         uptime_s=round((now_ns - started_ns) / 1e9, 1),
         health={name: _health(health, now_ns) for name, health in healths.items()},
         parts=counts.triggers,
+        last_part_s=_age_s(line.ledger.last_trigger_ns, now_ns),
         verdicts=counts.verdicts,
         causes=counts.causes,
         outcomes=counts.outcomes,
         late=counts.late,
         on_belt=line.ledger.open_parts,
         latency_ms=from_json(Latencies, latency(line), "latency_ms"),
-        recent=tuple(_recent(decision) for decision in list(line.recent)),
+        recent=tuple(_recent(decision, box.journal) for decision in list(line.recent)),
         report=from_json(Reports, box.reports(), "report"),
         rss_mb=rss_mb(),
         cpu_s=cpu_s(),
@@ -113,6 +115,9 @@ def summary(
         "model": model,
         "config_digest": config_digest,
     }
+    if line.remote is not None:
+        document["origins"] = dict(line.origins)
+        document["remote"] = dict(line.remote.report())
     if truth is not None:
         document["truth"] = dict(truth)
     return document
@@ -123,7 +128,12 @@ def _health(health: Health, now_ns: int) -> ComponentHealth:
     return ComponentHealth(health.state, health.detail, age_ms)
 
 
-def _recent(decision: Decision) -> RecentPart:
+def _age_s(at_ns: int | None, now_ns: int) -> float | None:
+    """at_ns: the host's estimate of a moment at the photo-eye, which may be a little ahead of now."""
+    return None if at_ns is None else round(max(0, now_ns - at_ns) / 1e9, 1)
+
+
+def _recent(decision: Decision, journal: Journal) -> RecentPart:
     return RecentPart(
         part=decision.key.part_id,
         verdict=decision.verdict,
@@ -131,4 +141,6 @@ def _recent(decision: Decision) -> RecentPart:
         reason=decision.reason,
         score=decision.score,
         ms=round((decision.decided_ns - decision.trigger_ns) / 1e6, 2),
+        origin=decision.origin,
+        is_recorded=journal.is_recorded(decision.key),
     )

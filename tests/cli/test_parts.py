@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.cli.main import main
-from edge_runtime.cli.parts_cmds import SHOWN_DIFFERENCES, parse_since
+from edge_runtime.cli.parts_cmds import ON_BELT_NS, SHOWN_DIFFERENCES, how_it_ended, parse_since
 from edge_runtime.config.schema import EdgeConfig, RecordingConfig
 from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.errors import UsageError
@@ -38,9 +39,11 @@ from edge_runtime.media.picture import decode_picture
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
+from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.recording.say_label import say, take_back
 
+ORIGINS = {3: "remote:scratch/7@gpu:8000"}
 START_NS = monotonic_ns()  # wall time follows from it, and `--since 1h` must find the parts
 
 
@@ -60,7 +63,18 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if number == 6:
             verdict, cause, score = Verdict.UNSURE, Cause.DEADLINE, None
         reason = "300 ms passed" if score is None else f"scratch {score}"
-        decision = Decision(key, verdict, cause, reason, score, at_ns, at_ns, at_ns + 9_000_000, "scratch@1")
+        decision = Decision(
+            key,
+            verdict,
+            cause,
+            reason,
+            score,
+            at_ns,
+            at_ns,
+            at_ns + 9_000_000,
+            "scratch@1",
+            ORIGINS.get(number, "local" if score else ""),
+        )
         region = Region(0.2, 0.2, 0.1, 0.1, 0.9, "scratch")
         prediction = Prediction("scratch@1", 0.9, {}, (region,), np.full((4, 8), 0.5, np.float32), {"invoke": 1.5})
         journal.decided(decision, None, prediction if score else None)
@@ -119,10 +133,13 @@ def test_show_joins_everything_about_a_part(run: Any) -> None:
         "fired at encoder 1003",
         "+9.00 ms",
         "invoke 1.50 ms",
+        "by remote:scratch/7@gpu:8000",
     ):
         assert words in out
     code, out, _ = run("show", "7f3a-3", "--json")
     document = json.loads(out)
+    assert document["origin"] == "remote:scratch/7@gpu:8000"
+    assert "by the box's own model" in run("show", "4")[1] and '"origin": null' in run("show", "6", "--json")[1]
     assert document["id"] == 3 and document["has_picture"] and document["regions"][0]["label"] == "scratch"
     assert run("show", "last", "--json")[1].count('"verdict": "unsure"') == 1
 
@@ -242,3 +259,27 @@ def test_list_starts_without_numpy_and_pydantic(state: Path, tmp_path: Path) -> 
     command = [sys.executable, "-c", _MAIN_AND_MODULES, "parts", "list", "--config", str(station)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "7f3a-6" in done.stdout and "'numpy'" not in done.stderr and "'pydantic'" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reported", "run", "age_ns", "word"),
+    [
+        ("unknown", None, {"id": 1, "ended": "open"}, 0, "on belt"),
+        ("unknown", None, {"id": 1, "ended": "open"}, ON_BELT_NS - 1, "on belt"),
+        ("unknown", None, {"id": 1, "ended": "open"}, ON_BELT_NS, "unknown"),  # killed, and not started since
+        ("unknown", None, {"id": 1, "ended": "clean"}, 0, "unknown"),
+        ("unknown", None, {"id": 1, "ended": "crashed"}, 0, "unknown"),
+        ("unknown", None, {"id": 2, "ended": "open"}, 0, "unknown"),
+        ("unknown", None, {}, 0, "unknown"),
+        ("unknown", 5, {"id": 1, "ended": "open"}, 0, "unknown"),  # the gate said so
+        ("fired", 5, {"id": 1, "ended": "open"}, 0, "fired"),
+        ("defaulted", None, {"id": 1, "ended": "open"}, 0, "defaulted"),
+    ],
+)
+def test_a_part_on_the_belt_is_not_said_to_have_ended_unknown(
+    state: Path, outcome: str, reported: int | None, run: dict[str, Any], age_ns: int, word: str
+) -> None:
+    with JournalReader(state / "journal.db") as reader:
+        (row,) = reader.newest(1)
+    row = replace(row, run=1, outcome=outcome, outcome_ns=reported)
+    assert how_it_ended(row, run, row.trigger_utc_ns + age_ns) == word

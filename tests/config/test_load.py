@@ -14,6 +14,7 @@ from edge_runtime.config.load import MOST_FAULTS, leaves, load
 from edge_runtime.config.paths import config_file, locate_socket, locate_state, socket_path, state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ConfigError
+from edge_runtime.process.credentials import credential
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -42,7 +43,7 @@ def test_file_and_command_line_are_named_as_origin(tmp_path):
         ("[camera]\nfps = -1\n", ["camera.fps = -1", "more than 0", "up to 1000"]),
         ("[decision]\naccept_below = 2\n", ["decision.accept_below = 2", "from 0", "up to 1"]),
         ("[decision]\naccept_below = 0.9\nreject_at = 0.1\n", ["accept_below 0.9 is above reject_at 0.1"]),
-        ("[camera]\ndriver = 'webcam'\n", ["camera.driver = 'webcam'", "'sim', 'folder', 'video' or 'v4l2'"]),
+        ("[camera]\npair_by = 'luck'\n", ["camera.pair_by = 'luck'", "'auto', 'part', 'encoder' or 'time'"]),
         ("[gate]\nx = 1\n", ["unknown key 'gate'"]),
         ("[camera\n", ["not valid TOML", "line 1"]),
         ("camera = 3\n", ["camera = 3"]),
@@ -269,3 +270,55 @@ def test_where_an_old_key_cannot_go_the_station_is_told_to_be_wrong(tmp_path):
         load(write(tmp_path, "[camera]\ndriver = 'folder'\npath = 'x'\nfolder = 3\n"))
     with pytest.raises(ConfigError, match=r"camera\.folder\.path = 3"):
         load(write(tmp_path, "[camera]\ndriver = 'folder'\npath = 3\n"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["model.predictor=remote"], "needs remote.url"),
+        (["model.remote.url=grpc://gpu:8001"], "must be http://HOST:PORT"),
+        (["model.remote.url=http://me:secret@gpu:8000"], "without user and password"),
+        (["model.remote.url=http://gpu:8000", "model.remote.token_file=/t"], "use https://"),
+        (["model.remote.share=0.8"], "0.7"),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_refused_with_what_to_write(keys, words):
+    with pytest.raises(ConfigError, match=words) as refused:
+        load(None, keys)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_token_may_be_shown_to_the_box_itself_and_over_tls():
+    for url in ("http://127.0.0.1:8080", "https://gpu:8000"):
+        keys = [f"model.remote.url={url}", "model.remote.token_file=/t", "model.predictor=remote"]
+        assert load(None, keys).config.model.remote.url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [("file", "is a file"), ("file/x", "would lie in"), ("file/x/y/z", "would lie in"), ("fine", ""), ("a/b/c", "")],
+)
+def test_a_state_folder_that_cannot_be_one_is_told_before_anything_runs(tmp_path: Path, given: str, word: str) -> None:
+    (tmp_path / "file").write_text("")
+    if not word:
+        assert locate_state(str(tmp_path / given)) == tmp_path / given
+        return
+    with pytest.raises(ConfigError, match=word):
+        locate_state(str(tmp_path / given))
+
+
+@pytest.mark.parametrize("name", ["~/x", "~/a b/c", "~"])
+def test_a_path_from_the_home_folder_means_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = tmp_path / name[2:]
+    assert locate_state(name) == locate_socket(name, tmp_path, {}) == config_file(name, {}) == there
+    assert config_file(None, {"EDGE_RUNTIME_CONFIG": name}) == there
+    if name != "~":
+        assert credential(name, {}) == credential(name, {"CREDENTIALS_DIRECTORY": "/run/x"}) == str(there)
+
+
+def test_a_home_folder_that_nobody_has_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="write the whole path"):
+        locate_state("~nobody-of-that-name/x")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
@@ -70,12 +71,16 @@ def test_the_process_says_ready_tells_its_health_and_ends_on_sigterm(tmp_path):
         station.write_text(f'[recording]\nstate_dir = "{tmp_path}"\n')
         env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
         command = [sys.executable, "-m", "edge_runtime", "serve", "--config", str(station)]
-        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+        process = subprocess.Popen([*command, "--port", "0"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             assert notify.recv(4096).startswith(b"READY=1")
+            url = process.stdout.readline().decode().strip()
+            with urllib.request.urlopen(f"{url}/healthz", timeout=60) as answer:
+                assert json.load(answer)["components"]["http"] == {"state": "ok", "detail": url}
             asked = subprocess.run([*command, "--health", "--json"], capture_output=True, check=False, timeout=60)
             assert asked.returncode == 0
-            assert json.loads(asked.stdout)["state"] == "ok"
+            about = json.loads(asked.stdout)
+            assert about["state"] == "ok" and about["parts"]["pictures"]["detail"] == "model.predictor is 'local'"
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=5) == 0
@@ -83,6 +88,7 @@ def test_the_process_says_ready_tells_its_health_and_ends_on_sigterm(tmp_path):
         finally:
             process.kill()
             process.wait()
+            process.stdout.close()
             process.stderr.close()
     assert not (tmp_path / "speech.sock").exists()
 
@@ -97,3 +103,33 @@ def test_health_of_nobody_is_a_sentence(tmp_path):
     )
     assert done.returncode == 1
     assert "edge-runtime serve" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_token_and_the_fingerprint_are_told(tmp_path):
+    settings = [
+        "--set",
+        f'recording.state_dir="{tmp_path}"',
+        "--set",
+        'serve.host="0.0.0.0"',
+        "--set",
+        "serve.tls=true",
+    ]
+    command = [sys.executable, "-m", "edge_runtime", "serve", "--token", *settings]
+    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, timeout=60)
+    about = json.loads(told.stdout)
+    assert about["token"] == (tmp_path / "serve.token").read_text().strip()
+    assert len(about["certificate_sha256"].split(":")) == 32
+
+
+def test_a_port_that_is_taken_is_a_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["--port", str(taken.getsockname()[1]), "--set", f'recording.state_dir="{tmp_path}"']
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_runtime", "serve", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "cannot listen" in done.stderr and "set serve.host and serve.port" in done.stderr

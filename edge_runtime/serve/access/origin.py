@@ -1,0 +1,101 @@
+"""From where a request comes and what it calls us: peers, proxies, Host and Origin.
+
+A page in a browser on the box may point a name of its own at 127.0.0.1 and then ask us as if it stood on loopback (DNS
+rebinding): the Host header gives it away, so only names on the list are answered. A proxy that nobody named must not
+make everybody loopback: what was forwarded by a stranger is no caller from here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+
+from edge_runtime.core.errors import ConfigError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"x-forwarded-host", b"via")
+
+
+def host_of(header: str) -> str:
+    """The host of a Host header or an Origin, lower case and without its port; empty when it is none."""
+    text = header.strip().lower()
+    if text.startswith("["):
+        host, closed, rest = text.partition("]")
+        return f"{host}]" if closed and (not rest or rest.startswith(":")) else ""
+    host, _, port = text.partition(":")
+    is_name = bool(host) and all(letter.isalnum() or letter in "-._" for letter in host) and host.isascii()
+    return host.rstrip(".") if is_name and (not port or port.isdecimal()) else ""
+
+
+def own_names(allowed: Iterable[str], listening: str) -> list[str]:
+    """By what this box may be called: loopback, what the station file allows, and its own name where it listens to the
+    network. listening: `serve.host`."""
+    names = [*LOOPBACK_NAMES, *(name.lower() for name in allowed)]
+    if not is_loopback_host(listening):
+        names += [socket.gethostname().lower(), listening.lower()]
+    return [name for name in names if name.isascii()]
+
+
+class Hosts:
+    """Which Host headers mean this box."""
+
+    def __init__(self, allowed: Iterable[str], listening: str) -> None:
+        self._names = set(own_names(allowed, listening))
+        self._is_open = not is_loopback_host(listening)
+
+    def knows(self, header: str) -> bool:
+        """Whether the header names this box. Listening to the network, an address is one too: no DNS can forge it."""
+        host = host_of(header)
+        return bool(host) and (host in self._names or (self._is_open and _address(host.strip("[]")) is not None))
+
+
+class Peers:
+    """Who really asks, behind the proxies that the station trusts. proxies: addresses or networks."""
+
+    def __init__(self, proxies: Sequence[str]) -> None:
+        try:
+            self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
+        except ValueError as err:
+            raise ConfigError(f"serve.trusted_proxies: {err}", "give addresses or networks, such as 10.0.0.7") from err
+
+    def real(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
+        """The caller's address, and whether it can be believed that nobody stands between (or only trusted proxies).
+
+        X-Forwarded-For is read from its end: what a trusted proxy added is true, what stands before it anybody wrote.
+        """
+        found = list(headers)
+        if not self._is_proxy(peer):
+            return peer, not any(name in FORWARDED for name, _ in found)
+        said = b",".join(value for name, value in found if name == b"x-forwarded-for").decode("latin-1")
+        for hop in reversed([hop.strip() for hop in said.split(",") if hop.strip()]):
+            if _address(hop) is None:
+                return peer, False
+            if not self._is_proxy(hop):
+                return hop, True
+        return peer, False  # a proxy that does not say for whom it asks
+
+    def _is_proxy(self, address: str) -> bool:
+        found = _address(address)
+        return found is not None and any(
+            found in network for network in self._proxies if network.version == found.version
+        )
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether `serve.host` keeps to this machine; no name is looked up."""
+    return host.lower() == "localhost" or is_loopback(host)
+
+
+def is_loopback(address: str) -> bool:
+    found = _address(address)
+    return found is not None and found.is_loopback
+
+
+def _address(text: str) -> Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found

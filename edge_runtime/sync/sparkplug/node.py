@@ -284,14 +284,10 @@ class SparkplugNode:
         self._attempts += 1
         self._stamp_ms = now.utc_ms
         will = encode(self._obituary(now))
+        filters = _filters(self.identity, self._boards, self._watch)
         hint = self._watch.old_topic if self._watch else ""
-        connect = Connect(self.server, self.identity.topic("NDEATH"), will, self._filters(), hint)
+        connect = Connect(self.server, self.identity.topic("NDEATH"), will, filters, hint)
         return [Remember(self._next_bd_seq), connect]
-
-    def _filters(self) -> tuple[tuple[str, int], ...]:
-        filters = [(self.identity.topic("NCMD"), 1)]
-        filters += [(self.identity.topic("DCMD", d), 1) for d, b in self._boards.items() if d and b.is_writable()]
-        return (*filters, *([(self._watch.topic, 1)] if self._watch else []))
 
     def _leave(self, now: Moment, why: str, *, next_server: bool, rest: bool = False) -> list[Action]:
         if next_server:
@@ -357,6 +353,15 @@ class SparkplugNode:
         """Half to all of a rest that doubles with each attempt, so that a fleet does not come back as one."""
         rest = min(REST_NS[0] << min(max(self._attempts - 1, 0), 16), REST_NS[1])
         return int(rest * self._random.uniform(0.5, 1.0))
+
+
+def _filters(
+    identity: NodeIdentity, boards: Mapping[str | None, Board], watch: HostWatch | None
+) -> tuple[tuple[str, int], ...]:
+    """What to subscribe to, and with which QoS."""
+    filters = [(identity.topic("NCMD"), 1)]
+    filters += [(identity.topic("DCMD", d), 1) for d, b in boards.items() if d and b.is_writable()]
+    return (*filters, *([(watch.topic, 1)] if watch else []))
 
 
 def _refused(where: str, why: str) -> Note:

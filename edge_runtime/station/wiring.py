@@ -35,6 +35,7 @@ from edge_runtime.recording.records import RunInfo
 from edge_runtime.simulation.line import SimLine, controller_beside
 from edge_runtime.simulation.model_faults import ModelFaults
 from edge_runtime.station.operator_desk import OperatorDesk
+from edge_runtime.station.preview import Preview
 from edge_runtime.station.running_model import RunningModel, line_model
 from edge_runtime.station.sound_wiring import open_shared_microphone, open_sound, sound_rule
 from edge_runtime.station.voice_wiring import NoVoice, Voice, open_voice
@@ -55,6 +56,7 @@ class Box:
     microphone: SharedMicrophone | None  # None: off, or one that cannot be had; `voice` says why
     voice: Voice | NoVoice | None
     sound: SoundLine | None
+    preview: Preview
     _started: list[Component] = field(default_factory=list)
 
     @property
@@ -174,6 +176,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     except DeviceError as err:
         microphone, no_microphone = None, NoVoice(str(err))
     sound = open_sound(cfg, microphone, store, [journal], clock)
+    preview = Preview()
     line = VisionLine(
         camera=open_camera(camera, clock),
         camera_cfg=cfg.camera,
@@ -189,7 +192,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
             on_event=on_event,
             resume=_last_part(state / JOURNAL),
         ),
-        taps=[journal, *([evidence] if evidence else [])],
+        taps=[journal, *([evidence] if evidence else []), preview],
         clock=clock,
         rule=sound_rule(cfg, sound),
     )
@@ -206,7 +209,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         retention=journal.retention,
     )
     running = RunningModel(cfg, store, chooser, chosen, line, journal, clock)
-    return Box(line, running, journal, evidence, sim, desk, microphone, voice, sound)
+    return Box(line, running, journal, evidence, sim, desk, microphone, voice, sound, preview)
 
 
 def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> Evidence:

@@ -20,17 +20,18 @@ ANSWER_WITHIN_S = 3.0
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65_535), help="Instead of serve.port; 0 takes a free one.")
 @click.option("--token", "tells_token", is_flag=True, help="Print the box's token, and its certificate's fingerprint.")
+@click.option("--role", type=click.Choice(["view", "operate", "maintain"]), help="With --token: that of one role.")
 @click.option("--health", is_flag=True, help="Ask the running serve how it is; exit code 1 when it is not well.")
 @click.option("--json", "as_json", is_flag=True, help="With --health or --token: one JSON document.")
 @click.pass_obj
-def serve(session: Session, port: int | None, tells_token: bool, health: bool, as_json: bool) -> None:
+def serve(session: Session, port: int | None, tells_token: bool, role: str | None, health: bool, as_json: bool) -> None:
     """The daemon with the network: the prediction API over HTTP, and what operators say to a speech server.
 
     Prints the address it listens on. The API is described in edge_runtime/serve/API.md; the speech server is asked
     where voice.remote.url names one.
     """
     if tells_token:
-        _tell_token(session, as_json)
+        _tell_token(session, role, as_json)
     elif health:
         _tell_health(session, as_json)
     else:
@@ -48,12 +49,17 @@ def _tell_health(session: Session, as_json: bool) -> None:
     raise SystemExit(0 if about["state"] == "ok" else 1)
 
 
-def _tell_token(session: Session, as_json: bool) -> None:
+def _tell_token(session: Session, role: str | None, as_json: bool) -> None:
     from edge_runtime.config.paths import state_dir
     from edge_runtime.serve.access.certificate import station_papers
+    from edge_runtime.serve.access.roles import Role
     from edge_runtime.serve.access.token import box_token
 
     token = box_token(state_dir(session.config))
+    if role is not None:
+        from edge_runtime.serve.access.role_tokens import role_token
+
+        token = role_token(token, Role(role))
     fingerprint = station_papers(session.config).fingerprint() if session.config.serve.tls else ""
     if as_json:
         click.echo(json.dumps({"token": token} | ({"certificate_sha256": fingerprint} if fingerprint else {})))

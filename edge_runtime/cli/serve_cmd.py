@@ -71,11 +71,12 @@ def _tell_token(session: Session, role: str | None, as_json: bool) -> None:
 
 def _run(session: Session, port: int | None) -> None:
     from edge_runtime.process.daemon_loop import begin_daemon
-    from edge_runtime.process.step_back import run_later
+    from edge_runtime.process.step_back import one_thread_each, run_later
     from edge_runtime.serve.daemon import ServeDaemon
 
     begin_daemon(session.config.service.log_level)
     run_later()
+    one_thread_each()
     cfg = session.config
     if port is not None:
         cfg = cfg.model_copy(update={"serve": cfg.serve.model_copy(update={"port": port})})

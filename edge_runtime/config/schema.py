@@ -445,6 +445,17 @@ class ServeConfig(Section):
     requests_per_s: float = Field(
         50.0, gt=0, le=100_000, description="requests of one address a second, in the long run; loopback has no limit"
     )
+    models_mb: int = Field(
+        400, ge=16, le=65_536, description="memory for models that are asked over HTTP; past it the idlest ones go"
+    )
+    invoke_s: float = Field(
+        10.0, gt=0, le=600, description="time of one inference, after which its interpreter is given up as hung"
+    )
+    files: Text = Field(
+        "",
+        description="folder of bare .tflite files that nobody vouches for: each is served by its name, from a child "
+        "process; empty: none",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> ServeConfig:

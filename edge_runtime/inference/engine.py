@@ -117,6 +117,7 @@ class Engine:
         self._module = _import_runtime(self.runtime)
         self._threads = threads
         self._delegates = [_load_delegate(self._module, delegate)] if delegate else None
+        self._has_resources: bool | None = None  # not asked yet
         try:
             self._interpreter = self._make_interpreter()
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -162,7 +163,9 @@ class Engine:
         `reset_all_variables` reaches variable tensors only. Resource variables (VAR_HANDLE) are set by the graph's own
         initialisation, which runs once in the life of an interpreter, so such a model gets a new one.
         """
-        if "VAR_HANDLE" in self.operators():
+        if self._has_resources is None:
+            self._has_resources = "VAR_HANDLE" in self.operators()
+        if self._has_resources:
             self._interpreter = self._make_interpreter()
         else:
             self._interpreter.reset_all_variables()

@@ -19,12 +19,15 @@ from typing import Any, Self
 
 from edge_runtime.core.errors import ModelError, ProtocolError
 from edge_runtime.process.child import LAST_WORDS_S, ChildProcess, Limits, how_it_ended, parents_channel
-from edge_runtime.process.json_lines import HungUp, Lines, as_line
+from edge_runtime.process.json_lines import MOST_BLOCK, HungUp, Lines, as_line
 
 Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+BlockHandler = Callable[[Mapping[str, Any], bytes], tuple[Mapping[str, Any], bytes]]
 
 MOST_ANSWER_BYTES = 4 << 20
+MOST_BLOCK_BYTES = 256 << 20  # of tensors, one way
 STDERR_TAIL = 2000
+BLOCK = "block_bytes"  # key of a request or an answer: so many bytes follow it
 
 
 class Child:
@@ -45,11 +48,17 @@ class Child:
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The child's answer. Raises ModelError with the child's own sentence, or with one about how it died."""
+        return self.exchange(request)[0]
+
+    def exchange(self, request: Mapping[str, Any], block: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        """The same with bytes behind the request, and those behind the answer."""
         process, within_s = self._process or self._start(), self._limits.timeout_s
         try:
             with contextlib.suppress(BrokenPipeError):
-                process.send(as_line(request), within_s)
-            answer = Lines(process.channel, within_s, MOST_ANSWER_BYTES).line()
+                process.send(as_line({**request, BLOCK: len(block)}) + block, within_s)
+            lines = Lines(process.channel, within_s, MOST_ANSWER_BYTES)
+            answer = lines.line()
+            content = _whole_block(lines, answer.pop(BLOCK, 0))
         except (HungUp, ConnectionError) as err:
             raise ModelError(self._bury(process)) from err
         except TimeoutError as err:
@@ -60,7 +69,7 @@ class Child:
             raise ModelError(f"the probe talks nonsense: {err}") from err
         if "error" in answer:
             raise ModelError(str(answer["error"]))
-        return answer
+        return answer, content
 
     def close(self) -> None:
         """End the child. Safe to call twice."""
@@ -94,21 +103,35 @@ class Child:
         return _cause_of_death(code, said.decode(errors="replace")[-STDERR_TAIL:], self._limits)
 
 
+def _whole_block(lines: Lines, size: Any) -> bytes:
+    if not isinstance(size, int) or not 0 <= size <= MOST_BLOCK_BYTES:
+        raise ProtocolError(f"a block of {str(size)[:40]} bytes")
+    return b"".join([lines.block(min(MOST_BLOCK, size - at)) for at in range(0, size, MOST_BLOCK)])
+
+
 def serve_child(handle: Handler) -> None:
     """Main of a child module: take the limits, then answer requests until the parent goes away."""
+    serve_blocks(lambda request, block: (handle(request), b""))
+
+
+def serve_blocks(handle: BlockHandler) -> None:
+    """The same for requests and answers with bytes behind them."""
     limits = Limits(*json.loads(sys.argv[1]))
     limits.take()
     requests = parents_channel().makefile("rwb")
     for line in requests:
+        content = b""
         try:
-            answer = handle(json.loads(line))
+            request = json.loads(line)
+            block = requests.read(request.pop(BLOCK, 0))
+            answer, content = handle(request, block)
         except ModelError as err:
             answer = {"error": str(err)}
         except MemoryError:
             answer = {"error": f"it needs more than the {limits.memory_mb} MB that a probe allows"}
         except Exception as err:  # the outermost loop of this process; the parent turns it into a sentence
             answer = {"error": f"the runtime failed on it: {type(err).__name__}: {' '.join(str(err).split())[:300]}"}
-        requests.write(as_line(answer))
+        requests.write(as_line({**answer, BLOCK: len(content)}) + content)
         requests.flush()
 
 

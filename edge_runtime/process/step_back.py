@@ -37,13 +37,18 @@ def step_back(line_pid: int = 0) -> None:
 
     line_pid: process of the line; 0 where it is not known. Call it before numpy and OpenCV are imported.
     """
-    os.environ.update(dict.fromkeys(POOLS, "1"))
+    one_thread_each()
     for thread in map(int, os.listdir(PROC / "self" / "task")):  # noqa: PTH208 - names, not paths
         with contextlib.suppress(OSError):
             os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
     with contextlib.suppress(OSError):
         (PROC / "self" / "oom_score_adj").write_text(str(OOM_SCORE_ADJ))
     _lower_session(line_pid, SESSION_NICE)
+
+
+def one_thread_each() -> None:
+    """One thread of each library, from when it is imported."""
+    os.environ.update(dict.fromkeys(POOLS, "1"))
 
 
 def step_aside(line_pid: int = 0) -> None:

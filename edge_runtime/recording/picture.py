@@ -67,7 +67,7 @@ def draw_part(
         if heat is not None:
             _draw_heat(area, heat)
         for region in sorted(regions, key=lambda region: region.score):
-            _draw_region(area, region, VERDICT_COLOURS[Verdict.REJECT] if row.verdict != Verdict.UNSURE else colour)
+            draw_region(area, region, VERDICT_COLOURS[Verdict.REJECT] if row.verdict != Verdict.UNSURE else colour)
     _draw_header(canvas, row, colour)
     _draw_footer(canvas[HEADER + PICTURE_HEIGHT :], row, colour)
     return canvas
@@ -115,7 +115,7 @@ def _draw_heat(area: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
     area[...] = np.rint(area * (1.0 - alpha) + colours * alpha).astype(np.uint8)
 
 
-def _draw_region(area: NDArray[np.uint8], region: Region, colour: Colour) -> None:
+def draw_region(area: NDArray[np.uint8], region: Region, colour: Colour) -> None:
     """Corner brackets with room around the place, and its label on a chip."""
     height, width = area.shape[:2]
     pad = 8

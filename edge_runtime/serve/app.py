@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp
 
 from edge_runtime.config.schema import ServeConfig
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 Part = Callable[[], Sequence[BaseRoute]]
 
 BURST_S = 2.0  # of requests_per_s, at once
+BODIES = 4  # of the largest size that are held at a time; any number of smaller ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,14 @@ def build_app(cfg: ServeConfig, access: Access, parts: Iterable[Part]) -> ASGIAp
     )
     app.state.audit = access.audit
     app.router.redirect_slashes = False  # an API path that is nearly right is told, not sent elsewhere
+    most_bytes = cfg.max_body_mb << 20
     return Guard(
         app,
         hosts=Hosts(cfg.allowed_hosts, cfg.host),
         peers=Peers(cfg.trusted_proxies),
         recognisers=access.recognisers,
         buckets=Buckets(cfg.requests_per_s, max(1.0, BURST_S * cfg.requests_per_s)),
-        body=BodyLimits(cfg.max_body_mb << 20, cfg.body_s),
+        body=BodyLimits(most_bytes, cfg.body_s, BODIES * most_bytes),
     )
 
 
@@ -70,7 +72,15 @@ def _refused(request: Request, err: Exception) -> Response:
 def _not_there(request: Request, err: Exception) -> Response:
     assert isinstance(err, HTTPException)
     what = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not for {request.url.path}"}
-    return as_json({"error": what.get(err.status_code, err.detail)}, err.status_code, dict(err.headers or {}))
+    headers = dict(err.headers or {})
+    if err.status_code == 405:  # the framework tells those of the first route of this path alone
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return as_json({"error": what.get(err.status_code, err.detail)}, err.status_code, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching if isinstance(route, Route) for method in route.methods or ()}
 
 
 def _broken(request: Request, err: Exception) -> Response:

@@ -14,6 +14,8 @@ from edge_runtime.serve.access.certificate import station_papers
 from edge_runtime.serve.access.recognise import ByToken, Recogniser, by_loopback
 from edge_runtime.serve.access.sessions import BySession, Sessions
 from edge_runtime.serve.access.token import box_token
+from edge_runtime.serve.api.routes import api_routes
+from edge_runtime.serve.api.shelf import Shelf
 from edge_runtime.serve.app import Access, Part, build_app
 from edge_runtime.serve.health import health_routes
 from edge_runtime.serve.http_server import HttpServer
@@ -28,11 +30,11 @@ def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: 
     def healths() -> Mapping[str, Health]:
         return {component.name: component.health() for component in components}
 
-    token, sessions = box_token(state_dir(cfg)), Sessions()
+    shelf, token, sessions = Shelf(cfg.serve.models_mb << 20), box_token(state_dir(cfg)), Sessions()
     pages = Pages(cfg, sessions, token)
-    parts: Sequence[Part] = [partial(health_routes, healths), pages.routes]
+    parts: list[Part] = [partial(health_routes, healths), partial(api_routes, cfg, shelf), pages.routes]
     recognisers: Sequence[Recogniser] = [BySession(sessions), ByToken(token), by_loopback]
-    components += [_http(cfg, parts, recognisers, told), pages]
+    components += [shelf, _http(cfg, parts, recognisers, told), pages]
     return components
 
 

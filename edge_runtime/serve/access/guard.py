@@ -103,8 +103,11 @@ def admit(caller: Caller | None, role: Role) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
+    """most_bytes, within_s: of one body. together_bytes: of all that are held at a time."""
+
     most_bytes: int
     within_s: float
+    together_bytes: int
 
 
 class Guard:
@@ -126,18 +129,22 @@ class Guard:
         self._recognisers = recognisers
         self._buckets = buckets
         self._body = body
+        self._held = _Held()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         answer = _Answer(send)
+        held = _Held()
         try:
             self._look(scope)
-            await self._app(scope, _Body(receive, scope, self._body), answer)
+            await self._app(scope, _Body(receive, scope, self._body, self._held, held), answer)
         except Refusal as refusal:
             if answer.has_begun:
                 raise
             await refuse(refusal)(scope, receive, answer)
+        finally:
+            self._held.bytes -= held.bytes
 
     def _look(self, scope: Scope) -> None:
         request = HTTPConnection(scope)
@@ -177,11 +184,24 @@ class _Answer:
         await self._send(message)
 
 
-class _Body:
-    """What is received, up to a size and a time. Raises Refusal 413 or 408."""
+class _Held:
+    """Bytes of bodies, in memory."""
 
-    def __init__(self, receive: Receive, scope: Scope, limits: BodyLimits) -> None:
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class _Body:
+    """What is received, up to a size and a time. Raises Refusal: 413, 408, or 503 for all bodies together.
+
+    together, own: counted up; whoever made them counts down.
+    """
+
+    def __init__(self, receive: Receive, scope: Scope, limits: BodyLimits, together: _Held, own: _Held) -> None:
         self._receive = receive
+        self._together, self._own = together, own
         self._limits = limits
         self._left = limits.most_bytes
         self._is_over = False
@@ -199,10 +219,15 @@ class _Body:
         except TimeoutError:
             raise Refusal(408, f"the body did not come within {self._limits.within_s:g} s", _CLOSE) from None
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._left -= size
+            self._own.bytes += size
+            self._together.bytes += size
             self._is_over = not message.get("more_body", False)
             if self._left < 0:
                 raise self._too_large()
+            if self._together.bytes > self._limits.together_bytes:
+                raise Refusal(503, "too much is being sent to this box at once; send it again", _LATER)
         return message
 
     def _too_large(self) -> Refusal:
@@ -210,6 +235,7 @@ class _Body:
 
 
 _CLOSE = {"Connection": "close"}  # what is left of the body is not read
+_LATER = {"Retry-After": "1", **_CLOSE}
 
 
 def refuse(refusal: Refusal) -> Response:

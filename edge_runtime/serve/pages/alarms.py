@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from edge_runtime.core.glance import ComponentHealth
 from edge_runtime.core.state import State
 from edge_runtime.core.status import Status
 
@@ -40,14 +39,15 @@ class Alarm:
 
 def alarms_of(status: Status) -> tuple[Alarm, ...]:
     """The highest first; in the order of the status document among equals."""
-    found = [*_components(status.health), *_clock(status)]
+    found = [*_components(status), *_clock(status)]
     return tuple(sorted(found, key=lambda alarm: PRIORITIES.index(alarm.priority)))
 
 
-def _components(healths: Mapping[str, ComponentHealth]) -> Iterator[Alarm]:
-    for name, health in healths.items():
+def _components(status: Status) -> Iterator[Alarm]:
+    for name, health in status.health.items():
         priority = _FAILED.get(name, "medium")
-        if health.state in (State.FAILED, State.STOPPED):
+        is_disarmed = name == "controller" and not (status.report.controller.is_armed or status.held_by)
+        if is_disarmed or health.state in (State.FAILED, State.STOPPED):
             yield Alarm(name, priority, health.detail)
         elif health.state is State.DEGRADED:
             yield Alarm(name, "medium" if priority == "high" else priority, health.detail)

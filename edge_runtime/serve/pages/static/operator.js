@@ -222,7 +222,8 @@ function tile(part) {
   button.dataset.row = part.row;
   button.dataset.verdict = part.verdict;
   button.setAttribute("aria-pressed", String(now.pinned?.row === part.row));
-  button.setAttribute("aria-label", [word("verdict", part.verdict), t("part.name", { part: part.part }), reasonOf(part.reason), timeOf(part.at_ms, true)].join(", "));
+  const said = [word("verdict", part.verdict), t("part.name", { part: part.part }), reasonOf(part.reason), ""].join(", ");
+  button.append(Object.assign(document.createElement("span"), { className: "unseen", textContent: said }));
   if (part.has_picture) {
     const img = document.createElement("img");
     Object.assign(img, { src: `api/parts/${part.row}/picture?w=320`, alt: "", width: 320, height: 180, loading: "lazy" });

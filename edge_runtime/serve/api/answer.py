@@ -60,7 +60,7 @@ class Form:
 def form_of(name: str, version: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Form:
     for tensor in (*inputs, *outputs):
         if not datatype_of(tensor):
-            raise Refusal(422, f"{name}@{version}: {tensor.name} is {tensor.dtype_name}, which is not served")
+            raise Refusal(409, f"{name}@{version}: {tensor.name} is {tensor.dtype_name}, which is not served")
     return Form(
         name,
         version,

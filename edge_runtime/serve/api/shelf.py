@@ -175,7 +175,7 @@ class Shelf:
         self._watch_seats()
         least = known.size
         if 2 * least > self.most_bytes:
-            raise Refusal(422, f"{known.label} has {least // MB} MB, serve.models_mb allows {self.most_bytes // MB}")
+            raise Refusal(409, f"{known.label} has {least // MB} MB, serve.models_mb allows {self.most_bytes // MB}")
         self._make_room(2 * least)
 
         def measured() -> tuple[M, int]:
@@ -189,7 +189,7 @@ class Shelf:
             model, size = await self._loader.do(measured)
         except EdgeError as err:
             self._failed[key] = _Failure(identity, err.what or str(err))
-            raise Refusal(422, f"{known.label} cannot be asked: {err}") from err
+            raise Refusal(409, f"{known.label} cannot be asked: {err}") from err
         except Refusal as err:
             self._failed[key] = _Failure(identity, err.why)
             raise

@@ -104,7 +104,7 @@ class V2:
         """It is there, and nothing is known against it: it is loaded when it is asked."""
         known = await self._known(request)
         if why := self.shelf.failure(known):
-            raise Refusal(422, why)
+            raise Refusal(409, why)
         return as_json({"name": known.name, "ready": True})
 
     async def infer(self, request: Request) -> Response:

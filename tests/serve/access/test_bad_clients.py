@@ -1,0 +1,129 @@
+"""Clients that are slow, many, or talk nonsense: each costs little, and others are answered meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+import pytest
+
+from edge_runtime.serve import http_server
+from edge_runtime.serve.api.shelf import memory_of
+from tests.serve.http_box import box
+from tests.support.waiting import until
+
+MOST = 40
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http_server, "HEAD_S", 0.4)
+        patch.setattr(http_server, "LINGER_S", 0.2)
+        with box(
+            tmp_path_factory.mktemp("state"), f"serve.max_connections={MOST}", "serve.body_s=0.4", "serve.max_body_mb=1"
+        ) as running:
+            yield running
+
+
+def said(sock):
+    """All that it says until it closes."""
+    data = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := sock.recv(65536):
+            data += piece
+    return data
+
+
+def test_a_head_that_does_not_come_ends_the_connection(server):
+    with server.raw() as silent, server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n") as slow:
+        assert said(silent) == b"" and said(slow) == b""
+
+
+def test_a_head_that_trickles_ends_the_connection(server):
+    """Each byte must not buy more time."""
+    with server.raw(b"GET /healthz HTTP/1.1\r\nX: ") as slow:
+        slow.settimeout(0.05)
+
+        def is_cut():
+            try:
+                slow.sendall(b"x")
+                return slow.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        until(is_cut, within_s=20)
+
+
+def test_a_body_that_does_not_come_is_408(server):
+    head = b"POST /v2/models/scratch/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
+    with server.raw(head) as slow:
+        assert said(slow).startswith(b"HTTP/1.1 408")
+
+
+def test_too_large_a_body_is_413_whether_it_says_so_or_not(server):
+    ask = b"POST /v2/models/scratch/infer HTTP/1.1\r\nHost: localhost\r\n"
+    with server.raw(ask + b"Content-Length: 99999999\r\n\r\n") as told:
+        assert said(told).startswith(b"HTTP/1.1 413")
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    with server.raw(ask + b"Transfer-Encoding: chunked\r\n\r\n") as silent:
+        with contextlib.suppress(OSError):
+            silent.sendall(chunk * 20)
+        assert said(silent).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("head", [
+    b"\0\1\2\3\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\xfc\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+], ids=range(8))  # fmt: skip
+def test_nonsense_is_400(server, head):
+    with server.raw(head) as sock:
+        assert said(sock)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 421")
+
+
+def test_more_connections_than_allowed_are_turned_away_and_the_rest_lives(server):
+    until(lambda: server.components["http"].report()["connections"] == 0)
+    crowd = [server.raw() for _ in range(MOST)]
+    try:
+        until(lambda: server.components["http"].report()["connections"] >= MOST)
+        with server.raw() as late:
+            assert said(late).startswith(b"HTTP/1.1 503")
+    finally:
+        for one in crowd:
+            one.close()
+    until(lambda: server.get("/healthz").status == 200)
+
+
+def test_a_thousand_connections_cost_no_memory_and_nobody_is_shut_out_for_long(server):
+    def resident():
+        return memory_of(os.getpid())
+
+    before = resident()
+    for _ in range(10):
+        crowd = []
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                crowd.append(socket.create_connection(server.address, timeout=5))
+        for one in crowd:
+            one.close()
+    until(lambda: server.get("/healthz").status == 200)
+    assert resident() - before < 32 << 20
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])
+def test_a_page_of_another_site_cannot_make_the_box_do_something(server, origin):
+    answer = server.post("/v2/repository/models/scratch/load", {}, {"Origin": origin})
+    assert answer.status == 403
+    assert server.post("/v2/repository/models/nope/load", {}, {"Origin": server.url}).status == 404
+
+
+def test_every_write_is_in_the_audit(server):
+    server.post("/v2/repository/models/audited/load", {})
+    lines = (server.state / "serve-audit.jsonl").read_text().splitlines()
+    assert '"path": "/v2/repository/models/audited/load", "status": 404' in lines[-1]
+    assert '"who": "loopback"' in lines[-1]

@@ -1,0 +1,123 @@
+"""Loaded models: within their memory, each in its own thread, and none that hangs keeps anybody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.core.errors import ModelError
+from edge_runtime.flow.components import State
+from edge_runtime.serve.access.refusal import Refusal
+from edge_runtime.serve.api.catalog import Known
+from edge_runtime.serve.api.shelf import MB, MOST_HUNG, Shelf
+
+
+class Model:
+    """Holds so much memory, and hangs until it is let go."""
+
+    def __init__(self, mb=20, budget_s=60.0):
+        self.budget_s = budget_s
+        self.held = bytearray(b"\1" * (mb * MB))
+        self.let_go = threading.Event()
+        self.closed = False
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"x")
+    return path
+
+
+@pytest.fixture
+def shelf():
+    shelf = Shelf(64 * MB)
+    shelf.start()
+    yield shelf
+    shelf.stop()
+
+
+def known(name, path):
+    return Known(name, "1", Path(path), True, Path(path), Path(path))
+
+
+def test_the_idlest_goes_when_the_next_needs_room(shelf, file):
+    async def course():
+        models = {}
+        for name in ("a", "b", "c"):
+            models[name] = await shelf.get(known(name, file), "tensors", Model)
+            await shelf.ask(known("a", file), "tensors", Model, lambda model, seat: None)
+        assert shelf.report()["loaded"] == ["a@1", "c@1"]
+        return models
+
+    models = asyncio.run(course())
+    assert shelf.dropped == 1 and not models["a"].closed
+
+
+def test_many_who_ask_at_once_load_it_once(shelf, file):
+    async def course():
+        ask = shelf.ask(known("a", file), "tensors", Model, lambda model, seat: id(model))
+        others = [shelf.ask(known("a", file), "tensors", Model, lambda model, seat: id(model)) for _ in range(20)]
+        return set(await asyncio.gather(ask, *others))
+
+    assert len(asyncio.run(course())) == 1 and shelf.loads == 1
+
+
+def test_another_file_in_its_place_is_loaded_anew(shelf, file):
+    async def course():
+        first = await shelf.get(known("a", file), "tensors", Model)
+        file.write_bytes(b"other")
+        return first, await shelf.get(known("a", file), "tensors", Model)
+
+    first, second = asyncio.run(course())
+    assert first is not second
+
+
+def test_what_cannot_be_loaded_is_remembered_until_the_file_changes(shelf, file):
+    def broken():
+        raise ModelError("no good")
+
+    async def course():
+        with pytest.raises(Refusal, match="no good"):
+            await shelf.get(known("a", file), "tensors", broken)
+
+    asyncio.run(course())
+    assert shelf.failure(known("a", file)) == "no good"
+    file.write_bytes(b"other")
+    assert shelf.failure(known("a", file)) == ""
+
+
+def test_a_model_larger_than_all_the_room_is_refused(file):
+    file.write_bytes(b"x" * 3000)
+    shelf = Shelf(4000)
+    shelf.start()
+    with pytest.raises(Refusal, match=r"serve\.models_mb"):
+        asyncio.run(shelf.get(known("a", file), "tensors", Model))
+    shelf.stop()
+
+
+def test_a_hung_one_is_given_up_and_the_next_request_gets_a_fresh_one(shelf, file):
+    made = []
+
+    def load():
+        made.append(Model(mb=1, budget_s=0.05))
+        return made[-1]
+
+    async def course():
+        hung = shelf.ask(known("a", file), "tensors", load, lambda model, seat: model.let_go.wait(60))
+        behind = shelf.ask(known("a", file), "tensors", load, lambda model, seat: "answered")
+        said = await asyncio.gather(hung, behind, return_exceptions=True)
+        assert [type(one) for one in said] == [Refusal, Refusal] and said[0].status == 503
+        return await shelf.ask(known("a", file), "tensors", load, lambda model, seat: "answered")
+
+    assert asyncio.run(course()) == "answered"
+    made[0].let_go.set()
+    assert (len(made), shelf.health().state) == (2, State.DEGRADED)
+    shelf.hung = MOST_HUNG + 1
+    assert shelf.health().progress_ns == 0  # the watchdog hears of it

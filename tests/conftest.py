@@ -14,7 +14,7 @@ import pytest
 from edge_runtime.modelstore.bundle import Bundle, seal_bundle
 from tests.support.second_try import give_second_tries, tell_second_tries
 
-pytest_plugins = ("tests.support.real_box",)
+pytest_plugins = ("tests.support.real_box", "tests.support.line_and_pages")
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "data" / "tiny"

@@ -1,6 +1,5 @@
 """A real browser before a real line: `run` on the simulated line, `serve` beside it, Debian's chromium.
 
-rig       the line and its pages, once a session
 look      opens a page of a size; at its end nothing may have been said on its console or asked of another machine
 """
 
@@ -9,14 +8,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.serve.http_box import box
-from tests.support.real_box import RealBox, running_box
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -25,23 +21,6 @@ AXE = ROOT / ".venv" / "browser-peers" / "node_modules" / "axe-core" / "axe.min.
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WAIT_MS = 30_000
 SIZES = {"360": (360, 740), "1280": (1280, 720), "1920": (1920, 1080)}
-SETTINGS = (
-    'microphone.driver="sim"', 'voice.wake=""', 'voice.grammar="off"', "world.parts_per_s=4", "world.defect_share=0.4",
-)  # fmt: skip
-
-
-@dataclass
-class Rig:
-    line: RealBox
-    url: str
-    server: Any
-
-
-@pytest.fixture(scope="session")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    state = tmp_path_factory.mktemp("line") / "state"
-    with running_box(state, *SETTINGS) as line, box(state, *SETTINGS) as server:
-        yield Rig(line, server.url, server)
 
 
 @pytest.fixture(scope="session")

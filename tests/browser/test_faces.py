@@ -13,8 +13,9 @@ from edge_runtime.core.state import State
 from edge_runtime.core.status import Status
 from edge_runtime.process.control import ControlServer
 from edge_runtime.serve.pages.faces import Face
-from tests.browser.conftest import Look, Rig, barriers, shoot, too_wide
+from tests.browser.conftest import Look, barriers, shoot, too_wide
 from tests.serve.http_box import box
+from tests.support.line_and_pages import Rig
 
 
 def sick(name: str, why: str, state: State = State.FAILED) -> Callable[[Status], Status]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from edge_runtime.recording.reader import JournalReader
-from tests.browser.conftest import SIZES, Look, Rig, barriers, becomes, shoot, too_wide
+from tests.browser.conftest import SIZES, Look, barriers, becomes, shoot, too_wide
+from tests.support.line_and_pages import Rig
 from tests.support.waiting import until
 
 
@@ -91,6 +92,10 @@ def test_a_whole_day_goes_by_keys(rig: Rig, look: Look) -> None:
         page.keyboard.press("Enter")
         becomes(page, "document.querySelector('#found').textContent.includes('A742')")
         shoot(page, "found")
+        page.fill("#search-text", "<img src=x onerror=alert(1)>")
+        page.keyboard.press("Enter")
+        becomes(page, "document.querySelector('#heard').textContent.includes('onerror')")
+        assert page.locator("#heard img").count() == 0
 
 
 def test_the_language_switch_is_kept(rig: Rig, look: Look) -> None:

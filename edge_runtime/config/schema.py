@@ -421,7 +421,10 @@ class ServiceConfig(Section):
 
 
 class ServeConfig(Section):
-    """The box's HTTP server. On loopback it is open to whoever is there; to the network with TLS and token only."""
+    """The box's HTTP server: open to whoever is on the box, and to the network with TLS and token only.
+
+    Credentials as in `sync`.
+    """
 
     host: Text = Field("127.0.0.1", description="address that is listened on; 0.0.0.0 or :: is the network, with tls")
     port: int = Field(8080, ge=0, le=65_535, description="port that is listened on; 0: any free one, which is told")

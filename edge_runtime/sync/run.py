@@ -9,9 +9,9 @@ from pathlib import Path
 from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig, SyncConfig
 from edge_runtime.core.errors import ConfigError, StorageError
+from edge_runtime.process.credentials import credential
 from edge_runtime.process.daemon_loop import DaemonLoop, settle_memory
 from edge_runtime.sync.app import Uplink
-from edge_runtime.sync.credentials import credential
 from edge_runtime.sync.outbox.status import spool_status
 from edge_runtime.sync.paths import CREDENTIALS, MISSING
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edge_runtime.core.errors import StorageError
 from edge_runtime.flow.components import State
-from edge_runtime.sync.credentials import credential
+from edge_runtime.process.credentials import credential
 from edge_runtime.sync.delivery import Delivery
 from edge_runtime.sync.mqtt.settings import link_settings
 from edge_runtime.sync.outbox.status import spool_status, wait_until_delivered

@@ -26,6 +26,7 @@ from tests.support.waiting import seconds_until
 ROOT = Path(__file__).parents[2]
 UNIT = "edge-runtime-run.service"
 SYNC_UNIT = "edge-runtime-sync.service"
+SERVE_UNIT = "edge-runtime-serve.service"
 UNDER_TEST = "/opt/under-test"  # interpreter, libraries, sources and model, all read-only
 LOST_GROUP = "status=219/CGROUP"  # of a process that ended before it began (systemd.exec(5))
 STATION = "/etc/edge-runtime/station.toml"
@@ -69,7 +70,7 @@ exec systemd-nspawn -D "$root" "$@"
 class Container:
     """A booted container. Every wait has a limit; `stop` may be called at any time."""
 
-    unit, sync_unit, station = UNIT, SYNC_UNIT, STATION
+    unit, sync_unit, serve_unit, station = UNIT, SYNC_UNIT, SERVE_UNIT, STATION
     source, python = f"{UNDER_TEST}/source", f"{UNDER_TEST}/python3"
     model = f"{UNDER_TEST}/models/tiny/1"
 

@@ -183,7 +183,7 @@ def test_stop_is_clean_and_within_five_seconds(box):
     shown = box.show("Result", "ExecMainStatus", "ActiveState")
     assert shown == {"Result": "success", "ExecMainStatus": "0", "ActiveState": "inactive"}
     assert took < 5.0
-    assert box.run("test", "-e", "/run/edge-runtime").returncode == 1
+    assert box.run("test", "-e", "/run/edge-runtime/control.sock").returncode == 1
 
 
 def test_a_wrong_station_stops_and_says_why_instead_of_spinning(box):

@@ -5,37 +5,18 @@ Prints one JSON list of [call, "passed" or what went wrong]. Run by tools/api_pe
 
 from __future__ import annotations
 
-import json
 import sys
 import urllib.request
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tritonclient.http as triton
-from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+from course import Course
+from tritonclient.utils import triton_to_np_dtype
 
-results: list[list[str]] = []
-
-
-def step(name: str, call: Callable[[], Any], claim: Callable[[Any], bool] = lambda _: True) -> None:
-    try:
-        said = call()
-        results.append([name, "passed" if claim(said) else f"said {str(said)[:200]}"])
-    except Exception as err:  # whatever a client raises is a result
-        results.append([name, f"{type(err).__name__}: {str(err)[:200]}"])
-
-
-def refused(name: str, call: Callable[[], Any], word: str) -> None:
-    """The server says no in words, and the client hands them on."""
-    try:
-        call()
-        results.append([name, "was not refused"])
-    except InferenceServerException as err:
-        results.append([name, "passed" if word in str(err) else f"refused as {str(err)[:200]}"])
-    except Exception as err:
-        results.append([name, f"{type(err).__name__}: {str(err)[:200]}"])
+course = Course()
+step, refused = course.step, course.refused
 
 
 def main() -> int:
@@ -75,8 +56,7 @@ def main() -> int:
     refused("register_cuda_shared_memory", lambda: client.register_cuda_shared_memory("a", b"a", 0, 1), "memory")
     step("unregister_cuda_shared_memory", client.unregister_cuda_shared_memory)
     client.close()
-    print(json.dumps(results))
-    return 0 if all(result == "passed" for _, result in results) else 1
+    return course.tell()
 
 
 def arrays(client: Any, model: str, count: int) -> list[tuple[str, str, Any]]:

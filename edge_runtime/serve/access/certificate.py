@@ -8,6 +8,7 @@ tells; a site with an authority of its own gives serve.cert_file and serve.key_f
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ConfigError, InstallError, StorageError
+from edge_runtime.process.credentials import credential
 from edge_runtime.serve.access.origin import own_names
 from edge_runtime.serve.access.token import keep_secret
 
@@ -64,7 +66,7 @@ def station_papers(cfg: EdgeConfig) -> Papers:
     """The certificate of the station file, else the box's own. Raises EdgeError as `own_papers` does."""
     serve = cfg.serve
     if serve.cert_file:
-        return Papers(Path(serve.cert_file), Path(serve.key_file))
+        return Papers(Path(credential(serve.cert_file, os.environ)), Path(credential(serve.key_file, os.environ)))
     return own_papers(state_dir(cfg), cfg.station.name, own_names(serve.allowed_hosts, serve.host))
 
 

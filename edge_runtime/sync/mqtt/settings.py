@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_runtime.sync.credentials import credential
+from edge_runtime.process.credentials import credential
 
 if TYPE_CHECKING:
     from edge_runtime.config.schema import SyncConfig

@@ -1,4 +1,4 @@
-"""Where certificates, keys and passwords of the uplink lie: named in the station file, handed over by systemd."""
+"""Where certificates, keys and passwords lie: named in the station file, handed over by systemd."""
 
 from __future__ import annotations
 

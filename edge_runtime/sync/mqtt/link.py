@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 HANDSHAKE_WAIT_S = 10.0  # from TCP to CONNACK and SUBACK
 QUIET_NS = 200 * MS  # a broker that hangs up because of a message does so before that
 MQTT_MOST_BYTES = 268_435_460  # of any packet: four bytes of length, and what stands before
+UTF8_MOST_BYTES = 4  # of a character of a topic
+ENVELOPE_MOST_BYTES = 10  # of a PUBLISH: type and flags, length (4), length of the topic (2), packet id (2), properties
 HELD_NS = 30 * SECOND  # a link that was up so long was worth connecting for
 
 
@@ -112,7 +114,10 @@ class MqttLink:
 
     def fits(self, topic: str, payload_bytes: int, qos: int = 1) -> bool:
         """Whether a message of that size may be sent."""
-        return publish_bytes(topic, payload_bytes, qos=qos, is_mqtt5=self._version == "5") <= self.most_bytes
+        most = self.most_bytes
+        if payload_bytes + UTF8_MOST_BYTES * len(topic) + ENVELOPE_MOST_BYTES <= most:
+            return True  # nearly always, and asked twice for each record: no need to count exactly
+        return publish_bytes(topic, payload_bytes, qos=qos, is_mqtt5=self._version == "5") <= most
 
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, token: int | None = None

@@ -12,6 +12,7 @@ from tests.support.real_box import RealBox, running_box
 
 SETTINGS = (
     'microphone.driver="sim"', 'voice.wake=""', 'voice.grammar="off"', "world.parts_per_s=4", "world.defect_share=0.4",
+    "recording.good_share=0.3",
 )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ class Labels:
     """Any thread."""
 
     def __init__(self, journal: Path, socket: Path) -> None:
-        self._journal, self._socket = journal, socket
+        self.journal, self._socket = journal, socket
 
     def say(self, words: Mapping[str, Any], by: str) -> Said:
         """words: `part` (its name) or `row`; `label`; `defect`, `comment`, `saw` (whether they saw what the model
@@ -54,16 +54,16 @@ class Labels:
             Verdict(row.verdict) if saw and row.verdict else None,
             row=row.id,
         )
-        say(self._journal, self._socket, label)
+        say(self.journal, self._socket, label)
         return Said(self._newest(row, label).id, row.part, str(label.label))
 
     def take_back(self, words: Mapping[str, Any], by: str) -> None:
         """words: `number` of the label. Raises as `say` does."""
-        take_back(self._journal, self._socket, whole(words, "number"), by or OPERATOR, Where.PAGE)
+        take_back(self.journal, self._socket, whole(words, "number"), by or OPERATOR, Where.PAGE)
 
     def row(self, words: Mapping[str, Any]) -> PartRow:
         """The part that is meant. Raises UsageError for no name of one, StorageError where there is none."""
-        with JournalReader(self._journal) as reader:
+        with JournalReader(self.journal) as reader:
             if words.get("row") is not None:
                 found = reader.part(whole(words, "row"))
             else:
@@ -73,7 +73,7 @@ class Labels:
         return found
 
     def _newest(self, row: PartRow, label: HumanLabel) -> Saying:
-        with JournalReader(self._journal) as reader:
+        with JournalReader(self.journal) as reader:
             mine = [one for one in reader.history(row.id) if (one.by, one.label) == (label.by, label.label)]
         if not mine:
             raise StorageError("the label was taken and cannot be found: look at `edge-runtime parts show`")

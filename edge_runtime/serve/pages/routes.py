@@ -15,10 +15,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute
 
-from edge_runtime.core.errors import DeviceError, EdgeError, StorageError, UsageError
+from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import OPERATOR
 from edge_runtime.core.typed_json import to_json
-from edge_runtime.process.control import NoAnswer, NobodyThere
 from edge_runtime.serve.access.guard import admit, as_json, caller_of, door, peer_of
 from edge_runtime.serve.access.limits import Buckets
 from edge_runtime.serve.access.recognise import TRIES_AT_ONCE, TRIES_PER_S
@@ -27,13 +26,15 @@ from edge_runtime.serve.access.role_tokens import role_of
 from edge_runtime.serve.access.roles import Caller, Role
 from edge_runtime.serve.access.sessions import COOKIE, Session, Sessions, logged_in
 from edge_runtime.serve.pages.acts import Labels, text, whole
+from edge_runtime.serve.pages.answers import told
 from edge_runtime.serve.pages.line_view import LineView
 from edge_runtime.serve.pages.messages import choose, languages
 from edge_runtime.serve.pages.pictures import WIDTHS, Picture, Pictures
+from edge_runtime.serve.pages.review_routes import review_routes
 from edge_runtime.serve.pages.stream import stream
 
 STATIC = Path(__file__).parent / "static"
-PAGES = {"/": "operator.html", "/login": "login.html"}
+PAGES = {"/": "operator.html", "/review": "review.html", "/login": "login.html"}
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
@@ -58,7 +59,8 @@ class PageParts:
 
 
 def page_routes(parts: PageParts) -> Sequence[BaseRoute]:
-    return [*_pages(), *_who(parts), *_reads(parts), *_writes(parts)]
+    review = review_routes(parts.line, parts.labels.journal, _named)
+    return [*_pages(), *_who(parts), *_reads(parts), *_writes(parts), *review]
 
 
 # -- pages and their files ---------------------------------------------------------------------------------------------
@@ -120,8 +122,8 @@ def _who(parts: PageParts) -> list[BaseRoute]:
 
     return [
         door("/api/me", me, None),
-        door("/api/login", _told(login), None, ["POST"]),
-        door("/api/logout", _told(logout), None, ["POST"]),
+        door("/api/login", told(login), None, ["POST"]),
+        door("/api/logout", told(logout), None, ["POST"]),
     ]
 
 
@@ -180,11 +182,11 @@ def _reads(parts: PageParts) -> list[BaseRoute]:
         return str(part.evidence)
 
     return [
-        door("/api/events", _told(events), Role.VIEW),
-        door("/api/line", _told(status), Role.VIEW),
-        door("/api/view/{file}", _told(view), Role.VIEW),
-        door("/api/parts/{row:int}/picture", _told(kept_picture), Role.VIEW),
-        door("/api/parts/{row:int}/heat", _told(kept_heat), Role.VIEW),
+        door("/api/events", told(events), Role.VIEW),
+        door("/api/line", told(status), Role.VIEW),
+        door("/api/view/{file}", told(view), Role.VIEW),
+        door("/api/parts/{row:int}/picture", told(kept_picture), Role.VIEW),
+        door("/api/parts/{row:int}/heat", told(kept_heat), Role.VIEW),
     ]
 
 
@@ -235,14 +237,18 @@ def _write(parts: PageParts, answer: Answer) -> Callable[[Request], Awaitable[Re
         caller = session.caller or caller_of(request)
         admit(caller, Role.OPERATE)
         words = await words_of(request)
-        by = _name({"name": words.get("by", "")}) or _who_is(caller)
+        by = _named(request, words.get("by", ""))
         return as_json(await answer(request, words, by))
 
-    return _told(checked)
+    return told(checked)
 
 
-def _who_is(caller: Caller | None) -> str:
-    return caller.name if caller is not None and caller.by == "session" else OPERATOR
+def _named(request: Request, said: object) -> str:
+    """Who asks: the name that they logged in with; on the box itself, where nobody does, the one that the page says."""
+    caller = caller_of(request)
+    if caller is not None and caller.by == "session":
+        return caller.name
+    return _name({"name": said}) or OPERATOR
 
 
 async def words_of(request: Request) -> dict[str, Any]:
@@ -256,25 +262,3 @@ async def words_of(request: Request) -> dict[str, Any]:
     if not isinstance(words, dict):
         raise Refusal(400, "the body is no JSON object")
     return words
-
-
-_STATUS: Sequence[tuple[type[EdgeError], int]] = (
-    (UsageError, 400),
-    (StorageError, 404),
-    (NobodyThere, 503),
-    (NoAnswer, 503),
-    (DeviceError, 409),
-)
-
-
-def _told(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """The product's own errors as answers, with their sentences."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except EdgeError as err:
-            status = next((status for kind, status in _STATUS if isinstance(err, kind)), 500)
-            raise Refusal(status, str(err)) from err
-
-    return answer

@@ -11,7 +11,7 @@ import shutil
 
 import click
 
-from edge_runtime.cli.status_cmd import COLOURS, voice_lines
+from edge_runtime.cli.status_cmd import COLOURS, last_part, voice_lines
 from edge_runtime.core.clock import duration
 from edge_runtime.core.glance import Glance
 
@@ -79,15 +79,17 @@ def _title(shot: Glance, width: int) -> str:
 
 def _counts(shot: Glance, before: Glance | None) -> str:
     total = max(1, sum(shot.verdicts.values()))
-    rate = ""
+    pace = []
     if before and shot.uptime_s > before.uptime_s:
         per_s = (shot.parts - before.parts) / (shot.uptime_s - before.uptime_s)
-        rate = f"   {per_s:.1f} parts/s"
+        pace = [f"{per_s:.1f} parts/s"]
+    if not before or shot.parts == before.parts:
+        pace += last_part(shot)
     words = [
         click.style(f"{MARKS[name][0]} {name} {count} ({100 * count / total:.1f} %)", fg=MARKS[name][1], bold=True)
         for name, count in shot.verdicts.items()
     ]
-    return f" parts {shot.parts}{rate}   " + "   ".join(words)
+    return GAP.join([f" parts {shot.parts}", *pace, *words])
 
 
 def _gate(shot: Glance) -> str:

@@ -35,9 +35,10 @@ def status(session: Session, as_json: bool) -> None:
 def text_lines(shot: Glance) -> list[str]:
     latency = shot.latency_ms.trigger_to_verdict
     state = click.style(shot.state.upper(), fg=COLOURS.get(shot.state), bold=True)
+    verdicts = [f"{name} {count}" for name, count in shot.verdicts.items()]
     lines = [
         f"{shot.station}  {state}  up {duration(shot.uptime_s)}  model {shot.model}  config {shot.config_digest[:12]}",
-        f"parts {shot.parts}  " + "  ".join(f"{name} {count}" for name, count in shot.verdicts.items()),
+        "  ".join([f"parts {shot.parts}", *verdicts, *last_part(shot)]),
         "cause " + "  ".join(f"{name} {count}" for name, count in shot.causes.items() if count),
         "gate  " + "  ".join(f"{name} {count}" for name, count in shot.outcomes.items()) + f"  late {shot.late}",
         f"photo-eye to verdict  p50 {latency.p50:.1f}  p99 {latency.p99:.1f}  max {latency.max:.1f} ms",
@@ -47,6 +48,11 @@ def text_lines(shot: Glance) -> list[str]:
         word = click.style(f"{health.state:<9}", fg=COLOURS.get(health.state))
         lines.append(f"  {name:<11} {word} {health.detail}".rstrip())
     return lines
+
+
+def last_part(shot: Glance) -> list[str]:
+    """How long the belt has been empty, or the photo-eye blind; nothing before the first part."""
+    return [] if shot.last_part_s is None else [f"last part {duration(shot.last_part_s)} ago"]
 
 
 def voice_lines(shot: Glance) -> list[str]:

@@ -87,7 +87,8 @@ class VoiceGlance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glance:
-    """voice: None without a microphone, and where it cannot be had; `health` says which."""
+    """voice: None without a microphone, and where it cannot be had; `health` says which. last_part_s: since the newest
+    part broke the photo-eye; None before the run's first."""
 
     station: str
     model: str  # label of the one that judges parts
@@ -107,6 +108,7 @@ class Glance:
     latency_ms: Latencies
     recent: tuple[RecentPart, ...]
     rss_mb: float
+    last_part_s: float | None = None
 
     @property
     def is_well(self) -> bool:

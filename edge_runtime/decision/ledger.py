@@ -55,6 +55,7 @@ class Ledger:
         self._finished: dict[PartKey, None] = {}
         self._lock = threading.Lock()
         self._triggers = 0
+        self._last_trigger_ns: int | None = None
         self._late = 0
         self._repeats = 0
         self._verdicts: Counter[str] = Counter()
@@ -69,6 +70,7 @@ class Ledger:
                 return False
             self._rows[trigger.key] = Row(trigger, trigger.at_ns + self._deadline_ns)
             self._triggers += 1
+            self._last_trigger_ns = max(trigger.at_ns, self._last_trigger_ns or trigger.at_ns)
             return True
 
     def advance(self, key: PartKey, stage: Cause, captured_ns: int | None = None) -> bool:
@@ -135,6 +137,11 @@ class Ledger:
     @property
     def open_parts(self) -> int:
         return len(self._rows)
+
+    @property
+    def last_trigger_ns(self) -> int | None:
+        """When the newest part broke the photo-eye; None before the first."""
+        return self._last_trigger_ns
 
     def counts(self) -> Counts:
         with self._lock:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 HEAD_S = 10.0  # for a client to say what it wants, from its connection or its first byte on
 IDLE_S = 20  # between two requests of one connection
+TAKE_S = 30.0  # for a client to take its answer
 LINGER_S = 2.0  # for the rest of a body that nobody will read
 LAST_S = 2  # for answers under way when the daemon ends; it has 5 s
 START_S = 20.0
@@ -171,6 +172,7 @@ class _Connection(H11Protocol):
     """One connection, whose requests have a time to begin in."""
 
     _patience: asyncio.TimerHandle | None = None
+    _answered = 0  # which request of the server was the last of this connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -191,8 +193,16 @@ class _Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._answered = self.server_state.total_requests
         if self.conn.their_state is h11.SEND_BODY:
             self._wait(LINGER_S)
+        elif self.transport.get_write_buffer_size():
+            self.loop.call_later(TAKE_S, self._give_up, self.server_state.total_requests)
+
+    def _give_up(self, requests: int) -> None:
+        """The answer is not taken: it would be kept for as long as the connection lives."""
+        if self.transport.get_write_buffer_size() and self._answered == requests:
+            self.transport.abort()
 
     @property
     def _is_answering(self) -> bool:

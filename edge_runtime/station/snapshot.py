@@ -69,6 +69,7 @@ def snapshot(box: Box, loaded: Loaded, *, parts_asked: int | None, started_ns: i
         uptime_s=round((now_ns - started_ns) / 1e9, 1),
         health={name: _health(health, now_ns) for name, health in healths.items()},
         parts=counts.triggers,
+        last_part_s=_age_s(line.ledger.last_trigger_ns, now_ns),
         verdicts=counts.verdicts,
         causes=counts.causes,
         outcomes=counts.outcomes,
@@ -121,6 +122,11 @@ def summary(
 def _health(health: Health, now_ns: int) -> ComponentHealth:
     age_ms = None if health.progress_ns is None else round((now_ns - health.progress_ns) / 1e6, 1)
     return ComponentHealth(health.state, health.detail, age_ms)
+
+
+def _age_s(at_ns: int | None, now_ns: int) -> float | None:
+    """at_ns: the host's estimate of a moment at the photo-eye, which may be a little ahead of now."""
+    return None if at_ns is None else round(max(0, now_ns - at_ns) / 1e9, 1)
 
 
 def _recent(decision: Decision) -> RecentPart:

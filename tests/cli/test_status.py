@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,21 @@ def test_every_component_of_a_real_box_has_its_line(real_status: Status) -> None
     assert lines[0].startswith(f"{real_status.station}  ") and f"model {real_status.model}" in lines[0]
     assert any(line.startswith("voice idle") and "(silent)" in line for line in lines)
     assert any(line.startswith("retention ") for line in lines)
+    assert lines[1].startswith(f"parts {real_status.parts}  ") and re.search(r"  last part \d+ s ago$", lines[1])
+
+
+def test_before_the_first_part_nothing_is_said_of_the_last_one(real_status: Status) -> None:
+    none_yet = replace(real_status, parts=0, last_part_s=None)
+    for screen in (text_lines(none_yet), draw(none_yet, None, 80)):
+        assert "last part" not in "\n".join(screen)
+
+
+def test_top_says_how_long_the_belt_has_been_empty_while_no_part_comes(real_status: Status) -> None:
+    empty = replace(real_status, last_part_s=200.0)
+    a_second_ago = replace(empty, uptime_s=empty.uptime_s - 1.0)
+    assert "0.0 parts/s   last part 3 min 20 s ago" in click.unstyle("\n".join(draw(empty, a_second_ago, 200)))
+    coming = replace(a_second_ago, parts=empty.parts - 7)
+    assert "last part" not in click.unstyle("\n".join(draw(empty, coming, 200)))
 
 
 def test_the_screen_shows_rates_components_and_the_newest_parts(real_status: Status) -> None:

@@ -42,7 +42,7 @@ def test_file_and_command_line_are_named_as_origin(tmp_path):
         ("[camera]\nfps = -1\n", ["camera.fps = -1", "more than 0", "up to 1000"]),
         ("[decision]\naccept_below = 2\n", ["decision.accept_below = 2", "from 0", "up to 1"]),
         ("[decision]\naccept_below = 0.9\nreject_at = 0.1\n", ["accept_below 0.9 is above reject_at 0.1"]),
-        ("[camera]\ndriver = 'webcam'\n", ["camera.driver = 'webcam'", "'sim', 'folder', 'video' or 'v4l2'"]),
+        ("[camera]\npair_by = 'luck'\n", ["camera.pair_by = 'luck'", "'auto', 'part', 'encoder' or 'time'"]),
         ("[gate]\nx = 1\n", ["unknown key 'gate'"]),
         ("[camera\n", ["not valid TOML", "line 1"]),
         ("camera = 3\n", ["camera = 3"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from edge_runtime.core.typed_json import from_json
 from edge_runtime.flow.components import State
 from edge_runtime.simulation.renderer import lone_belt
 
+HOUSE = Path(__file__).parents[2]
 WIDTH, HEIGHT = 96, 64
 FRAME_WITHIN_S = 20.0
 
@@ -56,6 +58,7 @@ class Rig:
 
 
 def camera_of(driver: str, path: Path | str) -> CameraConfig:
+    """Every driver but the simulated one has the key `path`: `io capture --path` sets it, too."""
     return CameraConfig.model_validate({"driver": driver, driver: {"path": str(path)}})
 
 
@@ -101,6 +104,7 @@ RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {
 
 @pytest.fixture(params=sorted(DRIVERS))
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    assert request.param in RIGS, f"driver '{request.param}' has no rig: write one, and its row in RIGS of this file"
     with RIGS[request.param](tmp_path) as rig:
         yield rig
         rig.camera.stop()
@@ -212,13 +216,27 @@ def test_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
     assert set(threading.enumerate()) == threads
 
 
-def test_every_driver_has_a_row_and_a_section_of_its_own() -> None:
-    known = get_args(CameraConfig.model_fields["driver"].annotation)
-    sections = {name for name, info in CameraConfig.model_fields.items() if isinstance(info.default, Section)}
-    assert set(known) == set(DRIVERS) == sections
+def test_every_driver_is_in_each_place_that_names_drivers() -> None:
+    readme = (HOUSE / "README.md").read_text()
+    told = re.findall(r"^Camera drivers: (.*?)\. ", readme, re.MULTILINE)
+    places = {
+        "the names of CameraConfig.driver in config/schema.py": {
+            *get_args(CameraConfig.model_fields["driver"].annotation)
+        },
+        "the sections of CameraConfig in config/schema.py": {
+            name for name, info in CameraConfig.model_fields.items() if isinstance(info.default, Section)
+        },
+        "RIGS of this file": {*RIGS},
+        "'Camera drivers: ...' under Layout in README.md": {*re.findall("`([^`]+)`", " ".join(told))},
+    }
+    differ = {place: sorted(names ^ set(DRIVERS)) for place, names in places.items() if names != set(DRIVERS)}
+    assert not differ, f"not as in DRIVERS of capture/cameras/drivers.py: {differ}"
 
 
 @pytest.mark.parametrize("driver", sorted(set(DRIVERS) - {"sim"}))
 def test_a_camera_that_is_not_there_is_told_without_opening_it(driver: str, tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match=r"nowhere.*; (check the cable or )?set (it|camera)"):
+    with pytest.raises(DeviceError, match="nowhere") as caught:
         find_camera(camera_of(driver, tmp_path / "nowhere"))
+    assert re.search(r"\bset (it|camera\.)", caught.value.fix), (
+        f"DeviceError(what, fix): the fix has to say which key to set, and is {caught.value.fix!r}"
+    )

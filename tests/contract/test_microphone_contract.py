@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import wave
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from edge_runtime.core.typed_json import from_json
 from edge_runtime.flow.components import State
 from tests.capture.fake_microphone import FifoMicrophone
 
+HOUSE = Path(__file__).parents[2]
 RATE_HZ, FRAME_MS = 16_000, 30
 SOUND_WITHIN_S = 15.0
 COUNTERS = {"driver", "chunks", "overruns", "overwritten", "clipped_chunks", "silent_chunks", "restarts"}
@@ -67,6 +70,7 @@ RIGS = {"sim": sim_rig, "wav": wav_rig, "pyaudio": pyaudio_rig}
 
 @pytest.fixture(params=sorted(DRIVERS))
 def rig(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    assert request.param in RIGS, f"driver '{request.param}' has no rig: write one, and its row in RIGS of this file"
     rig = RIGS[request.param](tmp_path, monkeypatch)
     yield rig
     rig.microphone.stop()
@@ -166,6 +170,20 @@ def test_nothing_is_left_behind(rig: Rig) -> None:
     rig.chunk()
     rig.microphone.stop()
     assert set(threading.enumerate()) == threads
+
+
+def test_every_driver_is_in_each_place_that_names_drivers() -> None:
+    told = re.findall(r"Microphone drivers: (.*)\.$", (HOUSE / "README.md").read_text(), re.MULTILINE)
+    places = {
+        "the names of MicrophoneConfig.driver in config/schema.py": {
+            *get_args(MicrophoneConfig.model_fields["driver"].annotation)
+        }
+        - {"off"},
+        "RIGS of this file": {*RIGS},
+        "'Microphone drivers: ...' under Layout in README.md": {*re.findall("`([^`]+)`", " ".join(told))},
+    }
+    differ = {place: sorted(names ^ set(DRIVERS)) for place, names in places.items() if names != set(DRIVERS)}
+    assert not differ, f"not as in DRIVERS of capture/microphones/drivers.py: {differ}"
 
 
 def test_microphone_that_is_off_says_what_to_set() -> None:

@@ -56,6 +56,14 @@ def test_resent_trigger_is_not_a_second_part_even_when_the_first_is_finished():
     assert (ledger.counts().triggers, ledger.counts().repeats, ledger.open_parts) == (1, 1, 0)
 
 
+def test_the_newest_part_is_the_last_at_the_eye_whatever_comes_later_or_twice():
+    ledger = Ledger(DEADLINE, WAIT)
+    assert ledger.last_trigger_ns is None
+    for part, at_ns in ((1, 1000), (2, 3000), (3, 2000), (2, 9000)):  # 3 was told late, 2 once more
+        ledger.open(trigger(part, at_ns))
+    assert ledger.last_trigger_ns == 3000
+
+
 def test_overdue_tells_who_is_to_blame():
     ledger = Ledger(DEADLINE, WAIT)
     ledger.open(trigger(1))

@@ -102,3 +102,33 @@ def test_health_of_nobody_is_a_sentence(tmp_path):
     )
     assert done.returncode == 1
     assert "edge-runtime serve" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_token_and_the_fingerprint_are_told(tmp_path):
+    settings = [
+        "--set",
+        f'recording.state_dir="{tmp_path}"',
+        "--set",
+        'serve.host="0.0.0.0"',
+        "--set",
+        "serve.tls=true",
+    ]
+    command = [sys.executable, "-m", "edge_runtime", "serve", "--token", *settings]
+    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, timeout=60)
+    about = json.loads(told.stdout)
+    assert about["token"] == (tmp_path / "serve.token").read_text().strip()
+    assert len(about["certificate_sha256"].split(":")) == 32
+
+
+def test_a_port_that_is_taken_is_a_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["--port", str(taken.getsockname()[1]), "--set", f'recording.state_dir="{tmp_path}"']
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_runtime", "serve", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "cannot listen" in done.stderr and "set serve.host and serve.port" in done.stderr

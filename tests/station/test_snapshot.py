@@ -16,10 +16,11 @@ from edge_runtime.core.messages import Cause, Outcome, Verdict
 from edge_runtime.core.state import State
 from edge_runtime.core.status import Status
 from edge_runtime.process.control import ask
-from tests.support.real_box import BEFORE, running_box
+from tests.support.real_box import BEFORE, RealBox, running_box
 
 COUNTED_ONCE_IT_HAPPENS = ("report.controller.outcome_", "report.controller.link.", "voice.request.")
-NEW_IN_THIS = ("models", "health.microphone", "report.pairing", "report.journal", "report.evidence",
+# Where the document has grown since; older runs lack it.
+NEW_IN_THIS = ("models", "last_part_s", "health.microphone", "report.pairing", "report.journal", "report.evidence",
                "report.microphone", "report.sound")  # fmt: skip
 
 
@@ -52,6 +53,7 @@ def test_what_a_user_of_the_document_had_he_still_has(real_answer):
 
 
 def test_what_a_run_of_the_release_before_says_is_understood():
+    """A field that it lacks has come since, and needs a default in `Status` or the report."""
     shot = Status.from_json(json.loads(BEFORE.read_text()))
     assert (shot.version, shot.state, shot.health["sound"].state) == ("0.1.0", State.OK, State.OK)
     assert shot.voice and shot.voice.microphone.chunks > 0 and shot.voice.others["request.silent"] == 1
@@ -133,6 +135,20 @@ def test_a_station_without_a_microphone_tells_of_none(tmp_path):
     assert not {"microphone", "voice", "sound", "evidence"} & set(shot.health)
     assert shot.report.microphone is shot.report.sound is shot.report.evidence is None
     assert list(shot.models) == ["line"]
+
+
+def test_how_long_ago_the_last_part_came_is_told_from_the_first_part_on_and_grows_while_none_comes(tmp_path):
+    box = RealBox(tmp_path / "state", "world.parts_per_s=0.4")
+    box.start()
+    try:
+        early = box.until(lambda shot: shot.is_well)
+        assert (early.last_part_s is None) == (early.parts == 0)
+        seen = box.until(lambda shot: shot.last_part_s is not None and shot.last_part_s < 1.0)
+        later = box.until(lambda shot: shot.last_part_s is not None and shot.last_part_s > 1.5)
+        assert seen.parts > 0 and later.last_part_s < later.uptime_s
+        assert later.uptime_s - seen.uptime_s >= 0.5
+    finally:
+        box.kill()
 
 
 def test_a_microphone_that_cannot_be_had_is_told_and_costs_no_part(tmp_path):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+import urllib.request
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,15 +22,15 @@ async def main() -> int:
     ready = [await told(client.is_server_live(url)), await told(client.is_server_ready(url))]
     ready.append(await told(client.is_model_ready(url, model)))
     for name, said in zip(("is_server_live", "is_server_ready", "is_model_ready"), ready, strict=True):
-        course.step(name, lambda said=said: raised(said), bool)
-    first = None
+        course.step(name, partial(raised, said), bool)
+    answers = []
     for binary in (False, True):
-        said = await told(client.infer(url, InferRequest(model_name=model, infer_inputs=inputs(url, model, binary)),
-                                       model_name=model))  # fmt: skip
-        name = f"infer, {'binary' if binary else 'JSON'}"
-        course.step(name, lambda said=said: raised(said).outputs[0].as_numpy().tolist(),
-                    lambda found, first=first: first is None or found == first)  # fmt: skip
-        first = first or said.outputs[0].as_numpy().tolist()
+        question = InferRequest(model_name=model, infer_inputs=inputs(url, model, binary))
+        said = await told(client.infer(url, question, model_name=model))
+        answers.append(said)
+        course.step(f"infer, {'binary' if binary else 'JSON'}", partial(values, said))
+    course.step("JSON and binary say the same", lambda: [values(said) for said in answers],
+                lambda found: found[0] == found[1])  # fmt: skip
     unknown = await told(client.is_model_ready(url, "nope"))
     course.step("is_model_ready, unknown", lambda: unknown, lambda said: said is False or "404" in str(said))
     await client.close()
@@ -47,10 +50,11 @@ def raised(said: Any) -> Any:
     return said
 
 
-def inputs(url: str, model: str, binary: bool) -> list[Any]:
-    import json
-    import urllib.request
+def values(said: Any) -> Any:
+    return raised(said).outputs[0].as_numpy().tolist()
 
+
+def inputs(url: str, model: str, binary: bool) -> list[Any]:
     with urllib.request.urlopen(f"{url}/v2/models/{model}", timeout=60) as answer:
         about = json.load(answer)["inputs"]
     made = []

@@ -35,7 +35,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it pri
 
 
 class Picture(NamedTuple):
-    image: NDArray[np.uint8]  # (height, width, 3) RGB; handed over
+    image: NDArray[np.uint8]  # (height, width, 3) RGB, read-only; handed over
     captured_ns: int
 
 

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 READS = ("GET", "HEAD", "OPTIONS")
-CALLER, PEER = "edge_runtime.caller", "edge_runtime.peer"  # in the scope
+CALLER, PEER, HOLD = "edge_runtime.caller", "edge_runtime.peer", "edge_runtime.hold"  # in the scope
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -49,6 +49,11 @@ def caller_of(request: HTTPConnection) -> Caller | None:
 def peer_of(request: HTTPConnection) -> Peer:
     found: Peer = request.scope[PEER]
     return found
+
+
+def hold(request: HTTPConnection, size: int) -> None:
+    """Count what a body became once it was unpacked. Raises Refusal (503) where all bodies together are too much."""
+    request.scope[HOLD](size)
 
 
 def door(
@@ -129,22 +134,31 @@ class Guard:
         self._recognisers = recognisers
         self._buckets = buckets
         self._body = body
-        self._held = _Held()
+        self._held_bytes = 0  # of all bodies in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         answer = _Answer(send)
-        held = _Held()
+        own = 0
+
+        def holds(size: int) -> None:
+            nonlocal own
+            own += size
+            self._held_bytes += size
+            if self._held_bytes > self._body.together_bytes:
+                raise Refusal(503, "too much is being sent to this box at once; send it again", _LATER)
+
+        scope[HOLD] = holds
         try:
             self._look(scope)
-            await self._app(scope, _Body(receive, scope, self._body, self._held, held), answer)
+            await self._app(scope, _Body(receive, scope, self._body, holds), answer)
         except Refusal as refusal:
             if answer.has_begun:
                 raise
             await refuse(refusal)(scope, receive, answer)
         finally:
-            self._held.bytes -= held.bytes
+            self._held_bytes -= own
 
     def _look(self, scope: Scope) -> None:
         request = HTTPConnection(scope)
@@ -184,24 +198,15 @@ class _Answer:
         await self._send(message)
 
 
-class _Held:
-    """Bytes of bodies, in memory."""
-
-    __slots__ = ("bytes",)
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-
 class _Body:
-    """What is received, up to a size and a time. Raises Refusal: 413, 408, or 503 for all bodies together.
+    """What is received, up to a size and a time. Raises Refusal: 413, 408, or what `holds` raises.
 
-    together, own: counted up; whoever made them counts down.
+    holds: told how much of it is in memory.
     """
 
-    def __init__(self, receive: Receive, scope: Scope, limits: BodyLimits, together: _Held, own: _Held) -> None:
+    def __init__(self, receive: Receive, scope: Scope, limits: BodyLimits, holds: Callable[[int], None]) -> None:
         self._receive = receive
-        self._together, self._own = together, own
+        self._holds = holds
         self._limits = limits
         self._left = limits.most_bytes
         self._is_over = False
@@ -221,13 +226,10 @@ class _Body:
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self._left -= size
-            self._own.bytes += size
-            self._together.bytes += size
             self._is_over = not message.get("more_body", False)
             if self._left < 0:
                 raise self._too_large()
-            if self._together.bytes > self._limits.together_bytes:
-                raise Refusal(503, "too much is being sent to this box at once; send it again", _LATER)
+            self._holds(size)
         return message
 
     def _too_large(self) -> Refusal:

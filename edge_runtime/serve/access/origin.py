@@ -35,7 +35,7 @@ def own_names(allowed: Iterable[str], listening: str) -> list[str]:
     names = [*LOOPBACK_NAMES, *(name.lower() for name in allowed)]
     if not is_loopback_host(listening):
         names += [socket.gethostname().lower(), listening.lower()]
-    return names
+    return [name for name in names if name.isascii()]
 
 
 class Hosts:

@@ -16,6 +16,8 @@ from edge_runtime.serve.api.datatypes import as_json_list, datatype_of
 from edge_runtime.serve.api.question import Question
 
 MOST_BATCH = 64
+MOST_OUTPUT_BYTES = 64 << 20  # of one answer
+MOST_JSON_VALUES = 2_000_000  # each takes some 50 bytes while it becomes text
 Arrays = tuple[NDArray[Any], ...]
 Invoke = Callable[..., Arrays]
 
@@ -107,6 +109,20 @@ def batches_of(form: Form, question: Question) -> list[Arrays]:
     if not form.is_batched:
         return [tuple(arrays)]
     return [tuple([array[at : at + 1] for array in arrays]) for at in range(counts.pop() if counts else 1)]
+
+
+def refuse_too_much(form: Form, question: Question, batches: int) -> None:
+    """Raises Refusal (400) where the answer would be larger than this server holds for one client."""
+    size = batches * sum(tensor.size * tensor.dtype.itemsize for tensor in form.outputs)
+    if size > MOST_OUTPUT_BYTES:
+        raise Refusal(400, f"an answer of {size >> 20} MB, {MOST_OUTPUT_BYTES >> 20} at most: ask for fewer at once")
+    binary = {one.name for one in question.wanted or () if one.is_binary}
+    names = {one.name for one in question.wanted} if question.wanted else set(form.output_names)
+    if question.wanted is None and question.is_binary:
+        return
+    text = [tensor for name, tensor in zip(form.output_names, form.outputs, strict=True) if name in names - binary]
+    if batches * sum(tensor.size for tensor in text) > MOST_JSON_VALUES:
+        raise Refusal(400, f"more than {MOST_JSON_VALUES} values as JSON: ask for them with binary_data")
 
 
 def refuse_unknown_outputs(form: Form, question: Question) -> None:

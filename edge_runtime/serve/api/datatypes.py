@@ -20,6 +20,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     }.items()
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+MOST_WHOLE = 2**53  # beyond, a float no longer names one whole number
 BINARY_ONLY = ("FP16",)  # Triton's rule: JSON has no half precision, and both sides must mean the same bits
 
 
@@ -55,6 +56,8 @@ def _exactly(found: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[An
     else:
         limits = np.iinfo(dtype)
         whole = found.dtype.kind in "iu" or (found.dtype.kind == "O" and all(type(v) is int for v in found.flat))
+        if found.dtype.kind == "f":  # 1.0 is the number 1 in JSON, and some clients write all numbers so
+            whole = bool((np.isfinite(found) & (found == np.rint(found)) & (np.abs(found) < MOST_WHOLE)).all())
         fits = whole and int(found.min()) >= limits.min and int(found.max()) <= limits.max
     if not fits:
         raise Refusal(400, f"input '{name}' has values that are no {_NAMES[dtype]}")

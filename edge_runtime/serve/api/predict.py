@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edge_runtime.serve.api.models import BundlePredictor
 
 MOST_FIELDS = 8
+AT_ONCE = 2  # pictures in work, of whatever models: 64 megapixels take 250 MB each
 MOST_NAME = 255
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 SOUNDS = (b"RIFF", b"fLaC", b"OggS")
@@ -47,6 +48,8 @@ class Upload:
 
 
 def predict_routes(cfg: EdgeConfig, catalog: Catalog, shelf: Shelf) -> Sequence[BaseRoute]:
+    places = asyncio.Semaphore(AT_ONCE)
+
     async def predict(request: Request) -> Response:
         confidence = _confidence(request.query_params.get("confidence"))
         wanted = request.query_params.get("model") or catalog.stations
@@ -60,7 +63,8 @@ def predict_routes(cfg: EdgeConfig, catalog: Catalog, shelf: Shelf) -> Sequence[
         def work(model: BundlePredictor, seat: Seat) -> Response:
             return _judged(model, upload, confidence, wants_json)
 
-        return await shelf.ask(known, HOW, lambda: _load(known, cfg), work)
+        async with places:
+            return await shelf.ask(known, HOW, lambda: _load(known, cfg), work)
 
     return [door("/predict", predict, Role.PREDICT, ["POST"], is_write=False)]
 

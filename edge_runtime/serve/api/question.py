@@ -20,6 +20,7 @@ from edge_runtime.serve.access.refusal import Refusal
 from edge_runtime.serve.api.datatypes import DTYPES, from_json
 
 MOST_TENSORS = 64
+MOST_JSON_BYTES = 16 << 20  # parsed, it takes up to twenty times as much
 MOST_DIMENSIONS = 8
 MOST_NAME = 256
 NOT_HERE = (  # parameters of Triton's extensions that change what an answer means: passed over, they would be a lie
@@ -57,6 +58,8 @@ class Question:
 def read_question(body: bytes, header_length: str | None) -> Question:
     """header_length: the header Inference-Header-Content-Length. Raises Refusal (400)."""
     length = _header_length(header_length, len(body))
+    if length > MOST_JSON_BYTES:
+        raise Refusal(413, f"JSON of {length >> 20} MB, {MOST_JSON_BYTES >> 20} are read: send tensors as binary data")
     about = read_object(body[:length])
     is_binary = _flag(_parameters(about, "the request"), "binary_data_output", False)
     binary = _Binary(memoryview(body)[length:])

@@ -87,19 +87,21 @@ class Shelf:
     _loading: dict[tuple[str, str], asyncio.Task[Any]] = field(default_factory=dict)
     _failed: dict[tuple[str, str], _Failure] = field(default_factory=dict)
     _loader: Seat | None = None
+    _reader: Seat | None = None
     _watch: asyncio.Task[None] | None = None
 
     # -- a component --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._loader = Seat("loader", self.clock)
+        self._loader, self._reader = Seat("loader", self.clock), Seat("reader", self.clock)
 
     def stop(self) -> None:
         for placed in [*self._placed.values()]:
             self._drop(placed)
-        if self._loader:
+        if self._loader and self._reader:
             self._loader.close()
-            self._loader = None
+            self._reader.close()
+            self._loader = self._reader = None
 
     def health(self) -> Health:
         if self._loader is None:
@@ -133,6 +135,11 @@ class Shelf:
             placed = await self._get(known, how, load)
         placed.used_ns = self.clock()
         return await placed.seat.do(lambda: work(placed.model, placed.seat))
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Something that takes much memory for a moment, one at a time, off the event loop."""
+        assert self._reader is not None
+        return await self._reader.do(work)
 
     async def get(self, known: Known, how: str, load: Callable[[], M]) -> M:
         """The loaded model, to look at."""

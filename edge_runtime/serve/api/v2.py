@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute
 from edge_runtime import __version__
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ModelError
-from edge_runtime.serve.access.guard import as_json, door
+from edge_runtime.serve.access.guard import as_json, door, hold
 from edge_runtime.serve.access.refusal import Refusal
 from edge_runtime.serve.access.roles import Role
 from edge_runtime.serve.api.answer import (
@@ -29,6 +29,7 @@ from edge_runtime.serve.api.answer import (
     batches_of,
     is_large_text,
     joined,
+    refuse_too_much,
     refuse_unknown_outputs,
 )
 from edge_runtime.serve.api.catalog import Catalog, Known
@@ -125,11 +126,14 @@ class V2:
         body = await self._body(request)
         length = request.headers.get(LENGTH)
         is_short = len(body) <= SHORT_BYTES or ((length or "").isdecimal() and int(str(length)) <= SHORT_BYTES)
-        question = read_question(body, length) if is_short else await asyncio.to_thread(read_question, body, length)
+        question = (
+            read_question(body, length) if is_short else await self.shelf.read(lambda: read_question(body, length))
+        )
 
         def work(model: TensorModel, seat: Seat) -> tuple[Form, Arrays, int, int]:
             batches = batches_of(model.form, question)
             refuse_unknown_outputs(model.form, question)
+            refuse_too_much(model.form, question, len(batches))
             began_ns = time.perf_counter_ns()
             outputs = joined(model.ask(batches, seat.tick))
             return model.form, outputs, len(batches), time.perf_counter_ns() - began_ns
@@ -234,7 +238,9 @@ class V2:
         if not encoding:
             return body
         most = self.cfg.serve.max_body_mb << 20
-        return await asyncio.to_thread(unpack, body, encoding, most)
+        content = await asyncio.to_thread(unpack, body, encoding, most)
+        hold(request, len(content))
+        return content
 
 
 def read_options(body: bytes) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def server(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http_server, "HEAD_S", 0.4)
         patch.setattr(http_server, "LINGER_S", 0.2)
+        patch.setattr(http_server, "TAKE_S", 0.4)
         with box(
             tmp_path_factory.mktemp("state"), f"serve.max_connections={MOST}", "serve.body_s=0.4", "serve.max_body_mb=1"
         ) as running:
@@ -73,6 +74,17 @@ def test_too_large_a_body_is_413_whether_it_says_so_or_not(server):
         with contextlib.suppress(OSError):
             silent.sendall(chunk * 20)
         assert said(silent).startswith(b"HTTP/1.1 413")
+
+
+def test_who_does_not_take_the_answer_is_given_up(server):
+    """A hundred answers of 48 kB for a client that reads none: neither they nor the connection are kept."""
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(server.address)
+        deaf.sendall(ask * 100)
+        until(lambda: server.components["http"].report()["connections"] > 0)
+        until(lambda: server.components["http"].report()["connections"] == 0)
 
 
 @pytest.mark.parametrize("head", [

@@ -251,11 +251,23 @@ def test_packed_requests_and_answers(server, name, packed):
 
 def test_bombs_and_nonsense_in_a_packed_body_are_refused(server):
     ask = f"/v2/models/{FLOAT}/infer"
-    bomb = gzip.compress(b"\0" * (40 << 20), 9)
+    bomb = gzip.compress(b"\0" * (40 << 20), 1)
     assert server.post(ask, bomb, {"Content-Encoding": "gzip"}).status == 413
     assert server.post(ask, b"no gzip", {"Content-Encoding": "gzip"}).status == 400
     assert "in the middle" in server.post(ask, gzip.compress(b"{}" * 99)[:-9], {"Content-Encoding": "gzip"}).error
     assert server.post(ask, b"{}", {"Content-Encoding": "br"}).status == 415
+
+
+def test_an_answer_that_nobody_should_hold_is_refused(server, real_data):
+    about = server.get("/v2/models/deeplabv3_float").json()
+    one = np.zeros([1, *about["inputs"][0]["shape"][1:]], np.float32)
+    name = about["inputs"][0]["name"]
+    body, headers = question({name: np.concatenate([one] * 2)})
+    assert "binary_data" in server.post("/v2/models/deeplabv3_float/infer", body, headers).error
+    body, headers = question({name: np.concatenate([one] * 13)}, parameters={"binary_data_output": True})
+    assert "fewer at once" in server.post("/v2/models/deeplabv3_float/infer", body, headers).error
+    text = b'{"inputs": [' + b"[]," * (6 << 20) + b"[]]}"
+    assert server.post(f"/v2/models/{FLOAT}/infer", text).status == 413
 
 
 def test_load_unload_and_statistics(server):

@@ -106,6 +106,10 @@ def test_the_language_switch_is_kept(rig: Rig, look: Look) -> None:
         page.reload()
         becomes(page, "document.querySelector('#state').textContent === 'LÄUFT'")
         assert page.get_attribute("html", "lang") == "de"
+        page.wait_for_selector("#verdict[data-verdict='reject']")
+        assert page.evaluate("[...document.querySelectorAll('#verdict, #talk, #hold')].map(e => e.scrollWidth - e.clientWidth)") == [
+            0, 0, 0,
+        ]  # fmt: skip
         shoot(page, "german")
 
 

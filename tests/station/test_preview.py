@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ def decide(preview: Preview, number: int, verdict: Verdict, *, has_frame: bool =
 
 
 def look(preview: Preview, after: int = 0) -> PartView | None:
-    told = preview.answer({"after": after})
+    with ThreadPoolExecutor(1) as asking:  # as the control socket does: the thread that draws steps back
+        told = asking.submit(preview.answer, {"after": after}).result()
     return from_json(PartView, told, "preview") if told else None
 
 

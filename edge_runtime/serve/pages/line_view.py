@@ -27,7 +27,7 @@ from edge_runtime.serve.pages.documents import LineLook, PartLook
 from edge_runtime.serve.pages.hub import Hub
 from edge_runtime.serve.pages.looks import AboutStation, look_of, look_of_silence, part_look
 from edge_runtime.serve.pages.names import Names
-from edge_runtime.serve.pages.pictures import Picture, heat_of_png, paint_heat
+from edge_runtime.serve.pages.pictures import Picture
 from edge_runtime.serve.pages.shift import Shift
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,9 @@ class LineView:
         view = from_json(PartView, told, "preview")
         self._after = view.seq
         picture: Picture | None = ("image/jpeg", b64decode(view.picture)) if view.picture else None
-        heat: Picture | None = ("image/png", paint_heat(heat_of_png(b64decode(view.heat)))) if view.heat else None
+        from edge_runtime.serve.pages.painting import painted_heat  # 30 MB that nobody needs who shows no picture
+
+        heat: Picture | None = ("image/png", painted_heat(b64decode(view.heat))) if view.heat else None
         self._views[view.part] = (picture, heat)
         while len(self._views) > VIEWS_KEPT:
             self._views.popitem(last=False)

@@ -1,6 +1,7 @@
 """Kept pictures for viewers: read once, scaled to the few sizes that pages use, and shared by all who look.
 
 What was made stays in memory within a bound, the least used goes first. A picture as it is in the file is not decoded.
+What decodes and paints (painting.py, 30 MB with its libraries) is imported when somebody first looks.
 """
 
 from __future__ import annotations
@@ -9,24 +10,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import cv2
-import numpy as np
-import simplejpeg
 
 from edge_runtime.core.errors import StorageError
-from edge_runtime.media.picture import decode_picture
-from edge_runtime.recording.evidence import load_heat
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 WIDTHS = (320, 960)  # of the strip, of the large place on a phone; 0 is the file itself
 MOST_BYTES = 48 * 2**20  # about 1500 pictures of the strip
-QUALITY = 85
-HEAT_WIDTH = 320  # a heat map has 40 columns; smoothed to this it looks like one
-HEAT_FROM, HEAT_ALPHA = 0.12, 0.65  # below is the model's noise; the part must be seen through it
 
 Picture = tuple[str, bytes]  # media type, content
 
@@ -76,35 +64,16 @@ class Pictures:
             raise StorageError(f"the picture {file} is no longer there") from err
         if not width:
             return ("image/png" if path.suffix == ".png" else "image/jpeg"), content
-        return "image/jpeg", _scaled(decode_picture(content), width)
+        from edge_runtime.serve.pages.painting import scaled
+
+        return "image/jpeg", scaled(content, width)
 
     def _heat(self, file: str) -> Picture:
         path = self._path(file)
-        heat = load_heat(path.with_suffix(".heat.png"))
-        if heat is None:
-            raise StorageError(f"no heat map was kept beside {file}")
-        return "image/png", paint_heat(heat)
+        try:
+            content = path.with_suffix(".heat.png").read_bytes()
+        except OSError as err:
+            raise StorageError(f"no heat map was kept beside {file}") from err
+        from edge_runtime.serve.pages.painting import painted_heat
 
-
-def _scaled(image: NDArray[np.uint8], width: int) -> bytes:
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    if width < image.shape[1]:
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    pixels = np.ascontiguousarray(image)
-    return bytes(simplejpeg.encode_jpeg(pixels, quality=QUALITY, colorspace="RGB", colorsubsampling="420"))
-
-
-def heat_of_png(content: bytes) -> NDArray[np.float32]:
-    """The grey PNG of a heat map as 0..1."""
-    grey = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return np.asarray(grey, np.float32) / np.float32(255.0)
-
-
-def paint_heat(heat: NDArray[np.float32]) -> bytes:
-    """A PNG with alpha in the colours of heat, transparent where the model saw nothing. heat: (rows, columns) 0..1."""
-    size = (HEAT_WIDTH, max(1, round(heat.shape[0] * HEAT_WIDTH / heat.shape[1])))
-    smooth = np.clip(cv2.resize(heat.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), 0.0, 1.0)
-    colours = cv2.applyColorMap(np.rint(smooth * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    alpha = np.clip((smooth - HEAT_FROM) / (1.0 - HEAT_FROM) * 2.0, 0.0, 1.0) * HEAT_ALPHA
-    painted = np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)])
-    return bytes(cv2.imencode(".png", painted)[1].tobytes())
+        return "image/png", painted_heat(content)

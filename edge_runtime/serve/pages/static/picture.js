@@ -54,7 +54,8 @@ function brackets(region, width, height) {
   const room = ROOM * width;
   const [x0, y0] = [Math.max(2, region.x * width - room), Math.max(2, region.y * height - room)];
   const [x1, y1] = [Math.min(width - 2, (region.x + region.w) * width + room), Math.min(height - 2, (region.y + region.h) * height + room)];
-  const arm = Math.max(12, Math.min(x1 - x0, y1 - y0) * ARM);
+  const side = Math.min(x1 - x0, y1 - y0);
+  const arm = Math.min(Math.max(12, side * ARM), side * 0.45);
   const corner = (x, y, dx, dy) => `M${x + dx * arm} ${y}H${x}V${y + dy * arm}`;
   const d = corner(x0, y0, 1, 1) + corner(x1, y0, -1, 1) + corner(x0, y1, 1, -1) + corner(x1, y1, -1, -1);
   return ["under", "over"].map((name) => {

@@ -17,7 +17,7 @@ import click
 from edge_runtime.cli.beside_line import ComputesBesideLine, LooksAtLine
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
-from edge_runtime.core.messages import Cause, Outcome, PartKey, Verdict
+from edge_runtime.core.messages import LOCAL, Cause, Outcome, PartKey, Verdict
 from edge_runtime.core.wording import counted
 from edge_runtime.recording.labels import Saying, is_disputed
 from edge_runtime.recording.part_times import boot_since, clock_notes
@@ -215,6 +215,7 @@ def _card(row: PartRow, run: dict[str, Any], has_picture: bool) -> list[str]:
         "gate": _after(row, row.outcome_ns),
         "stages": "  ".join(f"{stage} {ms:.2f} ms" for stage, ms in row.timings_ms.items()) or "-",
         "model": f"{row.model or '-'}  {(row.model_digest or '')[:12]}",
+        "answered": _who(row.origin),
         "settings": row.config_digest[:12],
         "run": f"{row.run}, started {run.get('started', '-')}",
         "picture": picture if has_picture or not row.evidence else f"{picture} (no longer there)",
@@ -227,6 +228,10 @@ def _card(row: PartRow, run: dict[str, Any], has_picture: bool) -> list[str]:
     if row.recovered:
         lines.append("  note       closed when the box started again: it had stopped before it noted a decision")
     return lines
+
+
+def _who(origin: str | None) -> str:
+    return "by the box's own model" if origin == LOCAL else f"by {origin}" if origin else "-"
 
 
 def _said_by_people(history: Sequence[Saying]) -> Iterator[str]:

@@ -60,6 +60,10 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
     ]
     for name, title in (("trigger_to_verdict", "photo-eye to verdict"), ("capture_to_verdict", "frame to verdict")):
         lines.append(f"{title:<21}" + "  ".join(f"{key} {value:.1f}" for key, value in latency[name].items()) + "  ms")
+    if "remote" in document:
+        remote = document["remote"]
+        failed = "  ".join(f"{name} {remote[name]}" for name in ("late", "refused", "wrong", "unreachable"))
+        lines.append(f"answered  {words(document['origins'])}  of {remote['asked']} asked of a server: {failed}")
     if "truth" in document:
         truth = document["truth"]
         missed = f"missed {truth['missed']} of {truth['defects']} defects"

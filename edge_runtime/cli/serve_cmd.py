@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,10 +27,10 @@ ANSWER_WITHIN_S = 3.0
 @click.option("--json", "as_json", is_flag=True, help="With --health or --token: one JSON document.")
 @click.pass_obj
 def serve(session: Session, port: int | None, tells_token: bool, role: str | None, health: bool, as_json: bool) -> None:
-    """The daemon with the network: the prediction API over HTTP, and what operators say to a speech server.
+    """The daemon with the network: pages, the prediction API over HTTP, and the way to servers in the house.
 
-    Prints the address it listens on. The API is described in edge_runtime/serve/API.md; the speech server is asked
-    where voice.remote.url names one.
+    Prints the address it listens on. Pages and API are described in edge_runtime/serve/PAGES.md and API.md; a speech
+    server is asked where voice.remote.url names one, an inference server where model.predictor is remote.
     """
     if tells_token:
         _tell_token(session, role, as_json)
@@ -40,13 +42,30 @@ def serve(session: Session, port: int | None, tells_token: bool, role: str | Non
 
 def _tell_health(session: Session, as_json: bool) -> None:
     from edge_runtime.config.paths import socket_path
-    from edge_runtime.inference.speech_wire import SOCKET
+
+    about = _ask(socket_path(session.config))
+    click.echo(json.dumps(about, indent=2) if as_json else "\n".join(_lines(about)))
+    raise SystemExit(0 if about["state"] == "ok" else 1)
+
+
+def _ask(beside: Path) -> Mapping[str, Any]:
+    """What each relay of the running serve says of itself; `state` is the worst, `detail` what that one says."""
+    from edge_runtime.inference import picture_wire, speech_wire
     from edge_runtime.process.control import exchange
 
-    path = socket_path(session.config).with_name(SOCKET)
-    about = exchange(path, {"do": "health"}, ANSWER_WITHIN_S, "edge-runtime serve")
-    click.echo(json.dumps(about, indent=2) if as_json else f"{about['state']}  {about['detail']}")
-    raise SystemExit(0 if about["state"] == "ok" else 1)
+    parts = {
+        name: exchange(beside.with_name(socket), {"do": "health"}, ANSWER_WITHIN_S, "edge-runtime serve")
+        for name, socket in (("speech", speech_wire.SOCKET), ("pictures", picture_wire.SOCKET))
+    }
+    worst = next((part for part in parts.values() if part["state"] != "ok"), parts["speech"])
+    counts = {name: part[name] for name, part in parts.items()}
+    states = {name: {"state": part["state"], "detail": part["detail"]} for name, part in parts.items()}
+    return {"state": worst["state"], "detail": worst["detail"], **counts, "parts": states}
+
+
+def _lines(about: Mapping[str, Any]) -> Iterator[str]:
+    for name, part in about["parts"].items():
+        yield f"{name:<9} {part['state']}  {part['detail']}"
 
 
 def _tell_token(session: Session, role: str | None, as_json: bool) -> None:

@@ -178,6 +178,12 @@ def _sound(loaded: Loaded) -> Iterator[Finding]:
     yield from sound_findings(loaded)
 
 
+def _remote(loaded: Loaded) -> Iterator[Finding]:
+    from edge_runtime.commissioning.doctor_remote import remote_findings
+
+    yield from remote_findings(loaded)
+
+
 def _storage(loaded: Loaded) -> Iterator[Finding]:
     state = state_dir(loaded.config)
     there = next(folder for folder in (state, *state.parents) if folder.exists())
@@ -279,6 +285,7 @@ CHECKS: tuple[Check, ...] = (
     _daemon,
     _runtime,
     _model,
+    _remote,
     _camera,
     _controller,
     _microphone,

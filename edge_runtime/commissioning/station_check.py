@@ -32,6 +32,10 @@ def remarks(cfg: EdgeConfig) -> list[str]:
             f"{pitch:.0f} counts apart: the gate takes neighbours too; keep it under {0.6 * pitch:.0f}"
         )
     notes += _wire_remarks(cfg)
+    if cfg.model.predictor == "remote" and not cfg.model.remote.may_leave:
+        notes.append(
+            "model.predictor = 'remote' asks nobody while model.remote.may_leave is false: pictures stay in the box"
+        )
     if cfg.decision.stage_budget_ms > cfg.decision.deadline_ms:
         notes.append(
             "decision.stage_budget_ms is above decision.deadline_ms: a hung model is noticed after the deadline"

@@ -18,6 +18,8 @@ Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]  # paths and names 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 
 class Section(BaseModel):
     """NaN and infinity, which TOML can write, are no numbers of a station: neither is ever above or below a limit."""
@@ -223,11 +225,47 @@ class ControllerConfig(Section):
         return self
 
 
+class RemoteModelConfig(Section):
+    """An inference server in the house. The box's own model answers when this one is not back in time."""
+
+    url: Text = Field("", description="http://HOST:PORT or https://HOST:PORT of an Open Inference Protocol v2 server")
+    model: Text = Field("", description="name of the model on the server; empty: as model.name, without its version")
+    version: Text = Field("", description="its version on the server; empty: the one that the server chooses")
+    share: float = Field(
+        0.5,
+        gt=0,
+        le=0.7,
+        description="part of decision.deadline_ms, from the photo-eye, in which its answer must be back; "
+        "then the box's own counts",
+    )
+    may_leave: bool = Field(False, description="privacy: pictures of parts may leave the box")
+    token_file: Text = Field("", description="file with the server's access token (bearer); empty: none")
+    ca_file: Text = Field("", description="certificates of the authority that signed the server's; empty: the system's")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> RemoteModelConfig:
+        if self.url and not _is_web_address(self.url):
+            raise ValueError(
+                "url must be http://HOST:PORT or https://HOST:PORT, without user and password, not "
+                f"{self.url.rpartition('@')[2]!r}"
+            )
+        is_open = self.url.startswith("http://") and urlsplit(self.url).hostname not in LOOPBACK
+        if self.token_file and is_open:
+            raise ValueError("token_file over http:// would tell the token to everybody on the way: use https://")
+        return self
+
+
 class ModelConfig(Section):
     name: Text = Field("scratch", description="bundle that judges: NAME is its promoted version; or NAME@VERSION")
     store: Text = Field(
         "", description="folder of installed bundles; empty: models/ of the state folder, then the shipped ones"
     )
+    predictor: Literal["local", "remote"] = Field(
+        "local",
+        description="who is asked: the box's own model alone (local), or an inference server first (remote), "
+        "with the own model's answer at hand",
+    )
+    remote: RemoteModelConfig = Field(RemoteModelConfig(), description="the inference server of predictor remote")
     runtime: Literal["auto", "litert", "tflite"] = Field(
         "auto", description="TFLite runtime; auto takes the faster one"
     )
@@ -236,6 +274,12 @@ class ModelConfig(Section):
     )
     delegate: Text = Field("", description="shared library of an external delegate, such as libedgetpu.so.1")
     warm_up: int = Field(3, ge=0, le=100, description="invocations before the line is ready")
+
+    @model_validator(mode="after")
+    def _has_server(self) -> ModelConfig:
+        if self.predictor == "remote" and not self.remote.url:
+            raise ValueError("predictor 'remote' needs remote.url, such as http://gpu.plant.example:8000")
+        return self
 
 
 class DecisionConfig(Section):

@@ -75,6 +75,8 @@ class EventKind(StrEnum):
     MODEL_UNDONE = "model.undone", _WARNING, "a switch could not be completed, and was taken back", *_SLOT
     MODEL_CHANGED = "model.changed", _INFO, "a slot changed in a way that this version has no name for", *_SLOT
     MODEL_FELL_BACK = "model.fell_back", _ERROR, "a version could not be loaded, and the one before runs", *_SLOT
+    REMOTE_ANSWERS = "remote.answers", _INFO, "an inference server is asked first about each part", "server"
+    REMOTE_LOST = "remote.lost", _WARNING, "the inference server failed; the box's own model judges alone", "why"
     AUTOMATION_SET = "automation.set", _INFO, "somebody changed who decides", "before", "now"
     OPERATOR_HOLD = "operator.hold", _WARNING, "an operator held the line", "by", "why"
     OPERATOR_RESUMED = "operator.resumed", _INFO, "an operator let the line go on", "by", "after"

@@ -50,6 +50,7 @@ class RecentPart:
     reason: str
     score: float | None
     ms: float  # photo-eye to verdict
+    origin: str = ""  # whose answer it was: "local", "remote:scratch/3@gpu.example:8000"; empty where no model spoke
 
 
 @dataclass(frozen=True, slots=True)

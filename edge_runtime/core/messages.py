@@ -79,6 +79,7 @@ class Where(StrEnum):
     IMPORT = "import"
 
 
+LOCAL = "local"  # who answered: the box's own model, and not "remote:NAME/VERSION@HOST:PORT"
 OPERATOR = "operator"  # who said it, where the box knows only that somebody at the line did
 
 
@@ -155,7 +156,8 @@ class Prediction:
     scores: Mapping[str, float]  # label -> 0..1
     regions: tuple[Region, ...] = ()
     heat: NDArray[np.float32] | None = None  # (rows, cols) 0..1 over the whole frame, read-only
-    timings_ms: Mapping[str, float] = field(default_factory=dict)  # prepare, invoke, decode
+    timings_ms: Mapping[str, float] = field(default_factory=dict)  # prepare, invoke, decode; or remote
+    origin: str = LOCAL  # who answered; else "remote:scratch/3@gpu.example:8000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ class Decision:
     captured_ns: int | None  # exposure start; None where no frame came
     decided_ns: int
     model: str  # "scratch@1", the model in charge even when it did not speak
+    origin: str = ""  # whose answer it was, as in Prediction; empty where no model spoke
 
 
 @dataclass(frozen=True, slots=True)

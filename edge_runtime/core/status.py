@@ -162,6 +162,31 @@ class SoundReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteReport:
+    """The inference server that is asked first. asked = answered + late + refused + wrong + unreachable + open ones.
+
+    resting, busy, no_time: parts about which it was not asked. agreed, disagreed: with the box's own model's verdict.
+    """
+
+    server: str  # who answered last: "remote:scratch/3@gpu.example:8000"
+    phase: str  # "up", "resting", "trial"
+    trouble: str  # why it did not answer last; empty where it did
+    asked: int
+    answered: int
+    late: int
+    refused: int
+    wrong: int
+    unreachable: int
+    resting: int
+    busy: int
+    no_time: int
+    trials: int
+    agreed: int
+    disagreed: int
+    answer_ms: Percentiles
+
+
+@dataclass(frozen=True, slots=True)
 class Reports:
     """What the components count and measure. None: the station has no such component, or an older box tells none."""
 
@@ -178,6 +203,7 @@ class Reports:
     evidence: EvidenceReport | None = None
     microphone: MicrophoneReport | None = None
     sound: SoundReport | None = None
+    remote: RemoteReport | None = None
 
 
 # -- the voice ---------------------------------------------------------------------------------------------------------

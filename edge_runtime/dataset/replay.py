@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.config.schema import CheckPictures, EdgeConfig
 from edge_runtime.core.errors import StorageError
-from edge_runtime.core.messages import Cause, Prediction, Verdict
+from edge_runtime.core.messages import LOCAL, Cause, Prediction, Verdict
 from edge_runtime.decision.policy import Policy
 from edge_runtime.features.picture_validity import STILL
 from edge_runtime.recording.evidence import load_picture
@@ -119,6 +119,8 @@ def _why_not(row: PartRow) -> str:
         return "the camera stood still, which one picture does not show"
     if row.cause not in (Cause.MODEL, Cause.INVALID_IMAGE):
         return f"decided by {row.cause}" if row.cause else "not decided yet"
+    if row.origin not in (None, LOCAL):
+        return "judged by an inference server"
     return "" if row.evidence else "no picture kept"
 
 

@@ -25,6 +25,7 @@ from edge_runtime.flow.components import Health
 from edge_runtime.flow.handoff import Bounded
 from edge_runtime.flow.stage_runner import StageRunner
 from edge_runtime.flow.timing import Latency
+from edge_runtime.inference.remote_session import Reading
 from edge_runtime.lines.picture_watch import Gate
 
 Model = Callable[[Any], Prediction]  # picture (h, w, 3) u8 RGB -> prediction
@@ -39,12 +40,14 @@ class LineModel:
 
     open: loads and warms it up; called on the worker's thread, and again for each replacement.
     gate: what is wrong with a picture, asked before the model; None asks nothing (benches, rigs).
+    elsewhere: how it reads what its model on a server says; None: no server is asked. Usable once `open` has returned.
     """
 
     label: str  # "scratch@1"
     open: Callable[[], Model]
     policy: Policy
     gate: Gate | None = None
+    elsewhere: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Inspector:
     """See the module. The callbacks are called on the worker's thread, but for `on_overload` of a full queue.
 
     begins: whether the part still wants an answer, asked just before it is worked on.
+    on_begun: told of each part just before the model is asked about it.
     on_judged, on_overload, on_fault: what came of a part; one of them for each that began, but for a hung call
     `on_fault` comes from whoever calls `supervise`.
     """
@@ -86,11 +90,13 @@ class Inspector:
         on_overload: Callable[[Job, str], None],
         on_fault: Callable[[Job, Exception], None],
         clock: Clock,
+        on_begun: Callable[[Job, LineModel], None] | None = None,
     ) -> None:
         self.label = model.label
         self.invoke = Latency()
         self._look = look
         self._begins = begins
+        self._on_begun = on_begun
         self._on_judged = on_judged
         self._on_overload = on_overload
         self._clock = clock
@@ -172,6 +178,8 @@ class Inspector:
             fault = self._look(job.frame.image, model.gate)
             if fault:
                 return Judged(None, Verdict.UNSURE, Cause.INVALID_IMAGE, f"{Cause.INVALID_IMAGE}: {fault}")
+            if self._on_begun:
+                self._on_begun(job, model)
             prediction = ask(job.frame.image)
             if not 0.0 <= prediction.score <= 1.0:
                 raise ModelError(f"score {prediction.score} is not between 0 and 1")

@@ -1,4 +1,5 @@
-"""Sees to what is due: parts that nobody decided in time, a model over its budget, outcomes that nobody reported.
+"""Sees to what is due: parts that nobody decided in time, a model over its budget, a server that is not back in time,
+outcomes that nobody reported.
 
 It sleeps until the next of them is due, and turns often enough to show that the line lives.
 """
@@ -13,6 +14,7 @@ from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.messages import Cause, GateReport, Outcome
 from edge_runtime.decision.ledger import Ledger, Row
 from edge_runtime.lines.inspector import Inspector
+from edge_runtime.lines.remote_first import RemoteFirst
 
 NAPS = 4  # in the shorter of deadline and stage budget: what begins during a nap is seen long before it is due
 MOST_NAP_NS, LEAST_NAP_NS = 50 * MS, MS // 2  # 20 turns a second show that it is alive; never a busy loop
@@ -30,6 +32,7 @@ class Keeper:
         ledger: Ledger,
         inspector: Inspector,
         cfg: DecisionConfig,
+        remote: RemoteFirst | None = None,
         *,
         give_up: Callable[[Row, Cause, str], None],
         on_report: Callable[[GateReport], None],
@@ -37,6 +40,7 @@ class Keeper:
     ) -> None:
         self._ledger = ledger
         self._inspector = inspector
+        self._remote = remote
         self._give_up = give_up
         self._on_report = on_report
         self._clock = clock
@@ -47,6 +51,8 @@ class Keeper:
     def keep(self, stop: threading.Event) -> None:
         while not stop.is_set():
             now = self.progress_ns = self._clock()
+            if self._remote is not None:
+                self._remote.expire(now)
             self._inspector.supervise(now)
             for row in self._ledger.overdue(now):
                 self._give_up(row, row.stage, self._missing(row))
@@ -61,8 +67,9 @@ class Keeper:
     def _nap_s(self) -> float:
         """Until something is due. Not every 5 ms: a tick in every other part's model time costs that part 30 us."""
         due_ns = [row.deadline_ns for row in self._ledger.undecided()]
-        if self._inspector.due_ns is not None:
-            due_ns.append(self._inspector.due_ns)
+        for one in (self._inspector, self._remote):
+            if one is not None and (due := one.due_ns) is not None:
+                due_ns.append(due)
         soonest_ns = min(due_ns, default=self._clock() + self._nap_ns) - self._clock()
         return max(LEAST_NAP_NS, min(self._nap_ns, soonest_ns)) / SECOND
 

@@ -3,6 +3,7 @@
     photo-eye --trigger--> ledger row opened           (bridge thread)
     camera ----frame-----> paired with its trigger     (camera thread)
     queue ---------------> picture shows something? -> model -> policy -> decision (worker thread, replaced when hung)
+    server, where one is asked: its answer first, if it is back in its share of the deadline (lines/remote_first.py)
     deadline ------------> unsure decision             (keeper thread)
     person --------------> verdict, where the station lets one decide (decision.automation)
     decision ------------> verdict on the wire, taps   (whichever thread decided first)
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from edge_runtime.config.schema import Automation, CameraConfig, DecisionConfig
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.events import EventKind
 from edge_runtime.core.messages import (
+    LOCAL,
     Cause,
     Decision,
     Event,
@@ -43,6 +45,7 @@ from edge_runtime.lines.inspector import Inspector, Job, Judged, LineModel
 from edge_runtime.lines.keeper import Keeper
 from edge_runtime.lines.person_queue import Held, PersonQueue, asks_person
 from edge_runtime.lines.picture_watch import PictureWatch
+from edge_runtime.lines.remote_first import Elsewhere, RemoteFirst
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +94,13 @@ class VisionLine:
         taps: Sequence[Tap],
         clock: Clock,
         rule: Callable[[], str] = lambda: "",
+        elsewhere: Elsewhere | None = None,
+        share: float = 0.5,
     ) -> None:
-        """rule: a reason to reject whatever the model says, such as a machine that sounds broken; empty: none."""
+        """rule: a reason to reject whatever the model says, such as a machine that sounds broken; empty: none.
+
+        elsewhere: who is asked first about each part, with this share of the deadline to answer; None: nobody.
+        """
         self._automation = decision_cfg.automation
         self._taps = taps
         self._rule = rule
@@ -110,6 +118,8 @@ class VisionLine:
             blindness=self.pictures.health,
             clock=clock,
         )
+        self._elsewhere = elsewhere
+        self.remote = RemoteFirst(elsewhere, decision_cfg, share, self._settle, clock) if elsewhere else None
         self.inspector = Inspector(
             model,
             decision_cfg,
@@ -119,12 +129,19 @@ class VisionLine:
             on_overload=self._on_overload,
             on_fault=self._on_fault,
             clock=clock,
+            on_begun=self.remote.ask if self.remote else None,
         )
         self.people = PersonQueue(
             self.ledger, decision_cfg.queue_parts, decide=self._decide_job, label=self.label, clock=clock
         )
         self._keeper = Keeper(
-            self.ledger, self.inspector, decision_cfg, give_up=self._give_up, on_report=self.on_report, clock=clock
+            self.ledger,
+            self.inspector,
+            decision_cfg,
+            self.remote,
+            give_up=self._give_up,
+            on_report=self.on_report,
+            clock=clock,
         )
         self.rejecter = open_rejecter(self.on_trigger, self.on_report, self.on_event)
         self._stop = threading.Event()
@@ -133,6 +150,7 @@ class VisionLine:
         self.trigger_to_verdict = Latency()
         self.capture_to_verdict = Latency()
         self.recent: deque[Decision] = deque(maxlen=RECENT)
+        self.origins: Counter[str] = Counter(local=0, remote=0)  # whose answer decided, where a model did
         self.scheduling: dict[str, str] = {}  # thread -> "fifo", or why it has to wait its turn
 
     # -- start and stop: sinks first, sources last; and back in flow order ---------------------------------------
@@ -143,6 +161,8 @@ class VisionLine:
         share_interpreter()
         try:
             self.inspector.start()
+            if self._elsewhere:
+                self._elsewhere.start()
             self._thread("keeper", lambda: self._keeper.keep(self._stop))
             self.camera.start()
             self._thread("camera", self.camera.watch)
@@ -168,6 +188,8 @@ class VisionLine:
         self._stop.set()
         self.camera.stop()
         self.inspector.stop()
+        if self._elsewhere:
+            self._elsewhere.stop()
         for thread in self._threads:
             thread.join(timeout=2.0)
         self._threads.clear()
@@ -220,6 +242,13 @@ class VisionLine:
         self.on_event(Event(EventKind.MODEL_SWAPPED, self._clock(), {"before": before, "now": model.label}))
 
     def _on_judged(self, job: Job, judged: Judged) -> None:
+        if self.remote is None:
+            self._settle(job, judged)
+        else:
+            self.remote.own(job, judged, self._settle)
+
+    def _settle(self, job: Job, judged: Judged) -> None:
+        """What is held of a part, by whichever model, becomes its decision or waits for a person."""
         against = self._rule()
         if against:
             self._decide_job(job, Judged(judged.prediction, Verdict.REJECT, Cause.RULE, against))
@@ -232,7 +261,11 @@ class VisionLine:
         self.on_event(
             Event(EventKind.ENGINE_FAULT, self._clock(), {"error": str(error), "part": job.trigger.key.part_id})
         )
-        self._unsure(job.trigger, Cause.ENGINE_FAULT, f"engine: {error}", job.frame)
+        judged = Judged(None, Verdict.UNSURE, Cause.ENGINE_FAULT, f"engine: {error}")
+        if self.remote is None:
+            self._decide_job(job, judged)
+        else:
+            self.remote.own(job, judged, self._decide_job)
 
     def _on_overload(self, job: Job, why: str) -> None:
         self._unsure(job.trigger, Cause.OVERLOAD, f"overload: {why}", job.frame)
@@ -282,6 +315,8 @@ class VisionLine:
         self.trigger_to_verdict.add((decision.decided_ns - decision.trigger_ns) / 1e6)
         if captured_ns is not None:
             self.capture_to_verdict.add((decision.decided_ns - captured_ns) / 1e6)
+        if decision.origin:
+            self.origins[LOCAL if decision.origin == LOCAL else "remote"] += 1
         self.recent.append(decision)
         for tap in self._taps:
             tap.decided(decision, frame, judged.prediction)
@@ -325,6 +360,7 @@ class VisionLine:
             "queue": len(self.inspector),
             "on_belt": self.ledger.open_parts,
             "waiting_for_person": len(self.people),
+            "remote": self.remote.report() if self.remote else None,
             "scheduling": {**self.scheduling, "model": self.inspector.scheduling},
         }
 
@@ -342,4 +378,5 @@ def _decision(trigger: Trigger, judged: Judged, captured_ns: int | None, now_ns:
         captured_ns=captured_ns,
         decided_ns=now_ns,
         model=prediction.model if prediction else in_charge,
+        origin=prediction.origin if prediction else "",
     )

@@ -25,7 +25,14 @@ from edge_runtime.inference.sandbox import Child
 from edge_runtime.media.picture import PictureError, decode_picture
 from edge_runtime.modelstore.bundle import Bundle, load_bundle, seal_bundle
 from edge_runtime.predictors.sound_golden import ask_golden_sound
-from edge_runtime.predictors.vision import PICTURE_KINDS, FeatureModel, open_engine, open_vision_model, picture_gate
+from edge_runtime.predictors.vision import (
+    PICTURE_KINDS,
+    FeatureModel,
+    open_engine,
+    open_vision_model,
+    picture_gate,
+    trial_pictures,
+)
 from edge_runtime.process.child import Limits
 
 FOLDER = "golden"
@@ -77,7 +84,7 @@ def ask_golden(bundle: Bundle, names: list[str], cfg: ModelConfig | None = None)
         model = open_vision_model(bundle, cfg)
         runtime = model.engine.runtime.label
         if not names:  # nothing real to ask: a picture of nothing must at least get an answer that is a score
-            for picture in model.test_pictures():
+            for picture in trial_pictures(model.prepare.spec):
                 model(picture)
         said = {}
         for name in names:

@@ -73,38 +73,28 @@ class VisionModel:
     """Picture in, prediction out. For one thread at a time."""
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        manifest = bundle.manifest
-        if manifest.output is None:
-            raise ModelError("manifest.toml has no [output]; a picture model needs one")
         self.bundle = bundle
         self.engine = engine
         self.label = bundle.label
-        self.prepare = make_prepare(manifest.input, engine.inputs)
-        self._decode = _make_decoder(bundle, engine.outputs, manifest.output)
-        self._layout: _HeatLayout | None = None
+        self.prepare = make_prepare(bundle.manifest.input, engine.inputs)
+        self._decode = FrameDecoder(bundle, engine.outputs)
 
     def __call__(self, image: NDArray[np.uint8]) -> Prediction:
         """image: uint8 RGB (height, width, 3), any size. Raises ModelError when the model gives no sensible answer."""
         t0 = time.perf_counter_ns()
-        _refuse_tiny(image, self.prepare.spec)
+        refuse_tiny(image, self.prepare.spec)
         tensor, geometry = self.prepare(image)
         t1 = time.perf_counter_ns()
         outputs = self.engine.invoke(tensor)
         t2 = time.perf_counter_ns()
-        finding = self._decode(outputs, geometry.content)
-        regions, heat = finding.regions, finding.heat
-        if not geometry.is_whole:
-            regions = tuple([_on_frame(region, geometry) for region in regions])
-            heat = self._heat_on_frame(heat, geometry)
-        if heat is not None:
-            heat.flags.writeable = False
+        finding = self._decode(outputs, geometry)
         t3 = time.perf_counter_ns()
         return Prediction(
             model=self.label,
             score=finding.score,
             scores=finding.scores,
-            regions=regions,
-            heat=heat,
+            regions=finding.regions,
+            heat=finding.heat,
             timings_ms={"prepare": (t1 - t0) / 1e6, "invoke": (t2 - t1) / 1e6, "decode": (t3 - t2) / 1e6},
         )
 
@@ -115,27 +105,36 @@ class VisionModel:
             return
         refuse_double_activation(self.engine, spec.activation)
         raw = []
-        for picture in self.test_pictures():
+        for picture in trial_pictures(self.prepare.spec):
             outputs = self.engine.invoke(self.prepare(picture)[0])
             raw += [tensor.dequantise(output) for tensor, output in zip(self.engine.outputs, outputs, strict=True)]
         refuse_shares(raw, spec.activation)
 
-    def test_pictures(self) -> list[NDArray[np.uint8]]:
-        """Pictures as different as can be: black, white, two kinds of noise."""
-        shape = (self.prepare.spec.height, self.prepare.spec.width, 3)
-        draw = np.random.default_rng(0)
-        coarse = draw.integers(0, 256, (8, 8, 3), np.uint8)
-        rows, columns = np.arange(shape[0]) * 8 // shape[0], np.arange(shape[1]) * 8 // shape[1]
-        return [
-            np.zeros(shape, np.uint8),
-            np.full(shape, 255, np.uint8),
-            draw.integers(0, 256, shape, np.uint8),
-            np.ascontiguousarray(coarse[rows][:, columns]),
-        ]
-
     def refuse_tiny(self, image: NDArray[np.uint8]) -> None:
         """Raises ModelError for a picture that is too small for this model, as a call would."""
-        _refuse_tiny(image, self.prepare.spec)
+        refuse_tiny(image, self.prepare.spec)
+
+
+class FrameDecoder:
+    """Outputs of a bundle's model, wherever it ran, to what they say of the frame. For one thread at a time."""
+
+    def __init__(self, bundle: Bundle, outputs: Sequence[Tensor]) -> None:
+        """Raises ModelError when these are no outputs of such a bundle."""
+        if bundle.manifest.output is None:
+            raise ModelError("manifest.toml has no [output]; a picture model needs one")
+        self._decode = _make_decoder(bundle, outputs, bundle.manifest.output)
+        self._layout: _HeatLayout | None = None
+
+    def __call__(self, outputs: Outputs, geometry: Geometry) -> Finding:
+        """Regions and heat lie on the frame; heat is read-only. Raises ModelError when it is no sensible answer."""
+        finding = self._decode(outputs, geometry.content)
+        regions, heat = finding.regions, finding.heat
+        if not geometry.is_whole:
+            regions = tuple([_on_frame(region, geometry) for region in regions])
+            heat = self._heat_on_frame(heat, geometry)
+        if heat is not None:
+            heat.flags.writeable = False
+        return Finding(finding.score, finding.scores, regions, heat)
 
     def _heat_on_frame(self, heat: NDArray[np.float32] | None, geometry: Geometry) -> NDArray[np.float32] | None:
         if heat is None:
@@ -155,12 +154,26 @@ class FeatureModel:
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """One float32 array (rows, columns, channels) for each output."""
-        _refuse_tiny(image, self.prepare.spec)
+        refuse_tiny(image, self.prepare.spec)
         tensor, _ = self.prepare(image)
         return feature_maps(self.engine.outputs, self.engine.invoke(tensor))
 
 
-def _refuse_tiny(image: NDArray[np.uint8], spec: InputSpec) -> None:
+def trial_pictures(spec: InputSpec) -> list[NDArray[np.uint8]]:
+    """Pictures as different as can be: black, white, two kinds of noise."""
+    shape = (spec.height, spec.width, 3)
+    draw = np.random.default_rng(0)
+    coarse = draw.integers(0, 256, (8, 8, 3), np.uint8)
+    rows, columns = np.arange(shape[0]) * 8 // shape[0], np.arange(shape[1]) * 8 // shape[1]
+    return [
+        np.zeros(shape, np.uint8),
+        np.full(shape, 255, np.uint8),
+        draw.integers(0, 256, shape, np.uint8),
+        np.ascontiguousarray(coarse[rows][:, columns]),
+    ]
+
+
+def refuse_tiny(image: NDArray[np.uint8], spec: InputSpec) -> None:
     """A picture that shows nothing is not a good part: "nothing to see" must not become "nothing found"."""
     height, width = image.shape[:2]
     if LEAST_SHARE * height * spec.roi[3] < spec.height or LEAST_SHARE * width * spec.roi[2] < spec.width:

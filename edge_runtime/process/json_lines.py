@@ -29,9 +29,12 @@ class Lines:
     Raises ProtocolError when the far side ends, talks too much or talks nonsense, and TimeoutError.
     """
 
-    def __init__(self, sock: socket.socket, within_s: float, most_line: int = MOST_LINE) -> None:
+    def __init__(
+        self, sock: socket.socket, within_s: float, most_line: int = MOST_LINE, most_block: int = MOST_BLOCK
+    ) -> None:
         self._sock = sock
         self._most_line = most_line
+        self._most_block = most_block
         self._until = time.monotonic() + within_s
         self._buffer = bytearray()
 
@@ -50,9 +53,9 @@ class Lines:
         return as_object(bytes(line))
 
     def block(self, size: int) -> bytes:
-        """So many bytes, MOST_BLOCK at most."""
-        if not 0 <= size <= MOST_BLOCK:
-            raise ProtocolError(f"a block of {size} bytes; {MOST_BLOCK} are taken at most")
+        """So many bytes, `most_block` at most."""
+        if not 0 <= size <= self._most_block:
+            raise ProtocolError(f"a block of {size} bytes; {self._most_block} are taken at most")
         while len(self._buffer) < size:
             self._more()
         block = bytes(self._buffer[:size])

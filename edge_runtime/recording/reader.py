@@ -30,7 +30,8 @@ class PartRow:
     """One part, joined: what triggered, what was decided and why, by which model and settings, and how it ended.
 
     verdict, cause and reason are None only while the part is on its way. Times named `*_ns` are monotonic within `run`.
-    label: the last word of anybody; `JournalReader.history` has all of them.
+    label: the last word of anybody; `JournalReader.history` has all of them. origin: whose answer it was, "local" or
+    "remote:NAME/VERSION@HOST:PORT"; None where no model spoke, and in rows from before it was noted.
     """
 
     id: int
@@ -60,6 +61,7 @@ class PartRow:
     regions: tuple[Region, ...]
     evidence: str | None
     label: str | None
+    origin: str | None
 
     @property
     def part(self) -> str:
@@ -144,7 +146,7 @@ class JournalReader:
             self._db = open_for_reading(path)
             version = version_of(self._db)
             if version in SEEN_AS_PRESENT:
-                self._db.execute(SEEN_AS_PRESENT[version])
+                self._db.executescript(SEEN_AS_PRESENT[version])
         self.is_present = version == VERSION  # row numbers of labels are those that stay
         if not self.is_present and version not in SEEN_AS_PRESENT:
             self._db.close()

@@ -321,7 +321,8 @@ class RecordWriter:
             row = self._row(decision.key, in_this_run=True)
         self._db.execute(
             "UPDATE part SET verdict = ?, cause = ?, reason = ?, score = ?, captured_ns = ?, decided_ns = ?, model = ?,"
-            " timings_ms = ?, regions = ?, recovered = 0 WHERE id = ? AND (verdict IS NULL OR recovered = 1)",
+            " origin = ?, timings_ms = ?, regions = ?, recovered = 0"
+            " WHERE id = ? AND (verdict IS NULL OR recovered = 1)",
             (
                 decision.verdict.value,
                 decision.cause.value,
@@ -330,6 +331,7 @@ class RecordWriter:
                 decision.captured_ns,
                 decision.decided_ns,
                 self._model(decision.model),
+                decision.origin or None,
                 _timings(record.timings_ms),
                 _regions(record.regions),
                 row,

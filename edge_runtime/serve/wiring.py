@@ -8,7 +8,7 @@ from functools import partial
 from edge_runtime.config.paths import socket_path, state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.flow.components import Component, Health
-from edge_runtime.inference.speech_wire import SOCKET
+from edge_runtime.inference import picture_wire, speech_wire
 from edge_runtime.serve.access.audit import Audit
 from edge_runtime.serve.access.certificate import station_papers
 from edge_runtime.serve.access.recognise import ByToken, Recogniser, by_loopback
@@ -20,12 +20,17 @@ from edge_runtime.serve.app import Access, Part, build_app
 from edge_runtime.serve.health import health_routes
 from edge_runtime.serve.http_server import HttpServer
 from edge_runtime.serve.pages.component import Pages
+from edge_runtime.serve.remote.relay import PictureRelay
 from edge_runtime.serve.speech.relay import SpeechRelay
 
 
 def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: None) -> list[Component]:
     """told: given the address that is listened on. Raises EdgeError."""
-    components: list[Component] = [SpeechRelay(cfg.voice.remote, socket_path(cfg).with_name(SOCKET))]
+    beside = socket_path(cfg)
+    components: list[Component] = [
+        SpeechRelay(cfg.voice.remote, beside.with_name(speech_wire.SOCKET)),
+        PictureRelay(cfg.model, beside.with_name(picture_wire.SOCKET)),
+    ]
 
     def healths() -> Mapping[str, Health]:
         return {component.name: component.health() for component in components}

@@ -21,6 +21,7 @@ from edge_runtime.core.messages import Event
 from edge_runtime.core.status import ModelSeat
 from edge_runtime.decision.policy import station_policy
 from edge_runtime.flow.components import Health, State
+from edge_runtime.inference.remote_picture import RemotePicture
 from edge_runtime.lines.inspector import LineModel
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.modelstore.bundle import Bundle
@@ -29,6 +30,7 @@ from edge_runtime.modelstore.slots_file import Change, Slot
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.predictors.model_choice import Chooser, Chosen
 from edge_runtime.predictors.model_switch import Request, switch
+from edge_runtime.predictors.remote_vision import RemoteReading
 from edge_runtime.predictors.vision import VisionModel, open_vision_model, picture_gate
 from edge_runtime.recording.journal import Journal
 
@@ -49,6 +51,7 @@ class RunningModel:
         line: VisionLine,
         journal: Journal,
         clock: Clock,
+        remote: RemotePicture | None = None,
     ) -> None:
         self._cfg = cfg
         self._store = store
@@ -56,6 +59,7 @@ class RunningModel:
         self._chosen = chosen
         self._line = line
         self._journal = journal
+        self._remote = remote
         self._clock = clock
         self._told_at: tuple[int, int] | None = None
         self._slots: Mapping[str, Slot] = {}  # as of `_told_at`: who asks must not wait for the disk
@@ -127,7 +131,7 @@ class RunningModel:
 
     def _take_over(self, bundle: Bundle, commit: Callable[[], None]) -> None:
         self._journal.learn_model(bundle.label, bundle.digest)
-        self._line.swap_model(line_model(bundle, self._cfg), commit)
+        self._line.swap_model(line_model(bundle, self._cfg, self._remote), commit)
         self._chosen = Chosen(bundle)
 
     def _tell_if_apart(self) -> None:
@@ -154,10 +158,19 @@ class RunningModel:
         self._told_at = there
 
 
-def line_model(bundle: Bundle, cfg: EdgeConfig) -> LineModel:
-    """What a line needs of a bundle; nothing is loaded yet."""
+def line_model(bundle: Bundle, cfg: EdgeConfig, remote: RemotePicture | None = None) -> LineModel:
+    """What a line needs of a bundle; nothing is loaded yet. remote: who else is asked about its pictures."""
     thresholds = station_policy(cfg.decision, bundle.manifest.thresholds)
-    return LineModel(bundle.label, lambda: _open_model(bundle, cfg), thresholds, picture_gate(bundle))
+    reading = RemoteReading(bundle) if remote else None
+
+    def open_model() -> VisionModel:
+        model = _open_model(bundle, cfg)
+        if remote and reading:
+            reading.learn(model.engine.inputs, model.engine.outputs)
+            remote.read_by(reading)
+        return model
+
+    return LineModel(bundle.label, open_model, thresholds, picture_gate(bundle), reading)
 
 
 def _open_model(bundle: Bundle, cfg: EdgeConfig) -> VisionModel:

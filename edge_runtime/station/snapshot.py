@@ -114,6 +114,9 @@ def summary(
         "model": model,
         "config_digest": config_digest,
     }
+    if line.remote is not None:
+        document["origins"] = dict(line.origins)
+        document["remote"] = dict(line.remote.report())
     if truth is not None:
         document["truth"] = dict(truth)
     return document
@@ -137,4 +140,5 @@ def _recent(decision: Decision) -> RecentPart:
         reason=decision.reason,
         score=decision.score,
         ms=round((decision.decided_ns - decision.trigger_ns) / 1e6, 2),
+        origin=decision.origin,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from edge_runtime.simulation.line import SimLine, controller_beside
 from edge_runtime.simulation.model_faults import ModelFaults
 from edge_runtime.station.operator_desk import OperatorDesk
 from edge_runtime.station.preview import Preview
+from edge_runtime.station.remote_wiring import health_of_remote, open_remote
 from edge_runtime.station.running_model import RunningModel, line_model
 from edge_runtime.station.sound_wiring import open_shared_microphone, open_sound, sound_rule
 from edge_runtime.station.voice_wiring import NoVoice, Voice, open_voice
@@ -57,6 +59,7 @@ class Box:
     voice: Voice | NoVoice | None
     sound: SoundLine | None
     preview: Preview
+    remote_health: Callable[[], Health | None]  # of the server that is asked first; None: the station asks none
     _started: list[Component] = field(default_factory=list)
 
     @property
@@ -109,7 +112,9 @@ class Box:
         if self.evidence:
             recording["evidence"] = self.evidence.health()
         ears = {**self._microphone_health(), **{ear.name: ear.health() for ear in self._ears()}}
-        return {**self.line.healths(), "model": self.model.health(), **ears, **recording}
+        remote = self.remote_health()
+        elsewhere = {"remote": remote} if remote else {}
+        return {**self.line.healths(), "model": self.model.health(), **elsewhere, **ears, **recording}
 
     def _microphone_health(self) -> Mapping[str, Health]:
         """Nothing where the station has none."""
@@ -170,7 +175,8 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     journal = Journal(state / JOURNAL, _run_info(loaded, bundle), clock, keep_days=cfg.recording.keep_days_journal)
     evidence = _evidence(cfg, state, journal, clock) if cfg.recording.evidence else None
     camera = sim.seen_by(cfg.camera) if sim else cfg.camera
-    model, model_faults = line_model(bundle, cfg), ModelFaults(cfg.world.bad_days)
+    remote = open_remote(cfg, lambda event: line.on_event(event), clock)  # noqa: PLW0108 - the line comes after it
+    model, model_faults = line_model(bundle, cfg, remote), ModelFaults(cfg.world.bad_days)
     try:
         microphone, no_microphone = open_shared_microphone(cfg, clock), None
     except DeviceError as err:
@@ -195,6 +201,8 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         taps=[journal, *([evidence] if evidence else []), preview],
         clock=clock,
         rule=sound_rule(cfg, sound),
+        elsewhere=remote,
+        share=cfg.model.remote.share,
     )
     desk = OperatorDesk(line, line.rejecter.hold, clock)
     voice = no_microphone or open_voice(
@@ -208,8 +216,9 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
         microphone=microphone,
         retention=journal.retention,
     )
-    running = RunningModel(cfg, store, chooser, chosen, line, journal, clock)
-    return Box(line, running, journal, evidence, sim, desk, microphone, voice, sound, preview)
+    running = RunningModel(cfg, store, chooser, chosen, line, journal, clock, remote)
+    remote_health = partial(health_of_remote, cfg, remote)
+    return Box(line, running, journal, evidence, sim, desk, microphone, voice, sound, preview, remote_health)
 
 
 def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> Evidence:

@@ -93,6 +93,6 @@ def test_the_quick_check_sets_itself_up_and_is_good_for_a_user_with_sudo(bare):
     bare.good("sh", "-c", f"{sudo} && echo 'tech ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/tech")
     told = bare.good("tools/check", "--quick", "-n", "0", user=True)
     assert [line[3:] for line in told.splitlines() if line.startswith("== ")] == [
-        "lint", "format", "types", "layers", "pure tests",
+        "lint", "format", "layers", "pure tests", "types",
     ]  # fmt: skip
     assert " passed" in told

@@ -107,9 +107,8 @@ def test_the_language_switch_is_kept(rig: Rig, look: Look) -> None:
         becomes(page, "document.querySelector('#state').textContent === 'LÄUFT'")
         assert page.get_attribute("html", "lang") == "de"
         page.wait_for_selector("#verdict[data-verdict='reject']")
-        assert page.evaluate("[...document.querySelectorAll('#verdict, #talk, #hold')].map(e => e.scrollWidth - e.clientWidth)") == [
-            0, 0, 0,
-        ]  # fmt: skip
+        spills = "[...document.querySelectorAll('#verdict, #talk, #hold')].map(e => e.scrollWidth - e.clientWidth)"
+        assert page.evaluate(spills) == [0, 0, 0]
         shoot(page, "german")
 
 

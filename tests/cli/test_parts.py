@@ -41,6 +41,7 @@ from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.recording.say_label import say, take_back
 
+ORIGINS = {3: "remote:scratch/7@gpu:8000"}
 START_NS = monotonic_ns()  # wall time follows from it, and `--since 1h` must find the parts
 
 
@@ -60,7 +61,18 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if number == 6:
             verdict, cause, score = Verdict.UNSURE, Cause.DEADLINE, None
         reason = "300 ms passed" if score is None else f"scratch {score}"
-        decision = Decision(key, verdict, cause, reason, score, at_ns, at_ns, at_ns + 9_000_000, "scratch@1")
+        decision = Decision(
+            key,
+            verdict,
+            cause,
+            reason,
+            score,
+            at_ns,
+            at_ns,
+            at_ns + 9_000_000,
+            "scratch@1",
+            ORIGINS.get(number, "local" if score else ""),
+        )
         region = Region(0.2, 0.2, 0.1, 0.1, 0.9, "scratch")
         prediction = Prediction("scratch@1", 0.9, {}, (region,), np.full((4, 8), 0.5, np.float32), {"invoke": 1.5})
         journal.decided(decision, None, prediction if score else None)
@@ -119,10 +131,13 @@ def test_show_joins_everything_about_a_part(run: Any) -> None:
         "fired at encoder 1003",
         "+9.00 ms",
         "invoke 1.50 ms",
+        "by remote:scratch/7@gpu:8000",
     ):
         assert words in out
     code, out, _ = run("show", "7f3a-3", "--json")
     document = json.loads(out)
+    assert document["origin"] == "remote:scratch/7@gpu:8000"
+    assert "by the box's own model" in run("show", "4")[1] and '"origin": null' in run("show", "6", "--json")[1]
     assert document["id"] == 3 and document["has_picture"] and document["regions"][0]["label"] == "scratch"
     assert run("show", "last", "--json")[1].count('"verdict": "unsure"') == 1
 

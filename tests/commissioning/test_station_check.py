@@ -24,6 +24,7 @@ def test_the_demo_station_has_nothing_to_remark():
         (["controller.protocol=modbus", "controller.baud=9600"], "carries the verdicts of 5 parts/s"),
         (["controller.protocol=modbus", "controller.baud=9600"], "watchdog_ms = 500 is shorter than 4 polls of 190 ms"),
         (["world.parts_per_s=60", "controller.protocol=modbus", "decision.deadline_ms=100"], "carries the verdicts of"),
+        (["model.predictor=remote", "model.remote.url=http://gpu:8000"], "pictures stay in the box"),
         (["controller.baud=2400", "world.parts_per_s=5"], "raise the baud rate"),
     ],
 )

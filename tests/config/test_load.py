@@ -269,3 +269,25 @@ def test_where_an_old_key_cannot_go_the_station_is_told_to_be_wrong(tmp_path):
         load(write(tmp_path, "[camera]\ndriver = 'folder'\npath = 'x'\nfolder = 3\n"))
     with pytest.raises(ConfigError, match=r"camera\.folder\.path = 3"):
         load(write(tmp_path, "[camera]\ndriver = 'folder'\npath = 3\n"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["model.predictor=remote"], "needs remote.url"),
+        (["model.remote.url=grpc://gpu:8001"], "must be http://HOST:PORT"),
+        (["model.remote.url=http://me:secret@gpu:8000"], "without user and password"),
+        (["model.remote.url=http://gpu:8000", "model.remote.token_file=/t"], "use https://"),
+        (["model.remote.share=0.8"], "0.7"),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_refused_with_what_to_write(keys, words):
+    with pytest.raises(ConfigError, match=words) as refused:
+        load(None, keys)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_token_may_be_shown_to_the_box_itself_and_over_tls():
+    for url in ("http://127.0.0.1:8080", "https://gpu:8000"):
+        keys = [f"model.remote.url={url}", "model.remote.token_file=/t", "model.predictor=remote"]
+        assert load(None, keys).config.model.remote.url == url

@@ -30,6 +30,9 @@ class Station:
             "service.socket": folder / "c.sock",
             "recording.evidence": "false",
             "world.parts_per_s": 20,
+            # what is drawn at full size costs more than the model, and the model looks at 640 x 360
+            "camera.width": 640,
+            "camera.height": 360,
             # a long way from eye to gate, so that a test machine with other work does not add faults of its own
             "controller.decide_counts": 2800,
             "controller.fire_counts": 3000,

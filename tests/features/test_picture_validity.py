@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,12 @@ SEEDS = (1, 7, 23)
 
 
 def parts(count: int = 2, **scene) -> list[np.ndarray]:
-    cfg = SceneConfig(**{**HALF_SIZE, "scratch_share": 0.5, **scene})
+    """The caller's own, to change as it likes."""
+    return [part.copy() for part in drawn(count, SceneConfig(**{**HALF_SIZE, "scratch_share": 0.5, **scene}))]
+
+
+@lru_cache(maxsize=8)
+def drawn(count: int, cfg: SceneConfig) -> list[np.ndarray]:
     return [render_phone(seed, index, cfg).image for seed in SEEDS for index in range(count)]
 
 

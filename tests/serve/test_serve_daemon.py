@@ -79,7 +79,8 @@ def test_the_process_says_ready_tells_its_health_and_ends_on_sigterm(tmp_path):
                 assert json.load(answer)["components"]["http"] == {"state": "ok", "detail": url}
             asked = subprocess.run([*command, "--health", "--json"], capture_output=True, check=False, timeout=60)
             assert asked.returncode == 0
-            assert json.loads(asked.stdout)["state"] == "ok"
+            about = json.loads(asked.stdout)
+            assert about["state"] == "ok" and about["parts"]["pictures"]["detail"] == "model.predictor is 'local'"
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=5) == 0

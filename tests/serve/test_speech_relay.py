@@ -20,9 +20,10 @@ from edge_runtime.core.messages import Utterance
 from edge_runtime.flow.components import State
 from edge_runtime.inference.remote_speech import MISSES, REST_S, RemoteSpeech
 from edge_runtime.process.json_lines import Lines, as_line
+from edge_runtime.serve.deadline import Deadline
 from edge_runtime.serve.speech.inference import as_form, as_question, as_said
 from edge_runtime.serve.speech.relay import SpeechRelay
-from edge_runtime.serve.speech.server import Deadline, Speech
+from edge_runtime.serve.speech.server import Speech
 from edge_runtime.serve.speech.servers import open_speech_server
 from edge_runtime.serve.speech.wyoming import Events, encode
 from tests.serve.speech_servers import inference_server, tcp_server, until_closed, wyoming_server

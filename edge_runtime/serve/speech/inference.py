@@ -22,7 +22,8 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from edge_runtime.core.errors import DeviceError, ProtocolError
-from edge_runtime.serve.speech.server import MOST_ANSWER_BYTES, Deadline, Said, Speech
+from edge_runtime.serve.deadline import Deadline
+from edge_runtime.serve.speech.server import MOST_ANSWER_BYTES, Said, Speech
 
 SAMPLES = {"FP32", "FP64", "INT16"}
 NUMBERS = {"INT32", "INT64", "UINT32", "UINT64"}

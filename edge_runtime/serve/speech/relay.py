@@ -25,7 +25,8 @@ from edge_runtime.flow.timing import Latency
 from edge_runtime.inference.speech_wire import MOST_SECONDS
 from edge_runtime.process.json_lines import Lines, as_line
 from edge_runtime.process.unix_socket import UnixServer
-from edge_runtime.serve.speech.server import Deadline, Speech
+from edge_runtime.serve.deadline import Deadline
+from edge_runtime.serve.speech.server import Speech
 from edge_runtime.serve.speech.servers import open_speech_server
 
 log = logging.getLogger(__name__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_runtime.serve.deadline import Deadline
 
 MOST_ANSWER_BYTES = 1 << 20
 
@@ -29,17 +30,3 @@ class SpeechServer(Protocol):
 
     def recognise(self, speech: Speech, until: Deadline) -> Said:
         """Raises DeviceError when there is no answer in time, ProtocolError when it is none."""
-
-
-class Deadline:
-    """A point in time that a whole exchange has to keep."""
-
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-
-    def left_s(self) -> float:
-        """Raises TimeoutError when none is left."""
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the time is over")
-        return left

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.core.errors import DeviceError, ProtocolError
-from edge_runtime.serve.speech.server import MOST_ANSWER_BYTES, Deadline, Said, Speech
+from edge_runtime.serve.deadline import Deadline
+from edge_runtime.serve.speech.server import MOST_ANSWER_BYTES, Said, Speech
 
 VERSION = "1.5.4"  # of the protocol this was written to
 CHUNK_MS = 100

@@ -131,6 +131,7 @@ def decision_record(row: Row, revision: int, lane: int) -> Draft:
         "cause": row["cause"],
         "reason": row["reason"],
         "score": row["score"],
+        "origin": row.get("origin"),
         "encoder": row["encoder"],
         "trigger_ns": row["trigger_ns"],
         "captured_ns": row["captured_ns"],

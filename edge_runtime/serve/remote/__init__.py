@@ -1,0 +1,1 @@
+"""An inference server in the house, asked for the line."""

@@ -1,9 +1,9 @@
 """The part to look at, for whoever looks: a tap that costs the line one reference a part until somebody asks.
 
-Pictures are scaled and encoded on the thread of whoever asks, never on the line's, and that thread steps back behind all
-that the line computes: with eight tabs and one that reloads the line's p99 was 1.3 times that of the line alone, without
-stepping back 2.9 (`tools/bench/viewers`, two cores that others used as well). A part that was not accepted is shown
-before a newer one that was, so that a screen which looks a few times a second misses no reject of ten parts a second.
+Pictures are scaled and encoded on the thread of whoever asks, never on the line's, and that thread steps back behind
+all that the line computes: with eight tabs and one that reloads the line's p99 was 1.3 times that of the line alone,
+without stepping back 2.9 (`tools/bench/viewers`, two cores that others used as well). A part that was not accepted is
+shown before a newer one that was, so that a screen which looks a few times a second misses no reject of ten a second.
 """
 
 from __future__ import annotations

@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from edge_runtime.modelstore.bundle import Bundle, seal_bundle
 from tests.support.second_try import give_second_tries, tell_second_tries
 
 pytest_plugins = ("tests.support.real_box", "tests.support.line_and_pages")
+
+# How long an example takes says how busy the machine is; a test that promises a time measures it.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -39,7 +44,16 @@ TINY_KINDS: dict[str, dict[str, Any]] = {
 MakeBundle = Callable[..., Bundle]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "the first case of each test function: enough to see whether all that tests need is here"
+    parser.addoption("--first-cases", action="store_true", help=told)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--first-cases"):
+        firsts = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+        config.hook.pytest_deselected(items=[item for item in items if item not in firsts.values()])
+        items[:] = reversed(firsts.values())
     give_second_tries(config, items)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 from edge_runtime.catalogue.spoken import CODE_WORD, as_code, as_words
 from edge_runtime.core.errors import ConfigError, StorageError
 from edge_runtime.recording.database import connect
+from edge_runtime.recording.trouble import explain, is_of_the_place
 
 DATABASE = "catalogue.db"
 SHIPPED = Path(__file__).parent / "demo.csv"
@@ -93,10 +94,7 @@ class Catalogue:
             self._db = connect(path)
             self._prepare()
         except (sqlite3.Error, OSError) as err:
-            raise StorageError(
-                f"cannot open the catalogue {path}: {err}",
-                "remove it and import the CSV file again (edge-runtime search --import FILE.csv)",
-            ) from err
+            raise self._trouble("open", err) from err
 
     def close(self) -> None:
         self._db.close()
@@ -113,14 +111,20 @@ class Catalogue:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """A damaged file is told in one sentence with its fix."""
+        """What is wrong with the file is told in one sentence with its fix."""
         try:
             yield
         except sqlite3.Error as err:
-            raise StorageError(
-                f"cannot read the catalogue {self.path}: {err}",
-                "remove it and import the CSV file again (edge-runtime search --import FILE.csv)",
-            ) from err
+            raise self._trouble("read", err) from err
+
+    def _trouble(self, what: str, error: sqlite3.Error | OSError) -> StorageError:
+        """Only a file that is no good is to be removed: a full disk, a lock or a missing right is not its fault."""
+        if is_of_the_place(error):
+            return StorageError(explain(error, "the catalogue", self.path.parent))
+        return StorageError(
+            f"cannot {what} the catalogue {self.path}: {error}",
+            "remove it and import the CSV file again (edge-runtime search --import FILE.csv)",
+        )
 
     # -- asking -------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import click
 
 from edge_runtime.cli.beside_line import ComputesBesideLine
 from edge_runtime.cli.numbers import FiniteRange
+from edge_runtime.cli.pack_cmd import pack
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.wording import counted
 
@@ -23,7 +24,10 @@ SWITCH_WITHIN_S = 60.0  # a model is loaded in a child, tested on its golden pic
 
 @click.group()
 def models() -> None:
-    """Model bundles: list, verify, teach; stage, promote and roll back versions."""
+    """Model bundles: list, verify, teach, pack; stage, promote and roll back versions."""
+
+
+models.add_command(pack)
 
 
 @models.command("list")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"accept": "green", "reject": "red", "unsure": "yellow"}
 SHOWN_DIFFERENCES = 20
+ON_BELT_NS = 60_000_000_000  # a run that was killed is open until the next start: nothing is on the belt so long
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PART_NAME = re.compile(r"([0-9a-fA-F]{1,4})-(\d+)")
@@ -87,16 +88,22 @@ def list_parts(
         notes = list(clock_notes(reader, rows, since_utc_ns))
         counts = {} if as_json else reader.counts(which)
         losses = [] if as_json else reader.losses()
+        run = reader.run() or {}
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows], indent=2))
     else:
-        _print_table(rows, counts, losses)
+        _print_table(rows, counts, losses, run)
     for note in notes:
         click.echo(f"note: {note}", err=True)
 
 
-def _print_table(rows: Sequence[PartRow], counts: Mapping[str, Any], losses: Sequence[Mapping[str, Any]]) -> None:
-    click.echo("\n".join(_table(rows)))
+def _print_table(
+    rows: Sequence[PartRow],
+    counts: Mapping[str, Any],
+    losses: Sequence[Mapping[str, Any]],
+    run: Mapping[str, Any],
+) -> None:
+    click.echo("\n".join(_table(rows, run)))
     match = "matches" if counts["parts"] == 1 else "match"
     words = [f"{counted(counts['parts'], 'part')} {match}"] + [
         f"{name} {count}" for name, count in counts["verdicts"].items()
@@ -106,7 +113,15 @@ def _print_table(rows: Sequence[PartRow], counts: Mapping[str, Any], losses: Seq
         click.echo(f"note: missing: {counted(loss['count'], 'record')} ({loss['what']}): {loss['why']}", err=True)
 
 
-def _table(rows: Sequence[PartRow]) -> list[str]:
+def how_it_ended(row: PartRow, run: Mapping[str, Any], now_ns: int | None = None) -> str:
+    """The outcome, or `on belt` for a part of the run that goes on which the gate has not reported yet. run: the newest
+    one, or that of the part."""
+    age_ns = (time.time_ns() if now_ns is None else now_ns) - row.trigger_utc_ns
+    is_under_way = row.outcome == Outcome.UNKNOWN and row.outcome_ns is None and abs(age_ns) < ON_BELT_NS
+    return "on belt" if is_under_way and run.get("id") == row.run and run.get("ended") == "open" else row.outcome
+
+
+def _table(rows: Sequence[PartRow], run: Mapping[str, Any]) -> list[str]:
     head = ("ID", "TIME", "PART", "VERDICT", "CAUSE", "SCORE", "OUTCOME", "MS", "PICTURE", "LABEL", "REASON")
     cells = [
         (
@@ -116,7 +131,7 @@ def _table(rows: Sequence[PartRow]) -> list[str]:
             row.verdict or "...",
             row.cause or "...",
             "-" if row.score is None else f"{row.score:.3f}",
-            row.outcome,
+            how_it_ended(row, run),
             "-" if row.trigger_to_verdict_ms is None else f"{row.trigger_to_verdict_ms:.1f}",
             "yes" if row.evidence else "-",
             row.label or "-",
@@ -204,10 +219,11 @@ def _find(reader: JournalReader, text: str) -> PartRow:
 def _card(row: PartRow, run: dict[str, Any], has_picture: bool) -> list[str]:
     word = click.style((row.verdict or "on its way").upper(), fg=COLOURS.get(row.verdict or ""), bold=True)
     picture = row.evidence or "none kept"
+    at_gate = "" if row.outcome_encoder is None else f" at encoder {row.outcome_encoder}"
     facts = {
         "reason": f"{row.reason} ({row.cause})" if row.reason else "not decided yet",
         "score": "-" if row.score is None else f"{row.score:.4f}",
-        "outcome": row.outcome + ("" if row.outcome_encoder is None else f" at encoder {row.outcome_encoder}"),
+        "outcome": how_it_ended(row, run) + at_gate,
         "photo-eye": f"{_local(row.trigger_utc_ns).isoformat(' ', 'milliseconds')}, encoder {row.encoder}"
         + ("" if row.time_quality == "synced" else ", clock free running"),
         "frame": _after(row, row.captured_ns),
@@ -285,8 +301,9 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
     and what is said now. Exit code 1 if a decision differs, or none could be compared.
 
     A picture kept as PNG must give the very same decision. One kept as JPEG is not quite what the model saw, so only
-    its verdict is compared; recording.format = "png" makes replays exact, recording.good_share = 1.0 keeps all. A run
-    in which another model came to work is judged by the one that it began with, unless --model names another.
+    its verdict is compared; recording.format = "png" makes replays exact, recording.good_share = 1.0 keeps all. Each
+    part is judged by the model that judged it then, found by its digest, unless --model names one for all; parts whose
+    model is gone from the store are counted as not compared.
     """
     from edge_runtime.config.paths import state_dir
     from edge_runtime.dataset.replay import replay as replay_recorded
@@ -303,11 +320,13 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
 
 
 def _comparison(found: Replay) -> list[str]:
+    models = [f"{label} ({counted(parts, 'part')})" for label, parts in found.judged_by.items()]
+    by = ", ".join(models) if len(models) > 1 else found.model or "no model"
     lines = [
-        f"run {found.run}, {found.model}: {found.identical} of {found.compared} decisions identical"
+        f"run {found.run}, {by}: {found.identical} of {found.compared} decisions identical"
         f" ({counted(found.parts, 'part')} in the run)"
         if found.compared or not found.lossy_compared
-        else f"run {found.run}, {found.model}: {counted(found.parts, 'part')}"
+        else f"run {found.run}, {by}: {counted(found.parts, 'part')}"
     ]
     if found.lossy_compared:
         lines.append(

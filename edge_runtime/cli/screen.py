@@ -128,7 +128,8 @@ def _recent(shot: Glance) -> list[str]:
     for row in reversed(shot.recent[-12:]):
         mark, colour = MARKS[row.verdict]
         word = click.style(f"{mark} {row.verdict:<7}", fg=colour)
-        rows.append(f"  {row.part:>8}  {word} {row.cause:<12} {row.ms:>7.1f} ms  {row.reason}")
+        reason = row.reason if row.is_recorded else f"decided, not yet recorded: {row.reason}"
+        rows.append(f"  {row.part:>8}  {word} {row.cause:<12} {row.ms:>7.1f} ms  {reason}")
     return rows
 
 

@@ -22,6 +22,7 @@ from edge_runtime.config.moved import drop_old_keys, move_old_keys
 from edge_runtime.config.paths import with_service_folders
 from edge_runtime.config.schema import EdgeConfig, kinds_of
 from edge_runtime.core.errors import ConfigError
+from edge_runtime.core.files import as_text
 
 EMBEDDED = "embedded demo station"
 COMMAND_LINE = "command line"  # who set a key with --set
@@ -85,14 +86,14 @@ def _load(path: Path | None, settings: Iterable[str]) -> Loaded:
 def _read(path: Path) -> dict[str, Any]:
     text = ""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = as_text(path.read_bytes())
         return tomllib.loads(text)
     except FileNotFoundError as err:
         raise ConfigError(f"{path}: no such file", "give --config FILE or unset EDGE_RUNTIME_CONFIG") from err
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
     except UnicodeDecodeError as err:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {err.start})") from err
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {err.start})", "save it as UTF-8") from err
     except ValueError as err:  # also what Python says of a number with thousands of digits
         raise ConfigError(f"{path}: is not valid TOML: {err}{_shown(text, str(err))}") from err
     except RecursionError as err:

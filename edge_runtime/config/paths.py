@@ -20,12 +20,20 @@ JOURNAL = "journal.db"  # in the state folder
 EMBEDDED = "embedded"  # `--config embedded`: the demo station, whatever files there are
 
 
+def at_home(path: str) -> Path:
+    """A path as a person writes it: `~` is the home folder of whoever runs this. Raises ConfigError without one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as err:
+        raise ConfigError(f"{path}: {err}", "write the whole path, from / on") from err
+
+
 def config_file(option: str | None, env: Mapping[str, str] = os.environ) -> Path | None:
     """The station file: the option, else EDGE_RUNTIME_CONFIG, else the system's; None means the embedded station."""
     if option == EMBEDDED:
         return None
     if option or env.get("EDGE_RUNTIME_CONFIG"):
-        return Path(option or env["EDGE_RUNTIME_CONFIG"])
+        return at_home(option or env["EDGE_RUNTIME_CONFIG"])
     return SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else None
 
 
@@ -51,22 +59,24 @@ def locate_state(configured: str, env: Mapping[str, str] = os.environ) -> Path:
     """
     base = env.get("XDG_STATE_HOME")
     if configured:
-        path = Path(configured).expanduser()
+        path = at_home(configured)
     elif env.get("STATE_DIRECTORY"):
         path = Path(env["STATE_DIRECTORY"].split(":")[0])
     else:
         path = (Path(base) if base else Path.home() / ".local" / "state") / "edge-runtime"
-    if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a folder above may not be read
-        raise ConfigError(
-            f"the state folder {path} is a file", "name a folder in recording.state_dir, or move the file"
-        )
+    for place in (path, *path.parents):
+        if os.path.isdir(place):  # noqa: PTH112 - Path.is_dir raises where a folder above may not be read
+            break
+        if os.path.lexists(place):
+            where = f"the state folder {path} is" if place == path else f"the state folder {path} would lie in {place},"
+            raise ConfigError(f"{where} a file", "name a folder in recording.state_dir, or move the file")
     return path
 
 
 def locate_socket(configured: str, state: Path, env: Mapping[str, str] = os.environ) -> Path:
     """The control socket: as configured, else in systemd's RUNTIME_DIRECTORY, else in the state folder."""
     if configured:
-        return Path(configured).expanduser()
+        return at_home(configured)
     if env.get("RUNTIME_DIRECTORY"):
         return Path(env["RUNTIME_DIRECTORY"].split(":")[0]) / "control.sock"
     return SYSTEM_SOCKET if state == SYSTEM_STATE else state / "control.sock"

@@ -7,6 +7,7 @@ written in place, and says so where it is.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 from pathlib import Path
@@ -74,3 +75,11 @@ def is_still_at(path: Path, fd: int) -> bool:
     except OSError:
         return False
     return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+
+def as_text(raw: bytes) -> str:
+    """What a person saved with an editor of any system: the mark at its start (UTF-8, or UTF-16 as Windows' editors
+    have it) and the line ends of that system are taken away. Raises UnicodeDecodeError."""
+    is_utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = raw.decode("utf-16" if is_utf16 else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -51,6 +51,7 @@ class RecentPart:
     score: float | None
     ms: float  # photo-eye to verdict
     origin: str = ""  # whose answer it was: "local", "remote:scratch/3@gpu.example:8000"; empty where no model spoke
+    is_recorded: bool = True  # on the disk; False: decided, not yet recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ import json
 import logging
 import sys
 import time
+from collections import deque
 from typing import IO
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _SECONDS_BETWEEN_REPEATS = 10.0
+AUDITS = 100  # a person does less in ten seconds; a process that knocks all the time must not fill the disk
 
 
 class _JsonLines(logging.Formatter):
@@ -29,15 +31,23 @@ class _JsonLines(logging.Formatter):
         return f"<{_PRIORITY.get(record.levelno, 6)}>{json.dumps(line, ensure_ascii=False)}"
 
 
+AUDIT = {"is_audit": True}  # `extra` of a line that says who did what: each of them is to be found later
+
+
 class RepeatFilter(logging.Filter):
-    """Lets one of many equal warnings through every ten seconds, with the number of those held back."""
+    """Lets one of many equal warnings through every ten seconds, with the number of those held back. Lines of AUDIT are
+    told one by one, and only folded where somebody makes more than AUDITS of them in that time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._held: dict[tuple[str, int, str], tuple[float, int]] = {}
+        self._audits: deque[float] = deque(maxlen=AUDITS)
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
+            return True
+        if getattr(record, "is_audit", False) and self._is_room_for_audit(record.created):
             return True
         key = (record.name, record.levelno, str(record.msg))
         last, held = self._held.get(key, (-1e18, 0))
@@ -47,6 +57,12 @@ class RepeatFilter(logging.Filter):
         if held:
             record.msg = f"{record.msg} (and {held} more like this)"
         self._held[key] = (record.created, 0)
+        return True
+
+    def _is_room_for_audit(self, now: float) -> bool:
+        if len(self._audits) == AUDITS and now - self._audits[0] < _SECONDS_BETWEEN_REPEATS:
+            return False
+        self._audits.append(now)
         return True
 
 

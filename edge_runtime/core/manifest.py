@@ -14,12 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Channels = tuple[float, float, float]
 
 
 class Kind(StrEnum):
     CLASSIFICATION = "classification"
     HEATMAP = "heatmap"
     DETECTION = "detection"
+    SEGMENTATION = "segmentation"
     ANOMALY = "anomaly"
     FEATURES = "features"  # a frozen backbone that `models teach` builds on; not for decisions
     KEYWORD = "keyword"
@@ -36,14 +38,16 @@ class InputSpec(Part):
     """How a frame becomes the model's input tensor.
 
     `value = pixel * scale + offset` is the real value the network was trained on; the tensor's own quantisation then
-    makes it int8 or uint8. A network trained on 0..255 has scale 1, offset 0; on -1..1 scale 1/127.5, offset -1.
+    makes it int8, uint8 or int16. A network trained on 0..255 has scale 1, offset 0; on -1..1 scale 1/127.5, offset -1.
+    Three numbers are those of red, green and blue (blue, green and red where `colour` is bgr).
     """
 
     width: int = Field(ge=1, le=4096)
     height: int = Field(ge=1, le=4096)
     colour: Literal["rgb", "bgr", "grey"] = "rgb"
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: float | Channels = 1.0
+    offset: float | Channels = 0.0
+    layout: Literal["nhwc", "nchw"] = Field("nhwc", description="nchw: colours one after the other, as PyTorch has it")
     fit: Literal["letterbox", "stretch"] = Field(
         "letterbox", description="letterbox: keep the aspect, never enlarge, pad; stretch: fill, enlarge if need be"
     )
@@ -53,8 +57,11 @@ class InputSpec(Part):
 
     @model_validator(mode="after")
     def _shows_something(self) -> InputSpec:
-        if self.scale == 0.0:
+        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,)
+        if 0.0 in scales:
             raise ValueError("scale 0 makes every picture the same")
+        if self.colour == "grey" and (isinstance(self.scale, tuple) or isinstance(self.offset, tuple)):
+            raise ValueError("a grey input has one scale and one offset")
         return self
 
 
@@ -89,9 +96,15 @@ class AudioInput(Part):
     context_frames: int = Field(1, ge=1, le=200, description="mel frames side by side in one input row")
 
 
+Extent = Annotated[float, Field(gt=0.0, le=4096.0)]
+
+
 class OutputSpec(Part):
     """How output tensors become scores. Quantisation is always read from the model file itself.
 
+    boxes: how a detector tells what it found. `postprocess`: four outputs as TFLite_Detection_PostProcess gives them.
+    `yolov5`: rows of x, y, w, h, objectness and classes; `yolov8`: the same without objectness; `nms`: rows of x0, y0,
+    x1, y1, score and class. box_extent: what the whole input measures in the unit of a YOLO box, (1, 1) or its pixels.
     calibration: (a, b) of score = 1 / (1 + exp(-(a * raw + b))), where raw is the mean of the `top_k` hottest cells
     (heatmap); None leaves the raw value. Of kind keyword: logits times a, and b added to that of the label `_other`.
     """
@@ -103,6 +116,9 @@ class OutputSpec(Part):
     calibration: tuple[float, float] | None = None
     region_at: Unit = 0.5  # heat (after activation) from which a cell belongs to a region
     confidence: Unit = 0.5  # boxes below this are not reported
+    boxes: Literal["postprocess", "yolov5", "yolov8", "nms"] = "postprocess"
+    box_extent: tuple[Extent, Extent] = (1.0, 1.0)  # across and down
+    overlap: Unit = 0.45  # intersection over union from which the weaker of two YOLO boxes of one label is dropped
 
     @model_validator(mode="after")
     def _hotter_is_worse(self) -> OutputSpec:
@@ -167,6 +183,7 @@ class Manifest(Part):
     title: str = ""
     licence: str = Field(min_length=1)
     min_runtime: str = "0.1.0"
+    signature: str = Field("", max_length=200)  # which of the file's signatures runs; empty: the graph as it is
     runtime: str = ""  # the TFLite runtime and version whose golden outputs these are
     training_data: Sha256 | None = None  # digest of the recipe or of the data set the model was made from
     input: InputSpec | None = None

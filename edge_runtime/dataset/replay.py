@@ -3,7 +3,7 @@
 Only decisions on a frame kept without loss can be compared, the model's and those on invalid pictures; pictures kept as
 JPEG are judged as well, but what differs there may be the picture. Deadlines, lost frames and the like are accidents of
 that day and not replayed. Settings are those of the recorded run, so that a changed threshold does not look like a
-changed model.
+changed model, and each part is judged by the model that judged it then, by its digest.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.config.schema import CheckPictures, EdgeConfig
+from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import StorageError
-from edge_runtime.core.messages import LOCAL, Cause, Prediction, Verdict
-from edge_runtime.decision.policy import Policy
+from edge_runtime.core.messages import LOCAL, Cause, Verdict
 from edge_runtime.features.picture_validity import STILL
 from edge_runtime.recording.evidence import load_picture
 from edge_runtime.recording.reader import JournalReader, PartFilter, PartRow
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Model = Callable[["NDArray[np.uint8]"], Prediction]
-Gate = Callable[["NDArray[np.uint8]"], str]
+    from edge_runtime.dataset.judges import Judge
+
+Choose = Callable[[PartRow], "Judge | str"]  # who judges that part, or why nobody can
 Told = Callable[[int, int], None]  # so many parts done, of so many
 
 
@@ -53,13 +53,12 @@ class Difference:
 
 @dataclass(slots=True)
 class Replay:
-    """How a run compares. `not_compared` says why, and how many.
+    """How a run compares. `not_compared` says why, and how many; `judged_by` counts the parts of each model.
 
     `differences` are the lossless pictures with another decision and the lossy ones with another verdict.
     """
 
     run: int
-    model: str
     parts: int = 0
     compared: int = 0
     identical: int = 0
@@ -67,8 +66,14 @@ class Replay:
     lossy_compared: int = 0
     lossy_same_verdict: int = 0
     lossy_score_change: float = 0.0  # the largest
+    judged_by: Counter[str] = field(default_factory=Counter)
     not_compared: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        """Every model that judged, by its label; empty where none could."""
+        return ", ".join(self.judged_by)
 
     @property
     def is_identical(self) -> bool:
@@ -76,7 +81,7 @@ class Replay:
         return self.compared + self.lossy_compared > 0 and not self.differences
 
     def as_dict(self) -> dict[str, Any]:
-        document = asdict(self)
+        document = asdict(self) | {"model": self.model, "judged_by": dict(self.judged_by)}
         document["not_compared"] = dict(self.not_compared)
         document["lossy"] = {
             name: document.pop(f"lossy_{name}") for name in ("compared", "same_verdict", "score_change")
@@ -88,15 +93,11 @@ def replay_run(
     reader: JournalReader,
     state: Path,
     run: int,
-    model: Model,
-    policy: Policy,
-    label: str,
+    choose: Choose,
     told: Told = lambda *_: None,
-    gate: Gate = lambda _: "",
 ) -> Replay:
-    """Judge every kept frame of a run again. state: the folder that evidence files are relative to; gate: what is
-    wrong with a picture, asked before the model as on the line."""
-    found, which = Replay(run, label), PartFilter(run=run)
+    """Judge every kept frame of a run again. state: the folder that evidence files are relative to."""
+    found, which = Replay(run), PartFilter(run=run)
     total = reader.counts(which)["parts"]
     for row in reader.parts(which):
         found.parts += 1
@@ -110,7 +111,12 @@ def replay_run(
         except OSError:
             found.not_compared["picture is gone"] += 1
             continue
-        _compare(found, row, image, model, policy, gate)
+        judge = choose(row)
+        if isinstance(judge, str):
+            found.not_compared[judge] += 1
+            continue
+        found.judged_by[judge.label] += 1
+        _compare(found, row, image, judge)
     return found
 
 
@@ -124,18 +130,18 @@ def _why_not(row: PartRow) -> str:
     return "" if row.evidence else "no picture kept"
 
 
-def _judge(image: NDArray[np.uint8], model: Model, policy: Policy, gate: Gate) -> Judged:
-    fault = gate(image)
+def _judge(image: NDArray[np.uint8], judge: Judge) -> Judged:
+    fault = judge.gate(image)
     if fault:
         return Judged(Verdict.UNSURE.value, None, f"{Cause.INVALID_IMAGE}: {fault}")
-    prediction = model(image)
-    verdict, reason = policy.judge(prediction)
+    prediction = judge.model(image)
+    verdict, reason = judge.policy.judge(prediction)
     return Judged(verdict.value, prediction.score, reason)
 
 
-def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model, policy: Policy, gate: Gate) -> None:
+def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], judge: Judge) -> None:
     recorded = Judged(str(row.verdict), row.score, row.reason or "")
-    replayed = _judge(image, model, policy, gate)
+    replayed = _judge(image, judge)
     is_lossless = str(row.evidence).endswith(".png")
     if is_lossless:
         is_same = recorded == replayed
@@ -152,15 +158,13 @@ def _compare(found: Replay, row: PartRow, image: NDArray[np.uint8], model: Model
 
 
 def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, told: Told = lambda *_: None) -> Replay:
-    """Replay a run of this box. run: None takes the newest; model: None takes the one that was in charge; told: of how
-    many parts are done, and of how many in all.
+    """Replay a run of this box. run: None takes the newest; model: None takes, for each part, the one that judged it
+    then; told: of how many parts are done, and of how many in all.
 
-    Raises StorageError without such a run, ModelError when the model is not here any more.
+    Raises StorageError without such a run, ModelError when the model that is named is not here.
     """
-    from edge_runtime.decision.policy import station_policy
-    from edge_runtime.inference.native_noise import native_noise_hidden
+    from edge_runtime.dataset.judges import Judges, open_judge
     from edge_runtime.modelstore.store import open_store
-    from edge_runtime.predictors.vision import open_vision_model, picture_gate
 
     with JournalReader(state / "journal.db") as reader:
         recorded = reader.run(run)
@@ -168,18 +172,20 @@ def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, tol
             raise StorageError(f"no run {run} in {reader.path}" if run else f"no run in {reader.path} yet")
         notes: list[str] = []
         settings = _settings_of(recorded, cfg, notes)
-        bundle = open_store(cfg).resolve(model or recorded["model"])
-        if bundle.label == recorded["model"] and bundle.digest != recorded["model_digest"]:
-            notes.append(f"{bundle.label} is not the file that was in charge: its digest changed since")
-        chosen = station_policy(settings.decision, bundle.manifest.thresholds)
-        with native_noise_hidden():
-            judge = open_vision_model(bundle, settings.model)
-        checks = settings.camera.check_pictures is not CheckPictures.OFF
-        gate: Gate = picture_gate(bundle) if checks else lambda _: ""
-        found = replay_run(reader, state, recorded["id"], judge, chosen, bundle.label, told, gate)
+        store = open_store(cfg)
+        named = open_judge(store.resolve(model), settings) if model else None
+        judges = Judges(store, settings)
+
+        def choose(row: PartRow) -> Judge | str:
+            """A row without a model, of a picture that none could judge, goes with the one that the run began with."""
+            if named or not row.model:
+                return named or judges.of(recorded["model"], recorded["model_digest"])
+            return judges.of(row.model, row.model_digest or "")
+
+        found = replay_run(reader, state, recorded["id"], choose, told)
     if found.lossy_compared:
         notes.append("JPEG pictures are compared by verdict; recording.format = png makes replays exact")
-    if not found.compared and not found.lossy_compared:
+    if not found.judged_by:
         notes.append("nothing to compare: record with recording.format = png and recording.good_share = 1.0")
     found.notes = notes
     return found

@@ -72,8 +72,9 @@ class _Plan:
 class Prepare:
     """Frame in, input tensor out. Keeps its buffers: a result is valid until the next call, and is never given away.
 
-    shape: the model's input, (1, height, width, channels) or without the channels for grey. dtype, scale and
-    zero_point: the tensor's own; scale 0 where it is not quantised. Raises ModelError when the spec does not fit.
+    shape: the model's input, (1, height, width, channels) or as `spec.layout` says, without the channels for grey.
+    dtype, scale and zero_point: the tensor's own; scale 0 where it is not quantised. Raises ModelError when the spec
+    does not fit.
     """
 
     def __init__(
@@ -81,14 +82,15 @@ class Prepare:
     ) -> None:
         self.spec = spec
         channels = 1 if spec.colour == "grey" else 3
-        fitting = [(1, spec.height, spec.width, channels)] + ([(1, spec.height, spec.width)] if channels == 1 else [])
-        if shape not in fitting:
+        is_planar, whole = spec.layout == "nchw", input_shape(spec)
+        if shape != whole and not (channels == 1 and shape == (1, spec.height, spec.width)):
             raise ModelError(
                 f"the model's input is {'x'.join(map(str, shape))}, "
-                f"the manifest says 1x{spec.height}x{spec.width}x{channels} ({spec.colour})"
+                f"the manifest says {'x'.join(map(str, whole))} ({spec.colour})"
             )
         self._pixels = np.empty((spec.height, spec.width) if channels == 1 else (spec.height, spec.width, 3), np.uint8)
         self._tensor = np.empty(self._pixels.shape, dtype)
+        self._planes = np.empty((3, spec.height, spec.width), dtype) if is_planar and channels == 3 else None
         self._shape = shape
         self._quantise = _Quantise(spec, np.dtype(dtype), scale, zero_point)
         self._frame_shape: tuple[int, ...] = ()
@@ -103,7 +105,11 @@ class Prepare:
         pixels = self._look(image, plan)
         if plan.is_padded:
             pixels = self._pad(pixels, plan)
-        return self._quantise(pixels, self._tensor).reshape(self._shape), plan.geometry
+        tensor = self._quantise(pixels, self._tensor)
+        if self._planes is not None:
+            np.copyto(self._planes, tensor.transpose(2, 0, 1))
+            tensor = self._planes
+        return tensor.reshape(self._shape), plan.geometry
 
     def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The same picture before it becomes numbers of the tensor: what the model sees, for training and for eyes."""
@@ -136,6 +142,12 @@ class Prepare:
             )  # fmt: skip
         self._pixels[rows, columns] = pixels
         return self._pixels
+
+
+def input_shape(spec: InputSpec) -> tuple[int, int, int, int]:
+    """What a model's input is for pictures of this spec; a grey one may do without its last axis of one."""
+    channels = 1 if spec.colour == "grey" else 3
+    return (1, channels, spec.height, spec.width) if spec.layout == "nchw" else (1, spec.height, spec.width, channels)
 
 
 def plan_input(spec: InputSpec, width: int, height: int) -> _Plan:
@@ -226,30 +238,36 @@ class _Quantise:
     """Pixels to stored values: stored = round((pixel * scale + offset) / tensor_scale) + zero_point, by table.
 
     A pixel has 256 values, so the table is exact. The two tables that networks usually have, identity (uint8) and
-    `pixel - 128` (int8), are a view and an xor: 0.01 ms for 640x360x3 where the table takes 0.2 ms.
+    `pixel - 128` (int8), are a view and an xor: 0.01 ms for 640x360x3 where the table takes 0.2 ms. Where the colours
+    have numbers of their own, there is a table for each.
     """
 
     def __init__(self, spec: InputSpec, dtype: np.dtype[Any], scale: float, zero_point: int) -> None:
-        self._scale, self._offset = np.float32(spec.scale), np.float32(spec.offset)
+        self._scale, self._offset = np.asarray(spec.scale, np.float32), np.asarray(spec.offset, np.float32)
+        self._has_offset = bool(self._offset.any())
         self._is_float = dtype == np.float32
         if self._is_float:
             return
-        if dtype not in (np.int8, np.uint8):
-            raise ModelError(f"the model's input is {dtype}; pictures go into int8, uint8 or float32 inputs")
-        real = np.arange(256) * spec.scale + spec.offset
-        if scale == 0.0 and (spec.scale, spec.offset) != (1.0, 0.0):
+        if dtype not in (np.int8, np.uint8, np.int16):
+            raise ModelError(f"the model's input is {dtype}; pictures go into int8, uint8, int16 or float32 inputs")
+        if scale == 0.0 and (dtype == np.int16 or (spec.scale, spec.offset) != (1.0, 0.0)):
             raise ModelError("the model's input is not quantised, so input.scale must be 1 and input.offset 0")
+        real = np.arange(256)[:, None] * np.asarray(spec.scale) + np.asarray(spec.offset)
         stored = np.rint(real / scale) + zero_point if scale else real
         limits = np.iinfo(dtype)
-        self._table = np.clip(stored, limits.min, limits.max).astype(dtype).view(np.uint8)
-        pixels = np.arange(256, dtype=np.uint8)
+        table = np.clip(stored, limits.min, limits.max).astype(dtype)  # (256, 1 or 3)
+        if dtype == np.int16:
+            self._table, self._is_identity, self._is_xor = table[None], False, False
+            return
+        self._table = table.view(np.uint8)[None]
+        pixels = np.arange(256, dtype=np.uint8)[:, None]
         self._is_identity = bool((self._table == pixels).all())
         self._is_xor = bool((self._table == pixels ^ 0x80).all())
 
     def __call__(self, pixels: NDArray[np.uint8], out: NDArray[Any]) -> NDArray[Any]:
         if self._is_float:
             np.multiply(pixels, self._scale, out=out)
-            if self._offset:
+            if self._has_offset:
                 np.add(out, self._offset, out=out)
             return out
         if self._is_identity:
@@ -257,7 +275,7 @@ class _Quantise:
         if self._is_xor:
             np.bitwise_xor(pixels, 0x80, out=out.view(np.uint8))
             return out
-        cv2.LUT(np.ascontiguousarray(pixels), self._table, dst=out.view(np.uint8))
+        cv2.LUT(np.ascontiguousarray(pixels), self._table, dst=out if out.dtype == np.int16 else out.view(np.uint8))
         return out
 
 

@@ -74,6 +74,11 @@ class BoxDecoder:
         return self._spec.labels[index]
 
 
+def is_postprocess(outputs: Sequence[Tensor]) -> bool:
+    """These are the four outputs, in whichever order."""
+    return _order(outputs) is not None
+
+
 def _are_whole(values: NDArray[np.float32]) -> bool:
     return bool(np.array_equal(values, np.rint(values)))
 

@@ -10,7 +10,9 @@ from edge_runtime.inference.boxes import BoxDecoder
 from edge_runtime.inference.classes import ClassDecoder
 from edge_runtime.inference.findings import Decoder
 from edge_runtime.inference.heatmap import HeatmapDecoder
+from edge_runtime.inference.segments import SegmentDecoder
 from edge_runtime.inference.tensors import Tensor
+from edge_runtime.inference.yolo import EndToEndDecoder, YoloDecoder
 
 
 def make_decoder(kind: Kind, outputs: Sequence[Tensor], spec: OutputSpec) -> Decoder:
@@ -25,6 +27,18 @@ def make_decoder(kind: Kind, outputs: Sequence[Tensor], spec: OutputSpec) -> Dec
         case Kind.HEATMAP:
             return HeatmapDecoder(outputs, spec)
         case Kind.DETECTION:
-            return BoxDecoder(outputs, spec)
+            return _box_decoder(outputs, spec)
+        case Kind.SEGMENTATION:
+            return SegmentDecoder(outputs, spec)
         case _:
             raise ModelError(f"a model of kind {kind} does not judge pictures by itself")
+
+
+def _box_decoder(outputs: Sequence[Tensor], spec: OutputSpec) -> Decoder:
+    match spec.boxes:
+        case "postprocess":
+            return BoxDecoder(outputs, spec)
+        case "nms":
+            return EndToEndDecoder(outputs, spec)
+        case _:
+            return YoloDecoder(outputs, spec)

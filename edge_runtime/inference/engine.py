@@ -19,6 +19,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -98,7 +99,9 @@ class Engine:
 
     model_path: any .tflite file that somebody vouches for (files nobody vouches for go through `probe` first: a damaged
     one can kill the process). delegate: shared library of an external delegate. sha256: what the file must be; what was
-    compared is what runs. Raises ModelError.
+    compared is what runs. signature: which of the file's signatures to run, instead of the graph as it is. input_shape:
+    what its only input shall be, where the file leaves sizes open (-1); `input_sizes` are those of the file. Raises
+    ModelError.
     """
 
     def __init__(
@@ -108,6 +111,8 @@ class Engine:
         delegate: str = "",
         runtime: RuntimeName = "auto",
         sha256: str = "",
+        signature: str = "",
+        input_shape: Sequence[int] = (),
     ) -> None:
         self.path = Path(model_path)
         self._content = _read_model(self.path)
@@ -117,23 +122,56 @@ class Engine:
         self._module = _import_runtime(self.runtime)
         self._threads = threads
         self._delegates = [_load_delegate(self._module, delegate)] if delegate else None
+        self._signature, self._input_shape = signature, tuple(input_shape)
         self._has_resources: bool | None = None  # not asked yet
         try:
-            self._interpreter = self._make_interpreter()
-            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            self._load()
+            inputs, outputs = self._details()
+        except ModelError:
+            raise
         except Exception as err:  # the runtimes raise ValueError, RuntimeError, SystemError and more
             raise ModelError(f"{self.path}: {_why_not_loaded(str(err), self.runtime)}") from err
         self.inputs = tuple(_tensor(details) for details in inputs)
         self.outputs = tuple(_tensor(details) for details in outputs)
+        self.input_sizes = tuple(tuple(int(size) for size in details["shape_signature"]) for details in inputs)
         self._input_ids = tuple(int(details["index"]) for details in inputs)
         self._output_ids = tuple(int(details["index"]) for details in outputs)
+
+    def _load(self) -> None:
+        """A fresh interpreter, and the runner of its signature where one was asked for."""
+        self._interpreter = self._make_interpreter()
+        self._runner = self._make_runner() if self._signature else None
 
     def _make_interpreter(self) -> Any:
         interpreter = self._module.Interpreter(
             model_content=self._content, num_threads=self._threads, experimental_delegates=self._delegates
         )
+        if not self._signature:  # a runner fits its inputs by itself
+            self._fit_input(interpreter)
         interpreter.allocate_tensors()
         return interpreter
+
+    def _fit_input(self, interpreter: Any) -> None:
+        """Sizes that the file leaves open become those asked for."""
+        details = interpreter.get_input_details()
+        if len(details) != 1 or len(details[0]["shape"]) != len(self._input_shape):
+            return
+        if tuple(details[0]["shape"]) != self._input_shape and -1 in details[0]["shape_signature"]:
+            interpreter.resize_tensor_input(int(details[0]["index"]), self._input_shape, strict=True)
+
+    def _make_runner(self) -> Any:
+        known = self.signatures()
+        if self._signature not in known:
+            raise ModelError(f"{self.path}: no signature {self._signature!r} (found: {', '.join(known) or 'none'})")
+        return self._interpreter.get_signature_runner(self._signature)
+
+    def _details(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Of inputs and outputs, with their shapes as they are at work."""
+        if self._runner is not None:
+            of_inputs, of_outputs = self._runner.get_input_details(), self._runner.get_output_details()
+            self._input_names, self._output_names = tuple(of_inputs), tuple(of_outputs)
+            return list(of_inputs.values()), list(of_outputs.values())
+        return self._interpreter.get_input_details(), self._interpreter.get_output_details()
 
     def invoke(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Run once. One array for each input, of its shape and dtype; the outputs are copies and belong to the caller.
@@ -142,6 +180,9 @@ class Engine:
         """
         interpreter = self._interpreter
         try:
+            if self._runner is not None:
+                said = self._runner(**dict(zip(self._input_names, inputs, strict=True)))
+                return tuple([said[name] for name in self._output_names])
             for index, array in zip(self._input_ids, inputs, strict=True):
                 interpreter.set_tensor(index, array)
             interpreter.invoke()
@@ -166,7 +207,7 @@ class Engine:
         if self._has_resources is None:
             self._has_resources = "VAR_HANDLE" in self.operators()
         if self._has_resources:
-            self._interpreter = self._make_interpreter()
+            self._load()
         else:
             self._interpreter.reset_all_variables()
 
@@ -180,8 +221,10 @@ class Engine:
     def output_operators(self) -> tuple[str, ...]:
         """Name of the operator that computes each output, behind those that only carry values on.
 
-        Empty where the runtime does not tell; shorter where an output is a constant or an input.
+        Empty where the runtime does not tell, as for a signature; shorter where an output is a constant or an input.
         """
+        if self._runner is not None:
+            return ()
         makers = {
             int(output): operator
             for operator in self._operators()

@@ -56,7 +56,7 @@ class Values:
         if tensor.dtype.kind not in "iuf":
             raise ModelError(f"output {tensor.name} is {tensor.dtype_name}; scores are numbers")
         if tensor.is_byte and tensor.is_quantised and len(tensor.scales) == 1 and activation != "softmax":
-            self._table = _activate(tensor.byte_values(), activation)
+            self._table = activate(tensor.byte_values(), activation)
 
     def __call__(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Activated real values, float32, the stored shape; softmax runs along the last axis."""
@@ -68,7 +68,7 @@ class Values:
         real = tensor.dequantise(stored)
         if not np.isfinite(real).all():
             raise ModelError(f"output {tensor.name} holds values that are no numbers (NaN or infinite)")
-        return _activate(real, self._activation)
+        return activate(real, self._activation)
 
 
 def as_score(value: float, what: str) -> float:
@@ -84,6 +84,14 @@ def defect_indices(spec: OutputSpec) -> tuple[int, ...]:
     return tuple(index for index, label in enumerate(spec.labels) if label in wanted)
 
 
+def labels_axis(tensor: Tensor, labels: int) -> int | None:
+    """Which axis of a map has one entry for each label: the last, the one before rows and columns, or none."""
+    shape = tensor.shape
+    if len(shape) != 4 or shape[0] != 1:
+        return None
+    return 3 if shape[3] == labels else 1 if shape[1] == labels else None
+
+
 def sigmoid(value: float) -> float:
     """1 / (1 + exp(-value)) without overflow. Raises ModelError for what is no number: NaN must never become 0."""
     if math.isnan(value):
@@ -91,7 +99,8 @@ def sigmoid(value: float) -> float:
     return 1.0 / (1.0 + math.exp(-value)) if value > -700.0 else 0.0
 
 
-def _activate(real: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
+def activate(real: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
+    """Real values after `none`, `sigmoid` or `softmax` along the last axis."""
     if activation == "none":
         return real
     if activation == "sigmoid":

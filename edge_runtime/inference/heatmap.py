@@ -28,6 +28,7 @@ from edge_runtime.inference.findings import (
     Values,
     as_score,
     defect_indices,
+    labels_axis,
     sigmoid,
 )
 from edge_runtime.inference.tensors import Tensor
@@ -42,10 +43,14 @@ class HeatmapDecoder:
         shape = outputs[0].shape
         if len(shape) not in (3, 4) or shape[0] != 1:
             raise ModelError(f"a heat map is 1 x rows x columns x labels, this output is {outputs[0]}")
+        axis = labels_axis(outputs[0], len(spec.labels))
         channels = shape[3] if len(shape) == 4 else 1
-        if channels != len(spec.labels):
+        if axis is None and channels != len(spec.labels):
             raise ModelError(f"the heat map has {channels} channels, output.labels has {len(spec.labels)}")
-        self._cells = (shape[1], shape[2], channels)
+        self._is_planar = axis == 1  # one map for each label after the other
+        self._cells = shape[1:] if self._is_planar else (shape[1], shape[2], channels)
+        if self._is_planar and spec.activation == "softmax":
+            raise ModelError("a heat map of planes has no softmax across them; it is a segmentation")
         self._values = Values(outputs[0], spec.activation)
         self._spec = spec
         self._judged = defect_indices(spec)
@@ -54,6 +59,8 @@ class HeatmapDecoder:
 
     def __call__(self, outputs: Outputs, content: Box = WHOLE) -> Finding:
         cells = self._values(outputs[0]).reshape(self._cells)
+        if self._is_planar:
+            cells = np.ascontiguousarray(cells.transpose(1, 2, 0))
         if content != WHOLE:
             cells = without_padding(cells, content)
         scores: dict[str, float] = {}

@@ -20,13 +20,13 @@ import numpy as np
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ModelError, UsageError
 from edge_runtime.core.manifest import Kind
+from edge_runtime.core.share_interval import share_interval
 from edge_runtime.inference.native_noise import native_noise_hidden
 from edge_runtime.inference.probe import probe
 from edge_runtime.learning.sound_bundle import check_golden_sound, write_bundle
 from edge_runtime.learning.sound_files import Recording, Recordings, load_recordings
 from edge_runtime.learning.sound_fit import FEWEST_WINDOWS, Progress, fit_sound, rank_auc
 from edge_runtime.learning.sound_rows import ROW_HOPS, ROW_S, rows_within
-from edge_runtime.learning.teach_bundle import share_interval
 from edge_runtime.learning.versions import first_of, next_version
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.predictors.sound import SoundModel, open_sound_model

@@ -12,13 +12,13 @@ import numpy as np
 from edge_runtime.config.schema import ModelConfig
 from edge_runtime.core.errors import EdgeError, ModelError
 from edge_runtime.core.manifest import AudioInput, Kind
+from edge_runtime.core.share_interval import share_interval
 from edge_runtime.inference.sound_memory import F32, RANGE, SCORERS
 from edge_runtime.learning.autoencoder import run_network
 from edge_runtime.learning.autoencoder_tflite import int8_tflite
 from edge_runtime.learning.sound_files import Recordings
 from edge_runtime.learning.sound_fit import SoundLesson
 from edge_runtime.learning.sound_rows import MEL, RATE_HZ, ROW_S
-from edge_runtime.learning.teach_bundle import share_interval
 from edge_runtime.modelstore.bundle import CARD, MEMORY, MODEL, Bundle, seal_bundle
 from edge_runtime.predictors.golden import EXPECTED
 from edge_runtime.predictors.golden import FOLDER as GOLDEN

@@ -55,7 +55,7 @@ class RemoteFirst:
     """See the module. Any thread may call any method."""
 
     def __init__(self, elsewhere: Elsewhere, cfg: DecisionConfig, share: float, settle: Settle, clock: Clock) -> None:
-        """share: of the deadline. settle: takes what decides a part when that came from elsewhere."""
+        """share: of the deadline. settle: takes what decides a part."""
         self._elsewhere = elsewhere
         self._share_ns = round(share * cfg.deadline_ms * MS)
         self._settle = settle
@@ -81,9 +81,10 @@ class RemoteFirst:
             with self._lock:
                 del self._asked[job.trigger.key]
 
-    def own(self, job: Job, judged: Judged, settle: Settle) -> None:
+    def own(self, job: Job, judged: Judged, settle: Settle | None = None) -> None:
         """What the box itself makes of a part. Settled with that, now or when the other's time is over, unless the
-        other has answered."""
+        other has answered. settle: instead of the usual one."""
+        settle = settle or self._settle
         with self._lock:
             asked = self._asked.get(job.trigger.key)
             if asked is not None and asked.verdict is None and not asked.is_over and self._clock() < asked.due_ns:

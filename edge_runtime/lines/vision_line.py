@@ -119,13 +119,13 @@ class VisionLine:
             clock=clock,
         )
         self._elsewhere = elsewhere
-        self.remote = RemoteFirst(elsewhere, decision_cfg, share, self._settle, clock) if elsewhere else None
+        self.remote = RemoteFirst(elsewhere, decision_cfg, share, self._on_judged, clock) if elsewhere else None
         self.inspector = Inspector(
             model,
             decision_cfg,
             look=self.pictures.look,
             begins=lambda job: self.ledger.advance(job.trigger.key, Cause.DEADLINE),
-            on_judged=self._on_judged,
+            on_judged=self.remote.own if self.remote else self._on_judged,
             on_overload=self._on_overload,
             on_fault=self._on_fault,
             clock=clock,
@@ -242,12 +242,6 @@ class VisionLine:
         self.on_event(Event(EventKind.MODEL_SWAPPED, self._clock(), {"before": before, "now": model.label}))
 
     def _on_judged(self, job: Job, judged: Judged) -> None:
-        if self.remote is None:
-            self._settle(job, judged)
-        else:
-            self.remote.own(job, judged, self._settle)
-
-    def _settle(self, job: Job, judged: Judged) -> None:
         """What is held of a part, by whichever model, becomes its decision or waits for a person."""
         against = self._rule()
         if against:

@@ -169,7 +169,7 @@ def _check_labels(folder: Path, manifest: Manifest) -> None:
     if manifest.output is None or LABELS not in manifest.files:
         return
     said = manifest.output.labels
-    lines = tuple((folder / LABELS).read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n"))
+    lines = tuple((folder / LABELS).read_text(encoding="utf-8-sig", errors="replace").removesuffix("\n").split("\n"))
     if lines != said:
         raise ModelError(f"{folder}: labels.txt has {len(lines)} labels, not the {len(said)} of output.labels")
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edge_runtime.core.errors import ModelError
+from edge_runtime.core.files import as_text
 from edge_runtime.core.manifest import Manifest
 
 MAX_MANIFEST_BYTES = 1 << 20  # a manifest with 2000 files is about 200 kB
@@ -30,7 +31,7 @@ def read_manifest(path: Path) -> Manifest:
         size = status.st_size
         if size > MAX_MANIFEST_BYTES:
             raise ModelError(f"{path}: manifest of {size} bytes, at most {MAX_MANIFEST_BYTES} are read")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(as_text(path.read_bytes()))
     except FileNotFoundError as err:
         raise ModelError(f"{path.parent}: no manifest.toml, this is not a model bundle") from err
     except (ValueError, RecursionError) as err:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,14 +57,22 @@ class GoldenReport:
     remark: str = ""  # what they do not prove
 
 
-def add_golden(bundle: Bundle, pictures: Mapping[str, NDArray[np.uint8]]) -> Bundle:
-    """Put pictures (file stem -> uint8 RGB) and what the model says about them into a bundle, and seal it again."""
+def add_golden(bundle: Bundle, pictures: Mapping[str, NDArray[np.uint8]], *, in_child: bool = False) -> Bundle:
+    """Put pictures (file stem -> uint8 RGB) and what the model says about them into a bundle, and seal it again.
+
+    in_child: a model that nobody vouches for is asked in a process of its own. Raises ModelError.
+    """
     folder = bundle.folder / FOLDER
     folder.mkdir(exist_ok=True)
     for stem, picture in pictures.items():
         if not cv2.imwrite(str(folder / f"{stem}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
             raise ModelError(f"cannot write {folder / stem}.png")
-    said, runtime = ask_golden(bundle, sorted(f"{stem}.png" for stem in pictures))
+    names = sorted(f"{stem}.png" for stem in pictures)
+    if in_child:  # sealed once more, since the child compares digests
+        answer = _ask_child(seal_bundle(bundle.folder, bundle.manifest), names, ModelConfig(), None)
+        said, runtime = answer["said"], str(answer["runtime"])
+    else:
+        said, runtime = ask_golden(bundle, names)
     text = json.dumps(said, indent=1, sort_keys=True)
     (bundle.folder / EXPECTED).write_text(f"{text}\n", encoding="utf-8")
     return seal_bundle(bundle.folder, bundle.manifest.model_copy(update={"runtime": runtime}))
@@ -103,8 +112,7 @@ def check_golden(bundle: Bundle, cfg: ModelConfig | None = None, limits: Limits 
     cfg = cfg or ModelConfig()
     try:
         expected = _expected(bundle)
-        with Child(CHILD, limits) as child:
-            answer = child.ask({"folder": str(bundle.folder.absolute()), "cfg": cfg.model_dump(), "names": [*expected]})
+        answer = _ask_child(bundle, [*expected], cfg, limits)
     except ModelError as err:
         return GoldenReport(0, 0.0, "", str(err))
     said, runtime = answer["said"], str(answer["runtime"])
@@ -122,6 +130,11 @@ def check_golden(bundle: Bundle, cfg: ModelConfig | None = None, limits: Limits 
     accepted, rejected = _judged(bundle, said)
     remark = "; ".join(filter(None, [_remark(bundle, accepted, rejected), _unlike_their_bundle(answer["invalid"])]))
     return GoldenReport(len(expected), worst, runtime, problem, accepted, rejected, remark)
+
+
+def _ask_child(bundle: Bundle, names: list[str], cfg: ModelConfig, limits: Limits | None) -> dict[str, Any]:
+    with Child(CHILD, limits) as child:
+        return child.ask({"folder": str(bundle.folder.absolute()), "cfg": cfg.model_dump(), "names": names})
 
 
 def _judged(bundle: Bundle, said: Mapping[str, Numbers]) -> tuple[int, int]:

@@ -20,12 +20,10 @@ from pathlib import Path
 
 from edge_runtime.config.schema import EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, StorageError
-from edge_runtime.inference.engine import pick_runtime
 from edge_runtime.modelstore.bundle import MANIFEST, Bundle, file_digest, load_bundle
 from edge_runtime.modelstore.slots import Edit, Slots, Verb, held_of
 from edge_runtime.modelstore.slots_file import Held, Slot
 from edge_runtime.modelstore.store import ModelStore, Stored
-from edge_runtime.predictors.golden import check_golden
 from edge_runtime.process.child import Limits
 from edge_runtime.recording.models_that_ran import models_that_ran
 from edge_runtime.recording.wall_clock import machine_boot
@@ -295,11 +293,15 @@ def _opened(stored: Stored) -> Bundle:
 
 def proof_of(bundle: Bundle, cfg: ModelConfig) -> str:
     """What a passed golden test is worth: for this bundle on this runtime. Another runtime flips decisions."""
+    from edge_runtime.inference.engine import pick_runtime  # numpy, which `models list` does without
+
     return f"{bundle.digest} {pick_runtime(cfg.runtime).label}"
 
 
 def refuse_untested(bundle: Bundle, cfg: ModelConfig, limits: Limits | None = None) -> None:
     """Load it in a child process and ask its golden pictures. Raises ModelError when it does not say the same."""
+    from edge_runtime.predictors.golden import check_golden  # numpy and OpenCV, 0.5 s
+
     problem = check_golden(bundle, cfg, limits).problem
     if problem:
         raise ModelError(f"{bundle.label} fails its own test and stays out: {problem}")

@@ -13,7 +13,6 @@ from edge_runtime.modelstore.manifest_toml import read_manifest
 from edge_runtime.modelstore.slots import Slots
 from edge_runtime.modelstore.slots_file import Slot
 from edge_runtime.modelstore.store import ModelStore, Stored, open_bundle
-from edge_runtime.predictors.golden import check_golden
 from edge_runtime.predictors.model_choice import would_run
 
 
@@ -97,6 +96,8 @@ def _mismatch(manifest: Manifest, stored: Stored) -> str:
 
 
 def _verify(folder: str, cfg: EdgeConfig) -> dict[str, Any]:
+    from edge_runtime.predictors.golden import check_golden  # 0.5 s of numpy and OpenCV that a listing does not need
+
     row: dict[str, Any] = {"model": "", "folder": folder, "ok": False, "problem": ""}
     try:
         bundle = load_bundle(folder)

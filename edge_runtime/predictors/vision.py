@@ -17,7 +17,7 @@ from edge_runtime.config.schema import ModelConfig
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.manifest import InputSpec, Kind, OutputSpec
 from edge_runtime.core.messages import Prediction, Region
-from edge_runtime.features.image import Geometry, Prepare
+from edge_runtime.features.image import Geometry, Prepare, input_shape
 from edge_runtime.features.picture_validity import PictureGate
 from edge_runtime.inference.decoders import make_decoder
 from edge_runtime.inference.double_activation import refuse_double_activation, refuse_shares
@@ -27,7 +27,8 @@ from edge_runtime.inference.heatmap import find_regions, without_padding
 from edge_runtime.inference.tensors import Tensor, check_scales
 from edge_runtime.modelstore.bundle import MEMORY, MODEL, Bundle
 
-PICTURE_KINDS = (Kind.CLASSIFICATION, Kind.HEATMAP, Kind.DETECTION, Kind.ANOMALY)
+PICTURE_KINDS = (Kind.CLASSIFICATION, Kind.HEATMAP, Kind.DETECTION, Kind.SEGMENTATION, Kind.ANOMALY)
+ACTIVATED_KINDS = (Kind.CLASSIFICATION, Kind.HEATMAP, Kind.SEGMENTATION)
 LEAST_SHARE = 8  # a picture smaller than an eighth of the model's input holds nothing that the model could know
 MOST_CELLS = 1024  # rows or columns of a heat map that is laid out over the whole frame
 
@@ -64,6 +65,8 @@ def open_engine(bundle: Bundle, cfg: ModelConfig | None = None) -> Engine:
         delegate=cfg.delegate,
         runtime=cfg.runtime,
         sha256=bundle.manifest.files[MODEL],
+        signature=bundle.manifest.signature,
+        input_shape=input_shape(bundle.manifest.input) if bundle.manifest.input else (),
     )
     check_scales(*engine.inputs, *engine.outputs)
     return engine
@@ -101,7 +104,7 @@ class VisionModel:
     def refuse_second_activation(self) -> None:
         """Raise ModelError when the network does already what `output.activation` asks for; four invokes."""
         spec, kind = self.bundle.manifest.output, self.bundle.manifest.kind
-        if spec is None or spec.activation == "none" or kind not in (Kind.CLASSIFICATION, Kind.HEATMAP):
+        if spec is None or spec.activation == "none" or kind not in ACTIVATED_KINDS:
             return
         refuse_double_activation(self.engine, spec.activation)
         raw = []

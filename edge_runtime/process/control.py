@@ -103,7 +103,8 @@ class ControlServer:
 
     def _answer(self, client: socket.socket) -> bytes:
         try:
-            request = Lines(client, CLIENT_TIMEOUT_S, MAX_REQUEST).line()
+            with self._server.reading(client):
+                request = Lines(client, CLIENT_TIMEOUT_S, MAX_REQUEST).line()
             return self._do(str(request.get("do")), request)
         except (ValueError, RecursionError, EdgeError) as err:
             return as_line({"error": str(err) or type(err).__name__})

@@ -14,15 +14,18 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge_runtime.core.clock import Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError
+from edge_runtime.core.log import AUDIT
 from edge_runtime.process.json_lines import as_line
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S = 0.2  # for the words of a client where others wait for its place; one that means it sends them at once
+QUEUE_LOOK_S = 0.02  # a queue that is full is asked again so often
 LOOK_EVERY_S = 0.5  # how long the loop is silent at most
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; Python does not name it
@@ -33,7 +36,8 @@ class UnixServer:
     """Answers who may ask, each client on a thread of its own.
 
     answer: reads what a client wants and makes what it is sent; raises OSError when the client is gone. most_clients:
-    further ones are hung up on. send_s: time to take the answer. accept_every_s: pause after each client.
+    further ones are hung up on, unless one is still `reading` and has been for PATIENCE_S: it makes room. send_s: time
+    to take the answer. accept_every_s: pause after each client.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class UnixServer:
         self._accept_every_s = accept_every_s
         self._clock = clock
         self._clients = threading.BoundedSemaphore(most_clients)
+        self._reading: dict[socket.socket, float] = {}  # since when, the longest first
+        self._reading_lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self.refused = self.busy = self.gone = 0  # may not ask; too many at once; did not wait
@@ -92,6 +98,33 @@ class UnixServer:
         with contextlib.suppress(OSError):
             self.path.unlink()
 
+    @contextlib.contextmanager
+    def reading(self, client: socket.socket) -> Iterator[None]:
+        """Around what reads the words of a client: as long as it has not said them it may be hung up on."""
+        with self._reading_lock:
+            self._reading[client] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._reading_lock:
+                self._reading.pop(client, None)
+
+    def _has_room(self) -> bool:
+        """Take a place: a free one, or that of the slowest client once it has been given its time."""
+        if self._clients.acquire(blocking=False):
+            return True
+        with self._reading_lock:
+            slowest, since = next(iter(self._reading.items()), (None, 0.0))
+        if slowest is None:
+            return False  # all are being answered
+        if self._clients.acquire(timeout=max(0.0, since + PATIENCE_S - time.monotonic())):
+            return True
+        with self._reading_lock:
+            if self._reading.pop(slowest, None) is not None:
+                with contextlib.suppress(OSError):
+                    slowest.shutdown(socket.SHUT_RDWR)
+        return self._clients.acquire(timeout=PATIENCE_S)
+
     def _accept(self, listener: socket.socket) -> None:
         while self._listener is listener:
             self.progress_ns = self._clock()
@@ -101,7 +134,7 @@ class UnixServer:
                 continue
             except OSError:
                 return
-            if not self._clients.acquire(blocking=False):
+            if not self._has_room():
                 self.busy += 1
                 client.close()
                 continue
@@ -126,21 +159,29 @@ class UnixServer:
         if uid in (0, os.geteuid()) or os.getegid() in (gid, *_peer_groups(client)):
             return b""
         self.refused += 1
-        log.warning("%s.refused pid=%d uid=%d", self._name, pid, uid)
+        log.warning("%s.refused pid=%d uid=%d", self._name, pid, uid, extra=AUDIT)
         return as_line({"error": f"user {uid} may not talk to this box; become root or join its group"})
 
 
 def connected(path: Path, timeout_s: float) -> socket.socket:
     """Raises OSError: FileNotFoundError or ConnectionRefusedError where nobody is, BlockingIOError or TimeoutError
-    where so many wait already that the kernel queues no more."""
-    sock = _socket()
-    try:
-        sock.settimeout(timeout_s)
-        sock.connect(str(path))
-    except OSError:
-        sock.close()
-        raise
-    return sock
+    where so many wait all that time that the kernel queues no more."""
+    until = time.monotonic() + timeout_s
+    while True:
+        sock = _socket()
+        try:
+            sock.settimeout(timeout_s)
+            sock.connect(str(path))
+        except BlockingIOError:
+            sock.close()
+            if time.monotonic() >= until:
+                raise
+            time.sleep(QUEUE_LOOK_S)
+        except OSError:
+            sock.close()
+            raise
+        else:
+            return sock
 
 
 def listener(path: Path) -> int | None:

@@ -46,21 +46,23 @@ class Inbox(Generic[T]):
         self._hurry = False
         self.accepted = 0
 
-    def put(self, item: T, kind: str) -> bool:
-        """Take the record, or count it as lost and return False. Never waits."""
+    def put(self, item: T, kind: str) -> int:
+        """Take the record and tell its number, from 1 on in the order they came; or count it as lost and return 0.
+        Never waits."""
         with self._lock:
             waiting = len(self._items)
             if waiting >= self.capacity:
                 now = self._clock()
                 self._lost.setdefault(kind, Lost(0, now, now)).add(Lost(1, now, now))
-                return False
+                return 0
             self._items.append(item)
             self.accepted += 1
+            number = self.accepted
         if waiting == 0:
             self._some.set()
         elif waiting + 1 == self.group:
             self._full.set()
-        return True
+        return number
 
     def take(self, wait_s: float, window_s: float) -> list[T]:
         """Up to `group` records: those that arrive within `window_s` of the first. Empty after `wait_s` of nothing."""

@@ -17,7 +17,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ IDLE_S = 0.5  # how long an idle writer sleeps before it shows that it is alive
 RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # between attempts while the disk refuses
 START_WAIT_S = 3.0
 STOP_WAIT_S = 5.0
+DECISIONS = 64  # of which it is known whether they are on the disk; a status document shows 24
 CHORES_NS = 10 * SECOND  # wall clock and retention
 DAY_NS = 86_400 * SECOND
 
@@ -81,6 +82,7 @@ class Journal:
         self.retention = retention or Retention(path.parent, clock, utc_ns)
         self._old_rows = RowRetention(self.retention, keep_days * DAY_NS)
         self._inbox: Inbox[Record] = Inbox(backlog, GROUP_ROWS, clock)
+        self._decisions: deque[tuple[PartKey, int]] = deque(maxlen=DECISIONS)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._tried = threading.Event()
@@ -107,7 +109,8 @@ class Journal:
 
     def decided(self, decision: Decision, frame: Frame | None, prediction: Prediction | None) -> None:
         timings, regions = (prediction.timings_ms, prediction.regions) if prediction else ({}, ())
-        self._inbox.put(Decided(decision, timings, regions), "decision")
+        number = self._inbox.put(Decided(decision, timings, regions), "decision")
+        self._decisions.append((decision.key, number))
 
     def ended(self, report: GateReport) -> None:
         self._inbox.put(report, "outcome")
@@ -168,6 +171,11 @@ class Journal:
     def waiting(self) -> int:
         """Records in memory that are not on the disk."""
         return self._inbox.accepted - self.durable
+
+    def is_recorded(self, key: PartKey) -> bool:
+        """Whether this decision, one of the last, is on the disk. False also where there was no room for it."""
+        numbers = dict(list(self._decisions))  # a list in one go: the line adds to it all the while
+        return 0 < numbers.get(key, 0) <= self.durable
 
     @property
     def unwritten(self) -> int:

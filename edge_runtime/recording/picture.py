@@ -64,13 +64,21 @@ def draw_part(
         _draw_missing(canvas, row)
     else:
         area = _place(canvas, image)
-        if heat is not None:
-            _draw_heat(area, heat)
-        for region in sorted(regions, key=lambda region: region.score):
-            draw_region(area, region, VERDICT_COLOURS[Verdict.REJECT] if row.verdict != Verdict.UNSURE else colour)
+        draw_finding(area, heat, regions, row.verdict)
     _draw_header(canvas, row, colour)
     _draw_footer(canvas[HEADER + PICTURE_HEIGHT :], row, colour)
     return canvas
+
+
+def draw_finding(
+    area: NDArray[np.uint8], heat: NDArray[np.float32] | None, regions: Sequence[Region], verdict: str | None
+) -> None:
+    """Draw what a model found onto a picture, RGB: its heat, and brackets around its regions, the strongest on top."""
+    if heat is not None:
+        _draw_heat(area, heat)
+    colour = VERDICT_COLOURS[Verdict.UNSURE if verdict == Verdict.UNSURE else Verdict.REJECT]
+    for region in sorted(regions, key=lambda region: region.score):
+        draw_region(area, region, colour)
 
 
 def save_picture(path: Path, image: NDArray[np.uint8]) -> None:

@@ -47,7 +47,9 @@ def note_pruned(db: sqlite3.Connection, table: str, rows: Iterable[int]) -> None
 
 
 def count_pruned(db: sqlite3.Connection, table: str, first: int, last: int) -> int:
-    """How many of the row numbers from `first` to `last` retention took."""
+    """How many of the row numbers from `first` to `last` retention took; 0 where there are none between them."""
+    if first > last:
+        return 0
     if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'pruned'").fetchone():
         return 0  # no release that notes it has written here
     query = (

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 RESENT_WITHIN_NS = 10 * SECOND  # the controller resends its event ring as soon as the link is up again
 MOST_RESENT = 256  # parts between photo-eye and gate, with room; the controller's ring holds fewer
 
-_RECOVERED_REASON = "the box stopped before it decided"
+_RECOVERED_REASON = "the box stopped before a decision was recorded"
 _PROVEN_REASON = "the box stopped before it noted its accept; the controller held it"
 
 

@@ -57,6 +57,11 @@ def _code(error: Exception) -> int:
     return code
 
 
+def is_of_the_place(error: Exception) -> bool:
+    """Room, rights, another program or the disk are the matter, and nothing that lies in the file."""
+    return isinstance(error, OSError) or _code(error) in (*_SENTENCES, sqlite3.SQLITE_IOERR)
+
+
 def is_damage(error: Exception) -> bool:
     """The file's content is wrong: trying again cannot help."""
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -145,9 +145,23 @@ class HttpServer:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    """Not by socket.create_server: asyncio switches Nagle's delay off only where TCP is named, which that does not.
+
+    With it each answer of two packets came 40 ms late: 21 requests a second of one client, 690 without.
+    """
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+        return listener
     except OSError as err:
         raise DeviceError(
             f"cannot listen on {host}:{port}: {err.strerror or err}", "set serve.host and serve.port"

@@ -174,8 +174,10 @@ class Daemon:
             world_parts=world_parts,
         )
 
-    @staticmethod
-    def _truth(box: Box) -> dict[str, Any] | None:
+    def _truth(self, box: Box) -> dict[str, Any] | None:
+        """What the simulated world knows of its parts: nothing where another camera's pictures were judged."""
+        if self._loaded.config.camera.driver != "sim":
+            return None
         try:
             return box.sim.truth_report() if box.sim else None
         except DeviceError as err:

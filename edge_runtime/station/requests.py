@@ -12,6 +12,7 @@ from typing import Any
 from edge_runtime.config.schema import Automation
 from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.errors import DeviceError, UsageError
+from edge_runtime.core.log import AUDIT
 from edge_runtime.core.messages import Command
 from edge_runtime.decision.dialog import Act
 from edge_runtime.lines.voice_line import VoiceLine
@@ -56,7 +57,7 @@ def _model(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
     request = Request("promote" if verb == "promote" else "rollback", name, wanted, by, why)
     before = box.model.label
     now = box.model.switch(request)
-    log.warning("model.%s before=%s now=%s by=%s why=%s", verb, before, now, by, why)
+    log.warning("model.%s before=%s now=%s by=%s why=%s", verb, before, now, by, why, extra=AUDIT)
     return {"before": before, "now": now}
 
 

@@ -18,6 +18,7 @@ from edge_runtime.lines.vision_line import VisionLine
 
 if TYPE_CHECKING:  # whoever only wants to know its memory must not load every part there is
     from edge_runtime.config.load import Loaded
+    from edge_runtime.recording.journal import Journal
     from edge_runtime.station.wiring import Box
 
 MICROPHONE = "microphone"
@@ -76,7 +77,7 @@ def snapshot(box: Box, loaded: Loaded, *, parts_asked: int | None, started_ns: i
         late=counts.late,
         on_belt=line.ledger.open_parts,
         latency_ms=from_json(Latencies, latency(line), "latency_ms"),
-        recent=tuple(_recent(decision) for decision in list(line.recent)),
+        recent=tuple(_recent(decision, box.journal) for decision in list(line.recent)),
         report=from_json(Reports, box.reports(), "report"),
         rss_mb=rss_mb(),
         cpu_s=cpu_s(),
@@ -132,7 +133,7 @@ def _age_s(at_ns: int | None, now_ns: int) -> float | None:
     return None if at_ns is None else round(max(0, now_ns - at_ns) / 1e9, 1)
 
 
-def _recent(decision: Decision) -> RecentPart:
+def _recent(decision: Decision, journal: Journal) -> RecentPart:
     return RecentPart(
         part=decision.key.part_id,
         verdict=decision.verdict,
@@ -141,4 +142,5 @@ def _recent(decision: Decision) -> RecentPart:
         score=decision.score,
         ms=round((decision.decided_ns - decision.trigger_ns) / 1e6, 2),
         origin=decision.origin,
+        is_recorded=journal.is_recorded(decision.key),
     )

@@ -16,11 +16,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import __version__
-from edge_runtime.config.paths import socket_path, state_dir
+from edge_runtime.config.paths import at_home, socket_path, state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, UsageError
@@ -30,13 +29,14 @@ from edge_runtime.process.control import ControlServer
 from edge_runtime.process.daemon_loop import hung
 from edge_runtime.sync.box import Allowance, OldestRecord, RunWatch, Silent, machine, metrics, rss_mb
 from edge_runtime.sync.delivery import Delivery
+from edge_runtime.sync.first_look import FirstLook
 from edge_runtime.sync.mqtt.settings import LinkSettings, link_settings
 from edge_runtime.sync.paths import BD_SEQ, command_book, sync_socket
 from edge_runtime.sync.sparkplug.actions import Command, Note, Sample
 from edge_runtime.sync.sparkplug.link import SparkplugLink
 from edge_runtime.sync.sparkplug.metrics import AUTOMATION, ROLLBACK, StatusReader, device_tags, node_tags
 from edge_runtime.sync.sparkplug.node import NodeIdentity, SparkplugNode
-from edge_runtime.sync.sparkplug.runner import BdSeqFile, SparkplugRunner
+from edge_runtime.sync.sparkplug.runner import BdSeqFile, NotYet, SparkplugRunner
 
 if TYPE_CHECKING:  # signatures cost 8 MB: not for a box that takes no commands
     from edge_runtime.sync.commands.allowed import Proof
@@ -160,8 +160,12 @@ class Uplink:
         identity = NodeIdentity(cfg.group or station.site, station.name, cfg.primary_host or None, len(servers))
         devices = device_tags(has_microphone=with_microphone, commands=writable)
 
+        first = FirstLook(self._clock)
+
         def read() -> Sample:
             shot = self._run.look()
+            if first.is_early(shot):
+                raise NotYet("the box is still starting")
             return reader.read(shot.state if isinstance(shot, Silent) else shot, self._box())
 
         return SparkplugRunner(
@@ -222,7 +226,7 @@ class Uplink:
         from edge_runtime.sync.commands.judge import Commands
 
         book = CommandBook(command_book(self._cfg))
-        keys, orders = Path(self._cfg.sync.keys), handlers(self._cfg, self._run, self)
+        keys, orders = at_home(self._cfg.sync.keys), handlers(self._cfg, self._run, self)
         return Commands(self._cfg.station.name, proof, keys, book, orders, utc=self._utc, tell=self._told)
 
     def _utc(self) -> datetime | None:

@@ -190,6 +190,38 @@ def test_folder_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     assert shown == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("before", [1, 2, 5])
+@pytest.mark.parametrize("change", ["added behind", "added before", "one gone", "all replaced", "folder away"])
+def test_folder_shows_in_the_next_round_what_lies_there_then(tmp_path: Path, before: int, change: str) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for n in range(before):
+        picture(pictures / f"m{n}.png", 10 + n)
+    camera, shown = folder(pictures), []
+    now = set(range(10, 10 + before))
+    with running(camera):
+        for n in range(4 * (before + AHEAD)):
+            if n == 1:
+                if change.startswith("added"):
+                    picture(pictures / ("z.png" if change.endswith("behind") else "a.png"), 99)
+                    now |= {99}
+                elif change == "one gone" and before > 1:
+                    (pictures / "m0.png").unlink()
+                    now -= {10}
+                elif change == "all replaced":
+                    picture(pictures / "z.png", 99)
+                    for old in range(before):
+                        (pictures / f"m{old}.png").unlink()
+                    now = {99}
+                elif change == "folder away":
+                    pictures.rename(tmp_path / "elsewhere")
+            shoot(camera, n)
+            frame = camera.read(LONG_S if change.startswith("added") else 0.05)
+            shown.append(int(frame.image[0, 0, 0]) if frame else -1)
+    if change != "folder away":
+        assert set(shown[-len(now) :]) == now
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

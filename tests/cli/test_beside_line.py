@@ -36,6 +36,7 @@ class Line:
     def __init__(self, folder: Path) -> None:
         self.folder, self.socket = folder, folder / "c.sock"
         self.settings = [f"recording.state_dir={folder}", f"service.socket={self.socket}", "world.parts_per_s=5"]
+        self.settings += ["camera.width=320", "camera.height=180"]
         self.options = ["--config", "embedded", *(word for one in self.settings for word in ("--set", one))]
 
     def start(self) -> None:

@@ -158,7 +158,8 @@ def test_a_box_without_the_extras_still_works(tmp_path):
         "main(sys.argv[1:])\n"
     )
     state = ["--config", "embedded", "--set", f"recording.state_dir={tmp_path}", "--set", "controller.fire_counts=3000",
-             "--set", "controller.decide_counts=2800", "--set", "decision.deadline_ms=1200"]  # fmt: skip
+             "--set", "controller.decide_counts=2800", "--set", "decision.deadline_ms=1200",
+             "--set", "camera.width=320", "--set", "camera.height=180"]  # fmt: skip
     for words in (["models", "list", "--json"], ["run", "--parts", "3", "--json"], ["search", "oil", "--json"]):
         done = subprocess.run(
             [sys.executable, "-c", script, *state, *words], capture_output=True, text=True, timeout=90, check=False

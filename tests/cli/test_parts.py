@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.cli.main import main
-from edge_runtime.cli.parts_cmds import SHOWN_DIFFERENCES, parse_since
+from edge_runtime.cli.parts_cmds import ON_BELT_NS, SHOWN_DIFFERENCES, how_it_ended, parse_since
 from edge_runtime.config.schema import EdgeConfig, RecordingConfig
 from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.errors import UsageError
@@ -38,6 +39,7 @@ from edge_runtime.media.picture import decode_picture
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
+from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.records import RunInfo
 from edge_runtime.recording.say_label import say, take_back
 
@@ -257,3 +259,27 @@ def test_list_starts_without_numpy_and_pydantic(state: Path, tmp_path: Path) -> 
     command = [sys.executable, "-c", _MAIN_AND_MODULES, "parts", "list", "--config", str(station)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "7f3a-6" in done.stdout and "'numpy'" not in done.stderr and "'pydantic'" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reported", "run", "age_ns", "word"),
+    [
+        ("unknown", None, {"id": 1, "ended": "open"}, 0, "on belt"),
+        ("unknown", None, {"id": 1, "ended": "open"}, ON_BELT_NS - 1, "on belt"),
+        ("unknown", None, {"id": 1, "ended": "open"}, ON_BELT_NS, "unknown"),  # killed, and not started since
+        ("unknown", None, {"id": 1, "ended": "clean"}, 0, "unknown"),
+        ("unknown", None, {"id": 1, "ended": "crashed"}, 0, "unknown"),
+        ("unknown", None, {"id": 2, "ended": "open"}, 0, "unknown"),
+        ("unknown", None, {}, 0, "unknown"),
+        ("unknown", 5, {"id": 1, "ended": "open"}, 0, "unknown"),  # the gate said so
+        ("fired", 5, {"id": 1, "ended": "open"}, 0, "fired"),
+        ("defaulted", None, {"id": 1, "ended": "open"}, 0, "defaulted"),
+    ],
+)
+def test_a_part_on_the_belt_is_not_said_to_have_ended_unknown(
+    state: Path, outcome: str, reported: int | None, run: dict[str, Any], age_ns: int, word: str
+) -> None:
+    with JournalReader(state / "journal.db") as reader:
+        (row,) = reader.newest(1)
+    row = replace(row, run=1, outcome=outcome, outcome_ns=reported)
+    assert how_it_ended(row, run, row.trigger_utc_ns + age_ns) == word

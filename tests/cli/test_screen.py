@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.cli.screen import GAP, folded
+from edge_runtime.cli.screen import GAP, draw, folded
+from edge_runtime.core.status import Status
 
 GROUPS = st.lists(st.text("abc 0123%", min_size=1, max_size=20).map(str.strip).filter(bool), min_size=1, max_size=8)
 
@@ -37,3 +40,12 @@ def test_a_line_that_fits_stays_as_it_is(width: int) -> None:
     assert folded(f" gate  passed 3{GAP}not judged: deadline 1", width) == [
         f" gate  passed 3{GAP}not judged: deadline 1"
     ]
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_decision_that_is_not_on_the_disk_says_so_within_80_columns(real_status: Status, is_recorded: bool) -> None:
+    rows = tuple(replace(row, is_recorded=is_recorded) for row in real_status.recent)
+    lines = draw(replace(real_status, recent=rows), None, 80)
+    assert rows and sum("decided, not yet recorded" in line for line in lines) == (
+        0 if is_recorded else len(rows[-12:])
+    )

@@ -14,6 +14,7 @@ from edge_runtime.config.load import MOST_FAULTS, leaves, load
 from edge_runtime.config.paths import config_file, locate_socket, locate_state, socket_path, state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ConfigError
+from edge_runtime.process.credentials import credential
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -291,3 +292,33 @@ def test_a_token_may_be_shown_to_the_box_itself_and_over_tls():
     for url in ("http://127.0.0.1:8080", "https://gpu:8000"):
         keys = [f"model.remote.url={url}", "model.remote.token_file=/t", "model.predictor=remote"]
         assert load(None, keys).config.model.remote.url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [("file", "is a file"), ("file/x", "would lie in"), ("file/x/y/z", "would lie in"), ("fine", ""), ("a/b/c", "")],
+)
+def test_a_state_folder_that_cannot_be_one_is_told_before_anything_runs(tmp_path: Path, given: str, word: str) -> None:
+    (tmp_path / "file").write_text("")
+    if not word:
+        assert locate_state(str(tmp_path / given)) == tmp_path / given
+        return
+    with pytest.raises(ConfigError, match=word):
+        locate_state(str(tmp_path / given))
+
+
+@pytest.mark.parametrize("name", ["~/x", "~/a b/c", "~"])
+def test_a_path_from_the_home_folder_means_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = tmp_path / name[2:]
+    assert locate_state(name) == locate_socket(name, tmp_path, {}) == config_file(name, {}) == there
+    assert config_file(None, {"EDGE_RUNTIME_CONFIG": name}) == there
+    if name != "~":
+        assert credential(name, {}) == credential(name, {"CREDENTIALS_DIRECTORY": "/run/x"}) == str(there)
+
+
+def test_a_home_folder_that_nobody_has_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="write the whole path"):
+        locate_state("~nobody-of-that-name/x")

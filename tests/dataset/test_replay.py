@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from edge_runtime.config.schema import EdgeConfig, RecordingConfig
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import Cause, Decision, Frame, PartKey, Prediction, Trigger, Verdict
+from edge_runtime.dataset.judges import Judge, Judges
 from edge_runtime.dataset.replay import Replay, Told, replay, replay_run
 from edge_runtime.decision.policy import Policy
+from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.recording.evidence import Evidence
 from edge_runtime.recording.journal import Journal
 from edge_runtime.recording.reader import JournalReader
@@ -51,6 +53,30 @@ def record(state: Path, picture_format: str) -> None:
     journal.stop()
 
 
+def other_model(image: NDArray[np.uint8]) -> Prediction:
+    return Prediction("mean@2", 1.0 - model(image).score, {})
+
+
+def record_with_changes(state: Path, at_work: list[tuple[str, str]]) -> None:
+    """One part for each of these (label, digest), judged by that model: a run with promotions and rollbacks."""
+    journal = Journal(state / "journal.db", RunInfo(model=at_work[0][0], model_digest=at_work[0][1]))
+    evidence = Evidence(state, RecordingConfig(format="png", good_share=1.0), journal.kept)
+    journal.start()
+    random = np.random.default_rng(2)
+    for number, (label, digest) in enumerate(at_work, 1):
+        journal.learn_model(label, digest)
+        key, image = PartKey(5, number), random.integers(0, 256, (20, 30, 3), np.uint8) // np.uint8(1 + number % 3)
+        journal.triggered(Trigger(key, number, number))
+        prediction = (model if label == "mean@1" else other_model)(image)
+        verdict, reason = POLICY.judge(prediction)
+        decision = Decision(key, verdict, Cause.MODEL, reason, prediction.score, number, number, number, label)
+        journal.decided(decision, None, prediction)
+        evidence.start()
+        evidence.decided(decision, Frame("c", number, number, 0, image), prediction)
+        evidence.stop()
+    journal.stop()
+
+
 @pytest.fixture
 def lossless(tmp_path: Path) -> Iterator[Path]:
     record(tmp_path, "png")
@@ -59,7 +85,7 @@ def lossless(tmp_path: Path) -> Iterator[Path]:
 
 def again(state: Path, policy: Policy = POLICY, told: Told = lambda *_: None) -> Replay:
     with JournalReader(state / "journal.db") as reader:
-        return replay_run(reader, state, 1, model, policy, "mean@1", told)
+        return replay_run(reader, state, 1, lambda _: Judge("mean@1", model, policy), told)
 
 
 def test_lossless_frames_give_identical_decisions(lossless: Path) -> None:
@@ -106,3 +132,41 @@ def test_a_jpeg_picture_with_another_verdict_is_named(tmp_path: Path) -> None:
 def test_a_run_that_is_not_there_is_a_sentence(lossless: Path) -> None:
     with pytest.raises(StorageError, match="no run 7"):
         replay(EdgeConfig(), lossless, 7, None)
+
+
+JUDGES = {"d1": Judge("mean@1", model, POLICY), "d2": Judge("mean@2", other_model, POLICY)}
+
+
+@pytest.mark.parametrize("here", [("d1", "d2"), ("d1",), ("d2",), ()], ids=repr)
+@pytest.mark.parametrize(
+    "story", ["1", "12", "121", "112212", "2222", "1221122112"], ids=lambda story: f"models {story}"
+)
+def test_each_part_is_judged_by_the_model_of_then_and_others_are_not_compared(
+    tmp_path: Path, story: str, here: tuple[str, ...]
+) -> None:
+    record_with_changes(tmp_path, [(f"mean@{which}", f"d{which}") for which in story])
+    with JournalReader(tmp_path / "journal.db") as reader:
+        found = replay_run(
+            reader, tmp_path, 1, lambda row: JUDGES[row.model_digest] if row.model_digest in here else "it is gone"
+        )
+    can = [which for which in story if f"d{which}" in here]
+    assert found.compared == found.identical == len(can) and not found.differences
+    assert found.not_compared["it is gone"] == len(story) - len(can)
+    assert dict(found.judged_by) == {f"mean@{which}": story.count(which) for which in dict.fromkeys(can)}
+    assert found.is_identical is bool(can)
+
+
+def test_the_model_of_a_part_is_found_by_its_digest_and_nothing_else_is_taken_for_it(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    shipped = store.resolve("scratch")
+    judges = Judges(store, EdgeConfig())
+    judge = judges.of(shipped.label, shipped.digest)
+    assert isinstance(judge, Judge) and judge.label == shipped.label
+    assert judges.of(shipped.label, shipped.digest) is judge
+    for label, digest, why in (
+        (shipped.label, "0" * 64, "another bundle than the one that was chosen"),
+        ("scratch@99", "0" * 64, "not in the store any more"),
+        ("gone@1", "", "not in the store any more"),
+    ):
+        said = judges.of(label, digest)
+        assert isinstance(said, str) and why in said and said.startswith(f"judged by {label}")

@@ -89,6 +89,8 @@ def test_a_run_on_a_full_disk_says_so_at_its_end(small_disk: Path, tmp_path: Pat
         "recording.state_dir": small_disk,
         "service.socket": tmp_path / "c.sock",
         "recording.evidence": "false",
+        "camera.width": 640,
+        "camera.height": 360,
         "world.parts_per_s": 20,
     }
     pairs = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]

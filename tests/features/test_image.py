@@ -11,7 +11,7 @@ from edge_runtime.core.manifest import InputSpec
 from edge_runtime.features.image import Prepare, brightness, plan_input, sharpness, shrink, shrunk
 from edge_runtime.features.light import even_light
 
-U8, I8, F32 = np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.float32)
+U8, I8, I16, F32 = np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.float32)
 sizes = st.integers(1, 3000)
 sides = st.integers(1, 400)
 fractions = st.tuples(*[st.floats(0, 1)] * 4)
@@ -114,6 +114,26 @@ def test_float_inputs_are_scaled_pixels():
     assert np.allclose(tensor[0], image / 127.5 - 1, atol=1e-6)
 
 
+IMAGENET = {"scale": (1 / 58.395, 1 / 57.12, 1 / 57.375), "offset": (-2.1179, -2.0357, -1.8044)}
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize(("dtype", "scale", "zero"), [(F32, 0.0, 0), (I8, 0.02, -3), (U8, 0.019, 114), (I16, 1e-4, 0)])
+def test_each_colour_may_have_numbers_of_its_own_in_every_type_and_order(dtype, scale, zero, layout):
+    image = np.random.default_rng(1).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    shape = (1, 8, 6, 3) if layout == "nhwc" else (1, 3, 8, 6)
+    spec = InputSpec(width=6, height=8, layout=layout, **IMAGENET)
+    tensor, _ = Prepare(spec, shape, dtype, scale, zero)(image)
+    real = image * np.array(spec.scale) + np.array(spec.offset)
+    expected = real if layout == "nhwc" else real.transpose(2, 0, 1)
+    assert tensor.shape == shape and tensor.dtype == dtype and tensor.flags.c_contiguous
+    if dtype == F32:
+        assert np.allclose(tensor[0], expected, atol=1e-5)
+    else:
+        limits = np.iinfo(dtype)
+        assert (tensor[0] == np.clip(np.rint(expected / scale) + zero, limits.min, limits.max)).all()
+
+
 def test_colours_come_in_the_models_order():
     red = np.zeros((4, 4, 3), np.uint8)
     red[..., 0] = 200
@@ -143,7 +163,9 @@ def test_what_is_no_frame_and_what_is_no_picture_input_is_refused():
             ready(wrong)
     with pytest.raises(ModelError, match="manifest says 1x8x8x3"):
         Prepare(InputSpec(width=8, height=8), (1, 9, 8, 3), U8)
-    with pytest.raises(ModelError, match="input is int16"):
+    with pytest.raises(ModelError, match="input is int32"):
+        Prepare(InputSpec(width=8, height=8), (1, 8, 8, 3), np.dtype(np.int32))
+    with pytest.raises(ModelError, match="not quantised"):
         Prepare(InputSpec(width=8, height=8), (1, 8, 8, 3), np.dtype(np.int16))
     with pytest.raises(ModelError, match="not quantised"):
         prepare(InputSpec(width=8, height=8, scale=0.1))

@@ -9,9 +9,9 @@ import pytest
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ModelError, UsageError
 from edge_runtime.core.manifest import Kind
+from edge_runtime.core.share_interval import share_interval
 from edge_runtime.inference.anomaly import AnomalyModel
 from edge_runtime.learning.teach import MOST_VARIANTS, learn, teach
-from edge_runtime.learning.teach_bundle import share_interval
 from edge_runtime.learning.teach_pictures import MOST_PICTURES, load_pictures, variants
 from edge_runtime.media.picture import decode_picture
 from edge_runtime.modelstore.bundle import MEMORY, load_bundle

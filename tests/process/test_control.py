@@ -7,6 +7,8 @@ import os
 import select
 import socket
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +25,7 @@ from edge_runtime.process.control import (
 )
 from edge_runtime.process.sd_notify import Notifier
 from edge_runtime.process.unix_socket import is_answering, listener
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -185,3 +188,47 @@ def test_a_box_whose_queue_is_full_is_there(tmp_path):
         box.listen(0)
         waiting.connect(str(path))
         assert (listener(path), is_answering(path)) == (0, True)
+
+
+@pytest.mark.parametrize("slow", [16, 40])
+def test_clients_with_a_byte_a_second_do_not_lock_others_out(tmp_path: Path, slow: int) -> None:
+    server = ControlServer(tmp_path / "c.sock", {"status": lambda _: "well"})
+    server.start()
+    clients: list[socket.socket] = []
+    try:
+        for _ in range(slow):
+            client = socket.socket(socket.AF_UNIX)
+            clients.append(client)
+            client.settimeout(5.0)
+            with suppress(BlockingIOError):  # the queue of the kernel is full of the others
+                client.connect(str(server.path))
+                client.sendall(b"{")
+        for _ in range(5):
+            assert ask(server.path, "status", 4.0) == "well"
+    finally:
+        for client in clients:
+            client.close()
+        server.stop()
+
+
+def test_a_client_whose_question_is_being_answered_keeps_its_place(tmp_path: Path) -> None:
+    must_end, answers = threading.Event(), []
+    server = ControlServer(tmp_path / "c.sock", {"flush": lambda _: must_end.wait(20.0), "status": lambda _: "well"})
+    server.start()
+    askers = [
+        threading.Thread(target=lambda: answers.append(ask(server.path, "flush", 20.0)), daemon=True) for _ in range(15)
+    ]
+    try:
+        for asker in askers:
+            asker.start()
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.connect(str(server.path))
+            slow.sendall(b"{")
+            until(lambda: ask(server.path, "status", 4.0) == "well")
+        must_end.set()
+        for asker in askers:
+            asker.join(10.0)
+    finally:
+        must_end.set()
+        server.stop()
+    assert answers == [True] * 15

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,7 @@ def test_a_step_while_nothing_ran_is_an_event_of_the_next_run(tmp_path: Path) ->
 
 _WRITER = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from edge_runtime.core.messages import *
 from edge_runtime.recording.journal import Journal
@@ -213,3 +216,61 @@ def test_the_journal_does_not_import_numpy_or_pydantic() -> None:
     heavy = "import sys, edge_runtime.recording.reader, edge_runtime.recording.journal; print({m for m in sys.modules})"
     found = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, env=os.environ)
     assert "'numpy'" not in found.stdout and "'pydantic'" not in found.stdout
+
+
+@pytest.mark.parametrize("parts", [1, 5, 70, 200])
+def test_a_decision_counts_as_recorded_only_when_a_reader_finds_it(
+    journal: Journal, make_part: Callable[..., Any], parts: int
+) -> None:
+    """Somebody else holds the file, as a full disk would: seconds in which the box has decided and nothing is kept."""
+    assert journal.flush(FLUSH_S)
+    keys = [make_part(number).key for number in range(1, parts + 1)]
+    with closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(1, parts + 1):
+            whole(journal, make_part(number, Verdict.REJECT, score=0.9))
+        assert not any(journal.is_recorded(key) for key in keys)
+        other.execute("ROLLBACK")
+    assert journal.flush(FLUSH_S)
+    with JournalReader(journal.path) as reader:
+        found = {row.part_id for row in reader.newest(parts)}
+    assert all(journal.is_recorded(key) and key.part_id in found for key in keys[-24:])
+    assert not journal.is_recorded(make_part(parts + 1).key)
+
+
+def test_a_decision_for_which_there_was_no_room_is_never_told_as_recorded(
+    tmp_path: Path, make_part: Callable[..., Any]
+) -> None:
+    journal = Journal(tmp_path / "journal.db", INFO, backlog=4)
+    for number in range(1, 9):
+        whole(journal, make_part(number))
+    journal.start()
+    assert journal.flush(FLUSH_S)
+    kept = [number for number in range(1, 9) if journal.is_recorded(make_part(number).key)]
+    journal.stop()
+    with JournalReader(journal.path) as reader:
+        assert kept == [row.part_id for row in reader.newest(9) if row.verdict is not None and not row.recovered] == [1]
+
+
+def test_a_part_that_was_decided_and_not_recorded_is_not_said_to_be_undecided(
+    tmp_path: Path, make_part: Callable[..., Any]
+) -> None:
+    """The next start knows that no decision was recorded, and not whether there was one."""
+    script = (
+        "import os, sys; from tests.recording.test_journal import *; j = Journal(Path(sys.argv[1]), INFO); j.start();"
+        "from tests.recording.conftest import *; from edge_runtime.core.messages import *; k = PartKey(5, 1);"
+        "j.triggered(Trigger(k, 1, 1)); j.flush(9.0); other = sqlite3.connect(j.path, isolation_level=None);"
+        "other.execute('BEGIN IMMEDIATE');"
+        "j.decided(Decision(k, Verdict.REJECT, Cause.MODEL, 'x', 0.9, 1, 1, 1, 'scratch@1'), None, None);"
+        "print(j.is_recorded(k), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    path = tmp_path / "journal.db"
+    command = [sys.executable, "-c", script, str(path)]
+    killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert killed.stdout == "False\n" and killed.returncode == -signal.SIGKILL, killed.stderr
+    journal = Journal(path, INFO)
+    journal.start()
+    journal.stop()
+    with JournalReader(path) as reader:
+        (row,) = reader.newest(1)
+    assert row.recovered and row.reason == "the box stopped before a decision was recorded"

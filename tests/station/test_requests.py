@@ -36,6 +36,8 @@ class Running:
                 "recording.state_dir": folder,
                 "service.socket": self.socket,
                 "recording.evidence": "false",
+                "camera.width": 640,  # as the model looks; what is drawn larger costs more than the model
+                "camera.height": 360,
                 "controller.decide_counts": 2800,
                 "controller.fire_counts": 3000,
                 "decision.deadline_ms": 1200,

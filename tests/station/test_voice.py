@@ -77,7 +77,8 @@ class Box:
 def box(state: Path, *settings: str) -> Iterator[Box]:
     """`edge-runtime run` on the simulated line, ready."""
     state.mkdir(exist_ok=True)
-    given = [f'recording.state_dir="{state}"', "world.parts_per_s=5", 'voice.wake=""', 'voice.grammar="off"', *settings]
+    given = [f'recording.state_dir="{state}"', "world.parts_per_s=5", 'voice.wake=""', 'voice.grammar="off"']
+    given += ["camera.width=320", "camera.height=180", *settings]
     command = [sys.executable, "-m", "edge_runtime", "run", "--json", "--config", "embedded"]
     for setting in given:
         command += ["--set", setting]

@@ -334,3 +334,35 @@ def test_no_order_of_events_makes_it_break_a_rule(weather: type[Weather]) -> Non
     steps = [Step.explicit, Step.generate]  # to shrink a history of forty events takes minutes
     short = settings(max_examples=40, stateful_step_count=40, deadline=None, phases=steps)
     run_state_machine_as_test(weather, settings=short)
+
+
+@pytest.mark.parametrize("word", [b"ONLINE", b"OFFLINE", b"", b"\xff" * 100])
+def test_a_host_of_sparkplug_2_2_is_named_and_not_taken_for_one_of_3_0(word: bytes) -> None:
+    tap = make(host="scada")
+    tap.wait_until(Phase.WAITING)
+    assert tap.node.old_host() == ""
+    tap.hear("STATE/scada", word)
+    assert tap.node.phase is Phase.WAITING and "Sparkplug 2.2 (STATE/scada is" in tap.node.old_host()
+    tap.hear(STATE, state(True, 51))
+    assert tap.node.phase is Phase.BORN and tap.node.old_host() == ""
+
+
+@pytest.mark.parametrize("servers", [1, 3])
+@pytest.mark.parametrize("host", ["", "scada"])
+def test_a_night_without_a_network_is_one_note_and_the_next_one_another(host: str, servers: int) -> None:
+    tap = make(host=host or None, servers=servers)
+
+    def is_born() -> None:
+        tap.is_reachable = True
+        tap.wait_until(Phase.WAITING if host else Phase.BORN)
+        if host:
+            tap.hear(STATE, state(True, tap.now.utc_ms))
+        assert tap.node.phase is Phase.BORN
+
+    for night in range(1, 3):
+        is_born()
+        tap.is_reachable = False
+        tap.cut()
+        for _ in range(8 * 60):
+            tap.wait(60.0)
+        assert sum(note.kind == "sparkplug.lost" for note in tap.notes) == night

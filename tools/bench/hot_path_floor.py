@@ -104,7 +104,8 @@ def bare_loop(bundle: Bundle, shape: tuple[int, ...]) -> Loop:
 def _preparation(bundle: Bundle, source: dict[str, Any], shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
     """Crop, shrink and quantise frames of one size into one buffer."""
     spec = bundle.manifest.input
-    assert spec and spec.colour == "rgb" and spec.pad == "black"
+    assert spec and spec.colour == "rgb" and spec.pad == "black" and spec.layout == "nhwc"
+    assert isinstance(spec.scale, float) and isinstance(spec.offset, float)
     rows, columns = shape[:2]
     x, y, w, h = spec.roi
     left, top = round(x * columns), round(y * rows)

@@ -3,7 +3,7 @@
 For trying a model on recorded pictures, and for teaching without a camera. A thread of its own reads and decodes ahead,
 so that decoding is not in the latency, and simplejpeg gives the interpreter lock up meanwhile. A file that cannot be
 decoded uses up its trigger: that part has no frame, as on a day on which the camera failed. At the end it starts again,
-unless told otherwise.
+unless told otherwise, with the files that lie there then.
 
 A folder on a share that hangs blocks whoever reads in it. The thread that hangs there is left behind when the camera is
 stopped, and what it still brings is nobody's; the line opens the camera again until the folder answers.
@@ -172,6 +172,12 @@ class FolderCamera:
                     self._is_at_end = True
                     self._changed.notify_all()
                     return
+                is_round_over = self._next_file > 0 and self._next_file % len(self._files) == 0
+            if is_round_over:
+                self._look_again()
+            with self._changed:
+                if self._thread is not me:
+                    return
                 path = self._files[self._next_file % len(self._files)]
                 self._next_file += 1
                 self._is_decoding = True
@@ -182,6 +188,22 @@ class FolderCamera:
                 self._is_decoding = False
                 self._ready.append(image)
                 self._changed.notify_all()
+
+    def _look_again(self) -> None:
+        """At the end of a round: files may have come, or gone. The ones of before where the folder cannot be read."""
+        try:
+            files = _list_pictures(self._cfg)
+        except (DeviceError, OSError) as err:
+            log.warning("folder unreadable folder=%s %s", self._folder, err)
+            return
+        if files == self._files:
+            return
+        log.info("folder changed folder=%s pictures=%d before=%d", self._folder, len(files), len(self._files))
+        with self._changed:
+            if self._thread is threading.current_thread():
+                self._files, self._next_file = files, 0
+                gone = set(self._bad) - set(files)
+                self._bad = {path: why for path, why in self._bad.items() if path not in gone}
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | None:
         try:

@@ -1,4 +1,4 @@
-"""One model of an inference server that speaks the Open Inference Protocol v2: another box, OVMS, Triton, mlserver.
+"""One model of an inference server that speaks the Open Inference Protocol v2: another box, OVMS, Triton.
 
 Every failure is told as one of four: the time was over (TimeoutError), the server cannot be reached (DeviceError), it
 says no (Refused), what it says is no answer (ProtocolError).

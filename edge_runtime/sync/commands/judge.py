@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import EdgeError, StorageError
+from edge_runtime.core.log import AUDIT
 from edge_runtime.sync.commands.allowed import ALLOWED, UNSIGNED, Argument, Handler, Order, Proof
 from edge_runtime.sync.commands.book import CommandBook
 from edge_runtime.sync.commands.signatures import NAME, is_signed
@@ -185,7 +186,7 @@ class Commands:
 
     def _note(self, command: str, key: str, do: str, args: Mapping[str, str], result: str, reason: str) -> None:
         self.counts[result] += 1
-        log.warning("command.%s id=%s key=%s do=%s %s", result, command, key, do, reason)
+        log.warning("command.%s id=%s key=%s do=%s %s", result, command, key, do, reason, extra=AUDIT)
         row = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "command": command,

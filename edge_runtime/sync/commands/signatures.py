@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edge_runtime.core.errors import ConfigError
+from edge_runtime.core.files import as_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -24,7 +25,7 @@ def is_signed(folder: Path, key: str, message: bytes, signature: bytes) -> bool:
     if not NAME.fullmatch(key):
         return False
     try:
-        raw = base64.b64decode((folder / f"{key}.pub").read_text("ascii").strip(), validate=True)
+        raw = base64.b64decode(as_text((folder / f"{key}.pub").read_bytes()).strip(), validate=True)
         Ed25519PublicKey.from_public_bytes(raw).verify(signature, message)
     except (OSError, ValueError, binascii.Error, InvalidSignature):
         return False
@@ -48,5 +49,5 @@ def make_key(folder: Path, name: str) -> tuple[Path, Path]:
 
 def sign(private: Path, message: bytes) -> bytes:
     """The signature of these bytes, 64 bytes long."""
-    raw = base64.b64decode(private.read_text("ascii").strip(), validate=True)
+    raw = base64.b64decode(as_text(private.read_bytes()).strip(), validate=True)
     return Ed25519PrivateKey.from_private_bytes(raw).sign(message)

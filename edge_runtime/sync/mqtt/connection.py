@@ -7,6 +7,8 @@ and this file does:
 - A new client for each connection. paho keeps unacknowledged messages over a reconnect and sends all of them at once,
   beyond any window; here they stay with the owner, who is told that the link is new and decides anew.
 - The window is min(configured, Receive Maximum of the CONNACK), which paho never reads.
+- Retain Available and Maximum QoS of the CONNACK are kept to, which paho never reads either.
+- Where sending fails, what the broker said last is read before the end: a DISCONNECT has the reason.
 - A refusal of MQTT 5 ends one publish and not the connection; the owner is told. Codes that the specification does not
   list for a packet (mosquitto says 0x95 in a PUBACK) are codes like others, where paho ends the connection.
 """
@@ -24,7 +26,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_runtime.sync.mqtt.reasons import KEEP_ALIVE, REFUSED, UNSUPPORTED_VERSION, in_words
+from edge_runtime.sync.mqtt.manners import Manner
+from edge_runtime.sync.mqtt.reasons import KEEP_ALIVE, QOS_NOT_SUPPORTED, REFUSED, in_words
 from edge_runtime.sync.mqtt.refusal import TlsSocket
 from edge_runtime.sync.mqtt.settings import CONNECT_WAIT_S, LinkSettings, Message
 from edge_runtime.sync.mqtt.tls_files import read_password, tls_context
@@ -49,28 +52,41 @@ def _name_every_code() -> None:
 
 _name_every_code()
 
+_QOS_0_ALONE = "it takes QoS 0 alone, which is never acknowledged: raise its maximum QoS to 1"
+
+
+class _Client(mqtt.Client):
+    def _sock_send(self, buf: Any) -> int:
+        """paho closes at once where sending fails, and what the broker said before it hung up is never read. Taken as
+        a socket that is full instead, its reading goes on to the end."""
+        try:
+            return super()._sock_send(buf)
+        except ConnectionError as err:
+            raise BlockingIOError(*err.args) from err
+
 
 class Connection:
-    """From CONNECT to its end. version: 5 or 3.1.1; subscriptions: (filter, qos), made before it `is_up`."""
+    """From CONNECT to its end. subscriptions: (filter, qos), made before it `is_up`."""
 
     def __init__(
         self,
         settings: LinkSettings,
-        version: str,
+        manner: Manner,
         subscriptions: Sequence[tuple[str, int]],
         window: Window,
         waker: Waker,
         will: Message | None,
     ) -> None:
         """Dials; takes CONNECT_WAIT_S at most. Raises OSError or ValueError where no CONNECT packet left."""
-        self._version, self._subscriptions, self._window, self._waker = version, subscriptions, window, waker
+        self._version, self._subscriptions, self._window, self._waker = manner.version, subscriptions, window, waker
         self._socket: Any = None  # of the client, which forgets it as soon as it ends
         self._subscribed: set[int | None] = set()
         self._listening: tuple[str, int | None] | None = None  # one more filter, and the packet that asked for it
         self.is_up = False  # accepted, and every subscription granted
         self.lost = ""  # why it is no good any more
         self.was_answered = False
-        self.is_version_unknown = False  # the broker does not speak this one
+        self.has_retain = manner.has_retain  # retained messages are sent as such
+        self.refusal_code: int | None = None  # of the CONNACK
         self.was_closed = False  # by the far side
         self.end_code: int | None = None  # why the broker ended it, where it said so
         self.max_packet: int | None = None  # largest packet the broker takes; None where it does not say
@@ -92,7 +108,7 @@ class Connection:
 
     def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> int | None:
         """The number of its packet; None: it could not be sent, and the connection is no good any more."""
-        info = self._client.publish(topic, payload, qos, retain)
+        info = self._client.publish(topic, payload, qos, retain and self.has_retain)
         if info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
             return info.mid
         self.lost = self.lost or f"sending failed: {mqtt.error_string(info.rc)}"
@@ -149,7 +165,8 @@ class Connection:
     def _dial(self, settings: LinkSettings, will: Message | None) -> mqtt.Client:
         version = _VERSIONS[self._version]
         clean = None if version == mqtt.MQTTv5 else True
-        client = mqtt.Client(
+        kind = _Client if version == mqtt.MQTTv5 else mqtt.Client  # 3.1.1 has no DISCONNECT from a broker
+        client = kind(
             CallbackAPIVersion.VERSION2, settings.client_id, clean, protocol=version, reconnect_on_failure=False
         )
         client.connect_timeout = CONNECT_WAIT_S
@@ -164,7 +181,7 @@ class Connection:
             context.sslsocket_class = TlsSocket
             client.tls_set_context(context)
         if will:
-            client.will_set(will.topic, will.payload, will.qos, will.retain)
+            client.will_set(will.topic, will.payload, will.qos, will.retain and self.has_retain)
         client.connect(settings.host, settings.port, settings.keepalive_s)
         return client
 
@@ -176,9 +193,14 @@ class Connection:
     ) -> None:
         self.was_answered = True
         if reason.value >= REFUSED:
-            self.is_version_unknown = reason.value == UNSUPPORTED_VERSION
-            self.lost = f"the broker refuses this box: {reason}"
+            self.refusal_code = reason.value
+            more = f"; {_QOS_0_ALONE}" if reason.value == QOS_NOT_SUPPORTED else ""
+            self.lost = f"the broker refuses this box: {reason}{more}"
             return
+        if getattr(properties, "MaximumQoS", 1) == 0:
+            self.lost = f"the broker is of no use to this box: {_QOS_0_ALONE}"
+            return
+        self.has_retain = self.has_retain and getattr(properties, "RetainAvailable", 1) != 0
         self._window.open(getattr(properties, "ReceiveMaximum", None))
         self.max_packet = getattr(properties, "MaximumPacketSize", None)
         for topic, qos in self._subscriptions:
@@ -216,4 +238,6 @@ class Connection:
             self.end_code = reason.value
             self.lost = self.lost or f"the broker ends the connection: {in_words(reason.value)}"
         self.was_closed = self.was_closed or (reason is not None and reason.value != KEEP_ALIVE)
-        self.lost = self.lost or f"the connection ended: {reason}"
+        if reason is not None and reason.value == KEEP_ALIVE:
+            self.lost = self.lost or "the broker does not answer any more (keep alive timeout)"
+        self.lost = self.lost or "the broker closed the connection and gave no reason"

@@ -22,6 +22,7 @@ from edge_runtime.core.clock import MS, SECOND, Clock, monotonic_ns
 from edge_runtime.flow.components import Health, State
 from edge_runtime.sync.backoff import Backoff
 from edge_runtime.sync.mqtt.connection import Connection
+from edge_runtime.sync.mqtt.manners import Manners
 from edge_runtime.sync.mqtt.reasons import UNHEARD, publish_bytes
 from edge_runtime.sync.mqtt.refusal import explain_hang_up, explain_refusal
 from edge_runtime.sync.mqtt.rival import Rival
@@ -74,7 +75,7 @@ class MqttLink:
         self._backoff = Backoff(settings.reconnect_max_s, rng=rng)
         self.rival = rival or Rival(settings.client_id, rng)
         self._window = Window(settings.window)
-        self._version = "5" if settings.protocol == "auto" else settings.protocol
+        self._manners = Manners(settings.protocol)
         self._connection: Connection | None = None
         self._since_ns = clock()  # when the present state began
         self._next_attempt_ns = clock()
@@ -105,7 +106,13 @@ class MqttLink:
     @property
     def protocol(self) -> str:
         """The version spoken now: 5 or 3.1.1."""
-        return self._version
+        return self._manners.now.version
+
+    @property
+    def retains(self) -> bool:
+        """Retained messages are sent as such; False where the broker of now keeps none, or nobody is connected."""
+        connection = self._connection
+        return connection is not None and connection.is_up and connection.has_retain
 
     @property
     def most_bytes(self) -> int:
@@ -117,7 +124,7 @@ class MqttLink:
         most = self.most_bytes
         if payload_bytes + UTF8_MOST_BYTES * len(topic) + ENVELOPE_MOST_BYTES <= most:
             return True  # nearly always, and asked twice for each record: no need to count exactly
-        return publish_bytes(topic, payload_bytes, qos=qos, is_mqtt5=self._version == "5") <= most
+        return publish_bytes(topic, payload_bytes, qos=qos, is_mqtt5=self.protocol == "5") <= most
 
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, token: int | None = None
@@ -205,7 +212,7 @@ class MqttLink:
         where = f"{self.settings.host}:{self.settings.port}"
         rival = self.rival.trouble()
         if self.is_up:
-            detail = f"connected to {where}"
+            detail = f"connected to {where}" + ("" if self.retains else ", which keeps no retained messages")
             return Health(State.DEGRADED, f"{detail}: {rival}") if rival else Health(State.OK, detail)
         return Health(State.DEGRADED, f"no link to {where}: {rival or self.trouble}")
 
@@ -214,7 +221,8 @@ class MqttLink:
             "up": self.is_up,
             "since_s": round((self._clock() - self._since_ns) / SECOND, 1),
             "trouble": "" if self.is_up else self.trouble,
-            "protocol": self._version,
+            "protocol": self.protocol,
+            "retains": self.retains,
             "window": self._window.size,
             "under_way": len(self._window),
             "most_under_way": self._window.most,
@@ -234,7 +242,7 @@ class MqttLink:
         self.end_code, self._acked_here, self._is_announced = None, 0, False
         try:
             self._connection = Connection(
-                self.settings, self._version, self._subscriptions, self._window, self._waker, self._will()
+                self.settings, self._manners.now, self._subscriptions, self._window, self._waker, self._will()
             )
             self._since_ns = self._clock()
         except (OSError, ValueError) as err:
@@ -266,7 +274,9 @@ class MqttLink:
         self._is_announced, self._since_ns, self.trouble = True, self._clock(), ""
         self.max_packet = connection.max_packet
         self.connects += 1
-        log.info("link.up host=%s protocol=%s window=%d", self.settings.host, self._version, self._window.size)
+        log.info("link.up host=%s protocol=%s window=%d", self.settings.host, self.protocol, self._window.size)
+        if not self.retains:
+            log.warning("link.no_retain host=%s: its messages reach who listens now, nobody later", self.settings.host)
         self._on_up()
 
     def _overdue(self) -> str:
@@ -274,7 +284,7 @@ class MqttLink:
         now = self._clock()
         if not self.is_up:
             late = now - self._since_ns > HANDSHAKE_WAIT_S * SECOND
-            return "the broker does not answer the connect request" if late else ""
+            return f"the broker does not answer {_unanswered(self._connection, self._subscriptions)}" if late else ""
         if now - self._since_ns > HELD_NS and not self._window:
             self._backoff.succeeded()
         self.rival.held(now - self._since_ns)
@@ -288,22 +298,21 @@ class MqttLink:
     def _drop(self, connection: Connection, why: str) -> None:
         was_up = connection.is_up
         self.lost_tokens, self.end_code = self._window.tokens(), connection.end_code
-        is_auto = self.settings.protocol == "auto"
-        must_switch = is_auto and self._version == "5" and connection.is_version_unknown
+        is_at_once = self._manners.was_refused(connection.refusal_code)
         if was_up and connection.was_closed:
             is_quiet = not self._window and self._clock() - self._sent_ns > QUIET_NS
             lived_ns = self._clock() - self._since_ns
             self.rival.ended(connection.end_code, lived_ns, is_quiet=is_quiet, was_useful=self._acked_here > 0)
         if connection.lost and not connection.was_answered:
             why = str(explain_hang_up(connection.tls_fault, self.settings))
-            if is_auto:  # some just hang up on MQTT 5
-                self._version = "3.1.1" if self._version == "5" else "5"
+            self._manners.hung_up()
         self._shut()
-        if must_switch:
-            self._version, self._next_attempt_ns, self.trouble = "3.1.1", self._clock(), why
+        if is_at_once:
+            self._next_attempt_ns, self.trouble = self._clock(), why
         else:
             self._fail(why)
         if was_up:
+            self._manners.was_up()
             self.losses += 1
             log.warning("link.down %s", why)
             self._on_down(why)
@@ -322,3 +331,9 @@ class MqttLink:
         self._window.open(None)
         if connection:
             connection.close()
+
+
+def _unanswered(connection: Connection | None, subscriptions: Sequence[tuple[str, int]]) -> str:
+    if connection and connection.was_answered:
+        return f"the subscription to {', '.join(topic for topic, _ in subscriptions)}"
+    return "the connect request"

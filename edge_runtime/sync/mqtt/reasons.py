@@ -14,6 +14,8 @@ UNSUPPORTED_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 KEEP_ALIVE = 0x8D
 PACKET_TOO_LARGE = 0x95
+RETAIN_NOT_SUPPORTED = 0x9A
+QOS_NOT_SUPPORTED = 0x9B
 
 # codes of our own, beyond those of a byte: what no reason code was sent for
 TOO_LARGE_HERE = 0x100  # larger than the broker, or the station, lets a packet be: not sent at all
@@ -38,7 +40,8 @@ _ABOUT = {
     0x87: About.WAY,
     0x8A: About.WAY,
     0x90: About.WAY,
-    0x9B: About.WAY,
+    QOS_NOT_SUPPORTED: About.WAY,
+    RETAIN_NOT_SUPPORTED: About.WAY,
     0x88: About.MOMENT,
     0x89: About.MOMENT,
     0x8B: About.MOMENT,
@@ -51,23 +54,42 @@ _ABOUT = {
 }
 
 _WORDS = {
+    0x00: "normal disconnection",
     0x80: "unspecified error",
+    0x81: "malformed packet",
+    0x82: "protocol error",
     0x83: "implementation specific error",
+    UNSUPPORTED_VERSION: "unsupported protocol version",
+    0x85: "client identifier not valid",
+    0x86: "bad user name or password",
     0x87: "not authorized",
     0x88: "server unavailable",
     0x89: "server busy",
     0x8A: "banned",
     0x8B: "server shutting down",
+    0x8C: "bad authentication method",
+    KEEP_ALIVE: "keep alive timeout",
+    SESSION_TAKEN_OVER: "session taken over",
+    0x8F: "topic filter invalid",
     0x90: "topic name invalid",
     0x91: "packet identifier in use",
+    0x92: "packet identifier not found",
     0x93: "receive maximum exceeded",
+    0x94: "topic alias invalid",
     PACKET_TOO_LARGE: "packet too large",
     0x96: "message rate too high",
     0x97: "quota exceeded",
+    0x98: "administrative action",
     0x99: "payload format invalid",
-    0x9B: "QoS not supported",
+    RETAIN_NOT_SUPPORTED: "retain not supported",
+    QOS_NOT_SUPPORTED: "QoS not supported",
     0x9C: "use another server",
+    0x9D: "server moved",
+    0x9E: "shared subscriptions not supported",
     0x9F: "connection rate exceeded",
+    0xA0: "maximum connect time",
+    0xA1: "subscription identifiers not supported",
+    0xA2: "wildcard subscriptions not supported",
     TOO_LARGE_HERE: "larger than a packet may be",
     LOST_WITH_IT: "the connection ends whenever it is sent",
     NOT_KEPT: "acknowledged and thrown away, smaller ones are kept",

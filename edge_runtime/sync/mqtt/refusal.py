@@ -33,6 +33,7 @@ _ALERTS = {
         "take one of the authority that the broker's own settings name",
     ),
 }
+_LAST_BYTES = 16 * 1024  # one TLS record
 _SET = "set sync.cert_file and sync.key_file"
 _LOOK = "edge-runtime doctor looks at it, and the broker's log says more"
 
@@ -52,6 +53,7 @@ class TlsSocket(ssl.SSLSocket):
     `sslsocket_class` of a context."""
 
     fault: ssl.SSLError | None = None
+    _last = b""  # what lay there when sending failed
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -66,11 +68,17 @@ class TlsSocket(ssl.SSLSocket):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except OSError:
-            with suppress(OSError):  # it is gone; its last word may still lie here
-                self.recv(1)
+            with suppress(OSError):  # it is gone, and OpenSSL may read no more after another look
+                self._last += self.recv(_LAST_BYTES)
             raise
 
+    def pending(self) -> int:
+        return len(self._last) + super().pending()
+
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        if self._last:
+            last, self._last = self._last[:buflen], self._last[buflen:]
+            return last
         try:
             return super().recv(buflen, flags)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -111,7 +119,8 @@ def explain_hang_up(fault: ssl.SSLError | None, settings: LinkSettings) -> Refus
         return _explain_alert(fault, settings.tls)
     what = "the broker hangs up before it answers"
     if settings.tls is None:
-        return Refusal(what, f"if {settings.host}:{settings.port} speaks TLS, set sync.tls = true")
+        where = f"{settings.host}:{settings.port}"
+        return Refusal(what, f"if {where} speaks TLS, set sync.tls = true; else let it take retained wills and QoS 1")
     if not settings.tls.cert:
         return Refusal(what, f"if it wants a certificate of this box, {_SET}")
     return Refusal(f"{what}: it may not accept sync.cert_file = {settings.tls.cert}", _LOOK)

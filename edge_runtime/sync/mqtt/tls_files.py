@@ -5,9 +5,11 @@ OpenSSL says neither which file it could not use nor, of a locked key, anything 
 
 from __future__ import annotations
 
+import codecs
 import ssl
 from pathlib import Path
 
+from edge_runtime.core.files import as_text
 from edge_runtime.sync.mqtt.settings import TlsFiles
 
 # key of the station file -> what belongs there
@@ -42,11 +44,12 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def read_password(file: str) -> str | None:
-    """None without a file. Raises FileTrouble."""
+    """None without a file. What an editor adds around it (a mark at the start, line ends, blanks behind) does not
+    belong to it. Raises FileTrouble."""
     if not file:
         return None
     try:
-        return _read("password_file", file).decode().rstrip("\n")
+        return as_text(_read("password_file", file)).rstrip()
     except UnicodeDecodeError as err:
         raise FileTrouble(f"sync.password_file = {file} is not UTF-8 text", _put("password_file")) from err
 
@@ -70,7 +73,11 @@ def _put(key: str) -> str:
 
 
 def _check_certificate(key: str, file: str) -> None:
-    text = _read(key, file).decode("ascii", "ignore")  # comments between certificates may hold anything
+    raw = _read(key, file)
+    is_marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if is_marked:
+        raise FileTrouble(f"sync.{key} = {file} is UTF-16 text, which OpenSSL does not read", "save it as UTF-8")
+    text = raw.decode("ascii", "ignore")  # comments between certificates may hold anything
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as err:

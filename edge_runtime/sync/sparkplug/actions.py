@@ -46,6 +46,7 @@ class Connect:
     will_topic: str
     will_payload: bytes
     filters: tuple[tuple[str, int], ...]  # topic filter, QoS
+    hint: str = ""  # a topic that is good to hear: a broker may refuse it
     will_qos: int = 1
     will_retain: bool = False
 

@@ -50,7 +50,7 @@ class SparkplugLink:
             self._servers[connect.server],
             will=lambda: will,
             subscriptions=connect.filters,
-            on_up=lambda: self._heard.append(Connected()),
+            on_up=lambda: self._up(connect.hint),
             on_down=lambda why: self._heard.append(Lost(why)),
             on_message=lambda m: self._heard.append(Received(m.topic, m.payload, m.retain)),
             clock=self._clock,
@@ -63,6 +63,11 @@ class SparkplugLink:
             link.close()
             raise DeviceError(why)
         self._link = link
+
+    def _up(self, hint: str) -> None:
+        self._heard.append(Connected())
+        if hint and self._link:
+            self._link.listen(hint)
 
     def turn(self, timeout_s: float) -> Sequence[Heard]:
         link = self._link

@@ -124,6 +124,11 @@ class SparkplugNode:
         self._host = HostState.UNKNOWN  # on this connection
         self._attempts = 0
         self._wants_rebirth = False
+        self._told: set[str] = set()  # of this outage: a night without a network is one story, not one an attempt
+
+    def old_host(self) -> str:
+        """Why a host that is there is waited for in vain, or nothing."""
+        return self._watch.old_host() if self._watch and self.phase is not Phase.BORN else ""
 
     # -- what happens to the connection ------------------------------------------------------------------------------
 
@@ -166,7 +171,8 @@ class SparkplugNode:
         if was is not Phase.BORN:
             self.server = (self.server + 1) % self.identity.servers
         self._due_ns = now.ns + self._rest_ns()
-        return [Note(EventKind.SPARKPLUG_LOST, {"server": self.server, "phase": was.value, "reason": reason})]
+        detail = {"server": self.server, "phase": was.value, "reason": reason}
+        return self._once("lost", EventKind.SPARKPLUG_LOST, detail)
 
     def stop(self, now: Moment) -> list[Action]:
         """End for good: NDEATH and DISCONNECT where there is a session."""
@@ -212,6 +218,9 @@ class SparkplugNode:
 
     def received(self, topic: str, payload: bytes, now: Moment, *, retained: bool = False) -> list[Action]:
         """A message on one of the subscriptions. Nothing that can be in it raises."""
+        if self._watch and topic == self._watch.old_topic:
+            self._watch.read_old(payload)
+            return []
         if self._watch and topic == self._watch.topic:
             said = self._watch.read(self.server, payload)
             self._host = self._host if said is HostState.UNKNOWN else said
@@ -275,13 +284,10 @@ class SparkplugNode:
         self._attempts += 1
         self._stamp_ms = now.utc_ms
         will = encode(self._obituary(now))
-        connect = Connect(self.server, self.identity.topic("NDEATH"), will, self._filters())
+        filters = _filters(self.identity, self._boards, self._watch)
+        hint = self._watch.old_topic if self._watch else ""
+        connect = Connect(self.server, self.identity.topic("NDEATH"), will, filters, hint)
         return [Remember(self._next_bd_seq), connect]
-
-    def _filters(self) -> tuple[tuple[str, int], ...]:
-        filters = [(self.identity.topic("NCMD"), 1)]
-        filters += [(self.identity.topic("DCMD", d), 1) for d, b in self._boards.items() if d and b.is_writable()]
-        return (*filters, *([(self._watch.topic, 1)] if self._watch else []))
 
     def _leave(self, now: Moment, why: str, *, next_server: bool, rest: bool = False) -> list[Action]:
         if next_server:
@@ -289,7 +295,15 @@ class SparkplugNode:
         death = self._death(now)
         self.phase, self._due_ns = Phase.LEAVING, now.ns + ANSWER_WAIT_NS
         self._rest_until_ns = now.ns + (self._rest_ns() if rest else LEAVE_REST_NS)
-        return [death, Note(EventKind.SPARKPLUG_LEFT, {"why": why, "next_server": self.server}), Disconnect()]
+        note = self._once(why, EventKind.SPARKPLUG_LEFT, {"why": why, "next_server": self.server})
+        return [death, *note, Disconnect()]
+
+    def _once(self, what: str, kind: EventKind, detail: Mapping[str, object]) -> list[Action]:
+        """A note, the first time since the last birth."""
+        if what in self._told:
+            return []
+        self._told.add(what)
+        return [Note(kind, detail)]
 
     def _birth(self, now: Moment) -> list[Action]:
         """NBIRTH, a DBIRTH for each device, what was kept, a DDEATH for each device that is down."""
@@ -297,6 +311,7 @@ class SparkplugNode:
         self._due_ns = now.ns + REBIRTH_REST_NS
         self._stamp_ms, self._seq = now.utc_ms, 0
         self.births += 1
+        self._told.clear()
         stamp = self._stamp(now)
         number = Metric(BD_SEQ, self._bd_seq, DataType.INT64, timestamp_ms=stamp)
         birth = encode(Payload([number, *self._boards[None].birth(stamp)], stamp, self._take_seq()))
@@ -338,6 +353,15 @@ class SparkplugNode:
         """Half to all of a rest that doubles with each attempt, so that a fleet does not come back as one."""
         rest = min(REST_NS[0] << min(max(self._attempts - 1, 0), 16), REST_NS[1])
         return int(rest * self._random.uniform(0.5, 1.0))
+
+
+def _filters(
+    identity: NodeIdentity, boards: Mapping[str | None, Board], watch: HostWatch | None
+) -> tuple[tuple[str, int], ...]:
+    """What to subscribe to, and with which QoS."""
+    filters = [(identity.topic("NCMD"), 1)]
+    filters += [(identity.topic("DCMD", d), 1) for d, b in boards.items() if d and b.is_writable()]
+    return (*filters, *([(watch.topic, 1)] if watch else []))
 
 
 def _refused(where: str, why: str) -> Note:

@@ -78,6 +78,10 @@ class Link(Protocol):
         """End the waiting of `turn` now. From any thread."""
 
 
+class NotYet(EdgeError):
+    """Whoever is asked for a sample has just been started: a birth would tell what is over in a moment."""
+
+
 class BdSeqFile:
     """The number of the next session, kept over restarts and power cuts."""
 
@@ -107,7 +111,8 @@ def wall_ms() -> int:
 class SparkplugRunner:
     """One node on one thread, from `start` to `stop`. While a callable takes its time, nothing is heard.
 
-    read: the present sample, asked for once a period; when it raises EdgeError this period is left out.
+    read: the present sample, asked for once a period; when it raises EdgeError this period is left out, and NotYet
+    keeps the node from connecting.
     command: carries out what a host wrote; refusals are its own business.
     note: told of births, losses and refused commands, for the journal.
     """
@@ -139,6 +144,7 @@ class SparkplugRunner:
         self._next_sample_ns = 0
         self._progress_ns: int | None = None
         self._trouble = ""
+        self._is_early = False
         self._counts = {"published": 0, "commands": 0, "refused": 0, "lost": 0, "crashes": 0}
 
     def start(self) -> None:
@@ -165,6 +171,8 @@ class SparkplugRunner:
         if self._thread is None:
             return Health(State.STOPPED)
         phase = self.node.phase
+        if old := self.node.old_host():
+            return Health(State.DEGRADED, f"{phase.value}: {old}", self._progress_ns)
         is_well = phase in (Phase.BORN, Phase.WAITING)
         detail = phase.value if is_well or not self._trouble else f"{phase.value}: {self._trouble}"
         return Health(State.OK if is_well else State.DEGRADED, detail, self._progress_ns)
@@ -178,19 +186,28 @@ class SparkplugRunner:
             self._do(self._tell(heard))
         now = self._now()
         self._progress_ns = now.ns
-        self._do(self.node.tick(now))
+        self._take_sample(now)
+        if not self._is_early:
+            self._do(self.node.tick(now))
         if self._must_rebirth.is_set():
             self._must_rebirth.clear()
             self._do(self.node.rebirth(now))
+
+    def _take_sample(self, now: Moment) -> None:
+        """Once a period."""
         if now.ns < self._next_sample_ns:
             return
         self._next_sample_ns = now.ns + self._period_ns
         try:
             sample = self._read()
+        except NotYet:
+            self._is_early = True
+            return
         except EdgeError as err:
             log.warning("sparkplug.sample %s", err)
         else:
             self._do(self.node.sample(sample, self._now()))
+        self._is_early = False
 
     def _run(self) -> None:
         while not self._must_stop.is_set():

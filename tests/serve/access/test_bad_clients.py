@@ -139,3 +139,12 @@ def test_every_write_is_in_the_audit(server):
     lines = (server.state / "serve-audit.jsonl").read_text().splitlines()
     assert '"path": "/v2/repository/models/audited/load", "status": 404' in lines[-1]
     assert '"who": "loopback"' in lines[-1]
+
+
+def test_an_answer_of_two_packets_is_not_held_back(server):
+    """Nagle's delay makes 40 ms of each."""
+    with server.raw():
+        connections = server.components["http"]._server.server_state.connections
+        until(lambda: connections)
+        socks = [one.transport.get_extra_info("socket") for one in connections]
+        assert all(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for sock in socks)

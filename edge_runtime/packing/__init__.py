@@ -1,0 +1,1 @@
+"""A model file from elsewhere becomes a sealed bundle."""

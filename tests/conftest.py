@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from edge_runtime.modelstore.bundle import Bundle, seal_bundle
 from tests.support.second_try import give_second_tries, tell_second_tries
 
-pytest_plugins = ("tests.support.real_box",)
+pytest_plugins = ("tests.support.real_box", "tests.support.line_and_pages")
 
 # How long an example takes says how busy the machine is; a test that promises a time measures it.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,4 +1,4 @@
-"""`demo`: the whole box on the simulated line, with the live screen in front."""
+"""`demo`: the whole box on the simulated line: live screen, page and uplink."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from edge_runtime.core.errors import DeviceError, EdgeError
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
+    from edge_runtime.commissioning.demo_page import DemoPage
     from edge_runtime.commissioning.demo_uplink import DemoUplink
     from edge_runtime.core.status import Status
 
@@ -43,8 +44,12 @@ def demo(
     no_browser: bool,
     as_json: bool,
 ) -> None:
-    """The whole box on a simulated line: watch scratched phones being rejected. q ends it."""
+    """The whole box on a simulated line: watch scratched phones being rejected. q ends it.
+
+    Opens the operator's page in a browser where there is one, and prints its address.
+    """
     from edge_runtime.cli.run_cmd import summary_lines
+    from edge_runtime.commissioning.demo_page import open_page
     from edge_runtime.commissioning.demo_uplink import open_uplink, uplink_lines
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
@@ -61,15 +66,20 @@ def demo(
             text=True,
         )
         uplink: DemoUplink | str = ""
+        page: DemoPage | str = ""
         try:
+            page = open_page(words, session.config.serve.port, logs_to)
             uplink = open_uplink(session.config, words, logs_to)
-            document = _follow(session, daemon, parts, has_screen, uplink)
+            _show_page(page, has_screen and not no_browser)
+            document = _follow(session, daemon, parts, has_screen, {"uplink": uplink, "page": page})
         except KeyboardInterrupt:
             document = _end(daemon)
         finally:
             if daemon.poll() is None:
                 daemon.terminate()
                 daemon.wait(timeout=10)
+            if not isinstance(page, str):
+                page.stop()
             received = None if isinstance(uplink, str) else uplink.finish()
         if document is None:
             log.seek(0)
@@ -80,8 +90,9 @@ def demo(
     else:
         click.echo("\n".join([*summary_lines(document), *(uplink_lines(received) if received else [])]))
         click.echo("look closer: edge-runtime parts list; edge-runtime parts show ID --picture part.png", err=True)
-    if isinstance(uplink, str):
-        click.echo(uplink, err=True)
+    for missing in (uplink, page):
+        if isinstance(missing, str):
+            click.echo(missing, err=True)
     raise SystemExit(1 if document["unaccounted"] or document["unwritten"] else 0)
 
 
@@ -98,7 +109,11 @@ def _bounds(parts: int | None, seconds: float | None) -> list[str]:
 
 
 def _follow(
-    session: Session, daemon: subprocess.Popen[str], parts: int | None, has_screen: bool, uplink: DemoUplink | str
+    session: Session,
+    daemon: subprocess.Popen[str],
+    parts: int | None,
+    has_screen: bool,
+    beside: Mapping[str, DemoUplink | DemoPage | str],
 ) -> dict[str, Any] | None:
     from edge_runtime.cli.control_path import control_path
     from edge_runtime.process.ask_status import ask_status
@@ -107,7 +122,8 @@ def _follow(
 
     def look() -> Status:
         shot = ask_status(path)
-        return shot if isinstance(uplink, str) else replace(shot, health={**shot.health, "uplink": uplink.health()})
+        found = {name: part.health() for name, part in beside.items() if not isinstance(part, str)}
+        return replace(shot, health={**shot.health, **found})
 
     if has_screen:
         if _is_up(daemon, look):
@@ -121,6 +137,20 @@ def _follow(
     if parts and sys.stderr.isatty():
         _follow_parts(daemon, look, parts)
     return _read(daemon)
+
+
+def _show_page(page: DemoPage | str, opens_browser: bool) -> None:
+    from edge_runtime.commissioning.demo_page import show
+
+    if isinstance(page, str):
+        return
+    url = page.wait()
+    if not url:
+        click.echo("the page of this demo did not start", err=True)
+        return
+    click.echo(f"page: {url}", err=True)
+    if opens_browser:
+        show(url)
 
 
 def _is_up(daemon: subprocess.Popen[str], look: Callable[[], Status]) -> bool:

@@ -22,17 +22,18 @@ ANSWER_WITHIN_S = 3.0
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65_535), help="Instead of serve.port; 0 takes a free one.")
 @click.option("--token", "tells_token", is_flag=True, help="Print the box's token, and its certificate's fingerprint.")
+@click.option("--role", type=click.Choice(["view", "operate", "maintain"]), help="With --token: that of one role.")
 @click.option("--health", is_flag=True, help="Ask the running serve how it is; exit code 1 when it is not well.")
 @click.option("--json", "as_json", is_flag=True, help="With --health or --token: one JSON document.")
 @click.pass_obj
-def serve(session: Session, port: int | None, tells_token: bool, health: bool, as_json: bool) -> None:
-    """The daemon with the network: the prediction API over HTTP, and the way to servers in the house.
+def serve(session: Session, port: int | None, tells_token: bool, role: str | None, health: bool, as_json: bool) -> None:
+    """The daemon with the network: pages, the prediction API over HTTP, and the way to servers in the house.
 
-    Prints the address it listens on. The API is described in edge_runtime/serve/API.md; a speech server is asked where
-    voice.remote.url names one, an inference server where model.predictor is remote.
+    Prints the address it listens on. Pages and API are described in edge_runtime/serve/PAGES.md and API.md; a speech
+    server is asked where voice.remote.url names one, an inference server where model.predictor is remote.
     """
     if tells_token:
-        _tell_token(session, as_json)
+        _tell_token(session, role, as_json)
     elif health:
         _tell_health(session, as_json)
     else:
@@ -67,12 +68,17 @@ def _lines(about: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name:<9} {part['state']}  {part['detail']}"
 
 
-def _tell_token(session: Session, as_json: bool) -> None:
+def _tell_token(session: Session, role: str | None, as_json: bool) -> None:
     from edge_runtime.config.paths import state_dir
     from edge_runtime.serve.access.certificate import station_papers
+    from edge_runtime.serve.access.roles import Role
     from edge_runtime.serve.access.token import box_token
 
     token = box_token(state_dir(session.config))
+    if role is not None:
+        from edge_runtime.serve.access.role_tokens import role_token
+
+        token = role_token(token, Role(role))
     fingerprint = station_papers(session.config).fingerprint() if session.config.serve.tls else ""
     if as_json:
         click.echo(json.dumps({"token": token} | ({"certificate_sha256": fingerprint} if fingerprint else {})))

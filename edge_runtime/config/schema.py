@@ -481,6 +481,11 @@ class ServeConfig(Section):
     trusted_proxies: tuple[Text, ...] = Field(
         (), description="addresses or networks of reverse proxies whose X-Forwarded-For is believed"
     )
+    shifts: tuple[Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")], ...] = Field(
+        ("06:00", "14:00", "22:00"),
+        min_length=1,
+        description="local times at which shifts begin: since when the pages count",
+    )
     max_body_mb: int = Field(32, ge=1, le=1024, description="largest body of a request, packed or unpacked")
     body_s: float = Field(30.0, gt=0, le=3600, description="time for a request's body to come in")
     max_connections: int = Field(128, ge=4, le=900, description="connections at a time; further ones are turned away")

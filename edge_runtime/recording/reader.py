@@ -107,6 +107,7 @@ class PartFilter:
     )
     run: int | None = None
     with_evidence: bool = False
+    above: int | None = None  # rows after this one
 
     def where(self) -> tuple[str, list[Any]]:
         clauses: list[str] = []
@@ -125,6 +126,9 @@ class PartFilter:
         if self.run is not None:
             clauses.append("run = ?")
             values.append(self.run)
+        if self.above is not None:
+            clauses.append("id > ?")
+            values.append(self.above)
         if self.with_evidence:
             clauses.append("evidence IS NOT NULL")
         return (" WHERE " + " AND ".join(clauses) if clauses else ""), values
@@ -220,6 +224,37 @@ class JournalReader:
                     if value is not None:
                         found[group][value] = found[group].get(value, 0) + count
         return {"parts": parts, "undecided": undecided, **found}
+
+    def settled(self, above: int = 0) -> int:
+        """The row up to which all parts after `above` are decided; `above` while there is none."""
+        query = "SELECT coalesce((SELECT min(id) - 1 FROM part WHERE verdict IS NULL AND id > ?), max(id), 0) FROM part"
+        with self._told():
+            return max(above, int(self._db.execute(query, (above,)).fetchone()[0]))
+
+    def row_before(self, utc_ns: int) -> int:
+        """The row before the first part of this moment or later; the newest row while there is none."""
+        query = "SELECT coalesce(min(id) - 1, (SELECT max(id) FROM part), 0) FROM part WHERE trigger_utc_ns >= ?"
+        with self._told():
+            return int(self._db.execute(query, (utc_ns,)).fetchone()[0])
+
+    def minutes(self, above: int, upto: int | None = None) -> list[tuple[int, str | None, int]]:
+        """Parts in the rows above one and up to another: minute since 1970, verdict, how many."""
+        query = (
+            "SELECT trigger_utc_ns / 60000000000, verdict, count(*) FROM part WHERE id > ? AND id <= ? GROUP BY 1, 2"
+        )
+        with self._told():
+            rows = self._db.execute(query, (above, 2**62 if upto is None else upto))
+            return [(int(minute), verdict, int(count)) for minute, verdict, count in rows]
+
+    def newest_event(self, kind: str, last: int = 500) -> dict[str, Any] | None:
+        """The newest event of this kind among the last so many."""
+        found = self._dicts(
+            "SELECT * FROM (SELECT * FROM event ORDER BY id DESC LIMIT ?) WHERE kind = ? ORDER BY id DESC LIMIT 1",
+            [last, kind],
+        )
+        for event in found:
+            event["detail"], event["time"] = json.loads(event["detail"]), iso_utc(event["at_utc_ns"])
+        return found[0] if found else None
 
     def latency(self, which: PartFilter | None = None) -> dict[str, dict[str, float]]:
         """p50, p95, p99 and max in ms of `trigger_to_verdict` and `capture_to_verdict`; exact, empty without parts."""

@@ -11,13 +11,15 @@ from edge_runtime.flow.components import Component, Health
 from edge_runtime.inference import picture_wire, speech_wire
 from edge_runtime.serve.access.audit import Audit
 from edge_runtime.serve.access.certificate import station_papers
-from edge_runtime.serve.access.recognise import ByToken, by_loopback
+from edge_runtime.serve.access.recognise import ByToken, Recogniser, by_loopback
+from edge_runtime.serve.access.sessions import BySession, Sessions
 from edge_runtime.serve.access.token import box_token
 from edge_runtime.serve.api.routes import api_routes
 from edge_runtime.serve.api.shelf import Shelf
 from edge_runtime.serve.app import Access, Part, build_app
 from edge_runtime.serve.health import health_routes
 from edge_runtime.serve.http_server import HttpServer
+from edge_runtime.serve.pages.component import Pages
 from edge_runtime.serve.remote.relay import PictureRelay
 from edge_runtime.serve.speech.relay import SpeechRelay
 
@@ -33,16 +35,18 @@ def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: 
     def healths() -> Mapping[str, Health]:
         return {component.name: component.health() for component in components}
 
-    shelf = Shelf(cfg.serve.models_mb << 20)
-    components.append(shelf)
-    parts: list[Part] = [partial(health_routes, healths), partial(api_routes, cfg, shelf)]
-    components.append(_http(cfg, parts, told))
+    shelf, token, sessions = Shelf(cfg.serve.models_mb << 20), box_token(state_dir(cfg)), Sessions()
+    pages = Pages(cfg, sessions, token)
+    parts: list[Part] = [partial(health_routes, healths), partial(api_routes, cfg, shelf), pages.routes]
+    recognisers: Sequence[Recogniser] = [BySession(sessions), ByToken(token), by_loopback]
+    components += [shelf, _http(cfg, parts, recognisers, told), pages]
     return components
 
 
-def _http(cfg: EdgeConfig, parts: Sequence[Part], told: Callable[[str], None]) -> HttpServer:
-    folder = state_dir(cfg)
-    access = Access(recognisers=[ByToken(box_token(folder)), by_loopback], audit=Audit(folder))
+def _http(
+    cfg: EdgeConfig, parts: Sequence[Part], recognisers: Sequence[Recogniser], told: Callable[[str], None]
+) -> HttpServer:
+    access = Access(recognisers, Audit(state_dir(cfg)))
     return HttpServer(
         build_app(cfg.serve, access, parts),
         cfg.serve.host,

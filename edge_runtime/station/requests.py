@@ -35,6 +35,8 @@ def box_requests(box: Box) -> Mapping[str, Handler]:
         "automation": lambda words: _automation(box, words),
         "hold": lambda words: _hold(box, words),
         say_label.REQUEST: lambda words: _label(box, words),
+        "rescan": lambda words: _rescan(box, words),
+        "preview": box.preview.answer,
         "resume": lambda words: {"resumed": box.desk.resume(_word(words, "by", "cli"))},
         "listen": lambda _: {"says": _voice(box).push()},
         "cancel": lambda _: {"says": _voice(box).cancel()},
@@ -78,6 +80,13 @@ def _hold(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
     """The same as the words `stop line`: only `resume` ends it."""
     box.desk.carry_out(Act(Command.STOP_LINE), _word(words, "by", "cli"))
     return {"held_by": box.desk.held_by}
+
+
+def _rescan(box: Box, words: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as the word `rescan`: somebody wants the last part to pass once more."""
+    by = _word(words, "by", "cli")
+    box.desk.carry_out(Act(Command.RESCAN), by)
+    return {"by": by}
 
 
 WRITTEN_S = 2.0  # for a label to be on the disk; where the disk refuses it waits in memory, and the answer says so

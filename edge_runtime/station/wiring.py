@@ -36,6 +36,7 @@ from edge_runtime.recording.records import RunInfo
 from edge_runtime.simulation.line import SimLine, controller_beside
 from edge_runtime.simulation.model_faults import ModelFaults
 from edge_runtime.station.operator_desk import OperatorDesk
+from edge_runtime.station.preview import Preview
 from edge_runtime.station.remote_wiring import health_of_remote, open_remote
 from edge_runtime.station.running_model import RunningModel, line_model
 from edge_runtime.station.sound_wiring import open_shared_microphone, open_sound, sound_rule
@@ -57,6 +58,7 @@ class Box:
     microphone: SharedMicrophone | None  # None: off, or one that cannot be had; `voice` says why
     voice: Voice | NoVoice | None
     sound: SoundLine | None
+    preview: Preview
     remote_health: Callable[[], Health | None]  # of the server that is asked first; None: the station asks none
     _started: list[Component] = field(default_factory=list)
 
@@ -180,6 +182,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     except DeviceError as err:
         microphone, no_microphone = None, NoVoice(str(err))
     sound = open_sound(cfg, microphone, store, [journal], clock)
+    preview = Preview()
     line = VisionLine(
         camera=open_camera(camera, clock),
         camera_cfg=cfg.camera,
@@ -195,7 +198,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
             on_event=on_event,
             resume=_last_part(state / JOURNAL),
         ),
-        taps=[journal, *([evidence] if evidence else [])],
+        taps=[journal, *([evidence] if evidence else []), preview],
         clock=clock,
         rule=sound_rule(cfg, sound),
         elsewhere=remote,
@@ -215,7 +218,7 @@ def _wire(loaded: Loaded, state: Path, sim: SimLine | None, clock: Clock) -> Box
     )
     running = RunningModel(cfg, store, chooser, chosen, line, journal, clock, remote)
     remote_health = partial(health_of_remote, cfg, remote)
-    return Box(line, running, journal, evidence, sim, desk, microphone, voice, sound, remote_health)
+    return Box(line, running, journal, evidence, sim, desk, microphone, voice, sound, preview, remote_health)
 
 
 def _evidence(cfg: EdgeConfig, state: Path, journal: Journal, clock: Clock) -> Evidence:

@@ -19,6 +19,7 @@ ROOMS = frozenset(
         *(
             "actuation",
             "bare_root",
+            "browser",
             "capture",
             "cli",
             "commissioning",

@@ -284,7 +284,7 @@ class MqttLink:
         now = self._clock()
         if not self.is_up:
             late = now - self._since_ns > HANDSHAKE_WAIT_S * SECOND
-            return f"the broker does not answer {self._unanswered()}" if late else ""
+            return f"the broker does not answer {self._connection.unanswered}" if late and self._connection else ""
         if now - self._since_ns > HELD_NS and not self._window:
             self._backoff.succeeded()
         self.rival.held(now - self._since_ns)
@@ -292,11 +292,6 @@ class MqttLink:
         if oldest is not None and now - oldest > self.settings.ack_timeout_s * SECOND:
             return f"no acknowledgement for {self.settings.ack_timeout_s:g} s"
         return ""
-
-    def _unanswered(self) -> str:
-        if self._connection and self._connection.was_answered:
-            return f"the subscription to {', '.join(topic for topic, _ in self._subscriptions)}"
-        return "the connect request"
 
     # -- losing it ----------------------------------------------------------------------------------------------------
 

@@ -340,11 +340,11 @@ def test_no_order_of_events_makes_it_break_a_rule(weather: type[Weather]) -> Non
 def test_a_host_of_sparkplug_2_2_is_named_and_not_taken_for_one_of_3_0(word: bytes) -> None:
     tap = make(host="scada")
     tap.wait_until(Phase.WAITING)
-    assert tap.node.old_host() == ""
+    assert tap.node.watch.old_host() == ""
     tap.hear("STATE/scada", word)
-    assert tap.node.phase is Phase.WAITING and "Sparkplug 2.2 (STATE/scada is" in tap.node.old_host()
+    assert tap.node.phase is Phase.WAITING and "Sparkplug 2.2 (STATE/scada is" in tap.node.watch.old_host()
     tap.hear(STATE, state(True, 51))
-    assert tap.node.phase is Phase.BORN and tap.node.old_host() == ""
+    assert tap.node.phase is Phase.BORN and tap.node.watch.old_host() == ""
 
 
 @pytest.mark.parametrize("servers", [1, 3])

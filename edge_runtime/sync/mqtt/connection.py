@@ -150,6 +150,13 @@ class Connection:
         self._client.disconnect()
 
     @property
+    def unanswered(self) -> str:
+        """What the broker owes an answer to, before the connection is up."""
+        if not self.was_answered:
+            return "the connect request"
+        return f"the subscription to {', '.join(topic for topic, _ in self._subscriptions)}"
+
+    @property
     def wants_write(self) -> bool:
         return bool(self._client.want_write())
 

@@ -284,7 +284,7 @@ class MqttLink:
         now = self._clock()
         if not self.is_up:
             late = now - self._since_ns > HANDSHAKE_WAIT_S * SECOND
-            return f"the broker does not answer {_unanswered(self._connection, self._subscriptions)}" if late else ""
+            return f"the broker does not answer {self._connection.unanswered}" if late and self._connection else ""
         if now - self._since_ns > HELD_NS and not self._window:
             self._backoff.succeeded()
         self.rival.held(now - self._since_ns)
@@ -331,9 +331,3 @@ class MqttLink:
         self._window.open(None)
         if connection:
             connection.close()
-
-
-def _unanswered(connection: Connection | None, subscriptions: Sequence[tuple[str, int]]) -> str:
-    if connection and connection.was_answered:
-        return f"the subscription to {', '.join(topic for topic, _ in subscriptions)}"
-    return "the connect request"

@@ -113,7 +113,7 @@ class SparkplugNode:
         self._boards[None].set(dict.fromkeys((tag.name for tag in controls), False), 0)
         self._alive: dict[str, bool] = dict.fromkeys(device_tags, False)
         self._history = History()
-        self._watch = HostWatch(identity.primary_host) if identity.primary_host else None
+        self.watch = HostWatch(identity.primary_host) if identity.primary_host else None
         self._random = random.Random(seed)
         self._bd_seq = bd_seq % 256  # of the will in force; before the first CONNECT, of the one to come
         self._next_bd_seq = self._bd_seq
@@ -125,10 +125,6 @@ class SparkplugNode:
         self._attempts = 0
         self._wants_rebirth = False
         self._told: set[str] = set()  # of this outage: a night without a network is one story, not one an attempt
-
-    def old_host(self) -> str:
-        """Why a host that is there is waited for in vain, or nothing."""
-        return self._watch.old_host() if self._watch and self.phase is not Phase.BORN else ""
 
     # -- what happens to the connection ------------------------------------------------------------------------------
 
@@ -155,7 +151,7 @@ class SparkplugNode:
         """The broker accepted the session and granted the subscriptions."""
         if self.phase is not Phase.CONNECTING:
             return []
-        if self._watch is None:
+        if self.watch is None:
             return self._birth(now)
         self.phase, self._due_ns = Phase.WAITING, now.ns + HOST_WAIT_NS
         return self._look_for_host(now)
@@ -172,7 +168,7 @@ class SparkplugNode:
             self.server = (self.server + 1) % self.identity.servers
         self._due_ns = now.ns + self._rest_ns()
         detail = {"server": self.server, "phase": was.value, "reason": reason}
-        return self._once("lost", EventKind.SPARKPLUG_LOST, detail)
+        return _once(self._told, "lost", EventKind.SPARKPLUG_LOST, detail)
 
     def stop(self, now: Moment) -> list[Action]:
         """End for good: NDEATH and DISCONNECT where there is a session."""
@@ -218,11 +214,11 @@ class SparkplugNode:
 
     def received(self, topic: str, payload: bytes, now: Moment, *, retained: bool = False) -> list[Action]:
         """A message on one of the subscriptions. Nothing that can be in it raises."""
-        if self._watch and topic == self._watch.old_topic:
-            self._watch.read_old(payload)
+        if self.watch and topic == self.watch.old_topic:
+            self.watch.read_old(payload)
             return []
-        if self._watch and topic == self._watch.topic:
-            said = self._watch.read(self.server, payload)
+        if self.watch and topic == self.watch.topic:
+            said = self.watch.read(self.server, payload)
             self._host = self._host if said is HostState.UNKNOWN else said
             return self._look_for_host(now)
         if self.phase is not Phase.BORN or retained:
@@ -284,10 +280,14 @@ class SparkplugNode:
         self._attempts += 1
         self._stamp_ms = now.utc_ms
         will = encode(self._obituary(now))
-        filters = _filters(self.identity, self._boards, self._watch)
-        hint = self._watch.old_topic if self._watch else ""
-        connect = Connect(self.server, self.identity.topic("NDEATH"), will, filters, hint)
+        hint = self.watch.old_topic if self.watch else ""
+        connect = Connect(self.server, self.identity.topic("NDEATH"), will, self._filters(), hint)
         return [Remember(self._next_bd_seq), connect]
+
+    def _filters(self) -> tuple[tuple[str, int], ...]:
+        filters = [(self.identity.topic("NCMD"), 1)]
+        filters += [(self.identity.topic("DCMD", d), 1) for d, b in self._boards.items() if d and b.is_writable()]
+        return (*filters, *([(self.watch.topic, 1)] if self.watch else []))
 
     def _leave(self, now: Moment, why: str, *, next_server: bool, rest: bool = False) -> list[Action]:
         if next_server:
@@ -295,15 +295,8 @@ class SparkplugNode:
         death = self._death(now)
         self.phase, self._due_ns = Phase.LEAVING, now.ns + ANSWER_WAIT_NS
         self._rest_until_ns = now.ns + (self._rest_ns() if rest else LEAVE_REST_NS)
-        note = self._once(why, EventKind.SPARKPLUG_LEFT, {"why": why, "next_server": self.server})
+        note = _once(self._told, why, EventKind.SPARKPLUG_LEFT, {"why": why, "next_server": self.server})
         return [death, *note, Disconnect()]
-
-    def _once(self, what: str, kind: EventKind, detail: Mapping[str, object]) -> list[Action]:
-        """A note, the first time since the last birth."""
-        if what in self._told:
-            return []
-        self._told.add(what)
-        return [Note(kind, detail)]
 
     def _birth(self, now: Moment) -> list[Action]:
         """NBIRTH, a DBIRTH for each device, what was kept, a DDEATH for each device that is down."""
@@ -355,13 +348,12 @@ class SparkplugNode:
         return int(rest * self._random.uniform(0.5, 1.0))
 
 
-def _filters(
-    identity: NodeIdentity, boards: Mapping[str | None, Board], watch: HostWatch | None
-) -> tuple[tuple[str, int], ...]:
-    """What to subscribe to, and with which QoS."""
-    filters = [(identity.topic("NCMD"), 1)]
-    filters += [(identity.topic("DCMD", d), 1) for d, b in boards.items() if d and b.is_writable()]
-    return (*filters, *([(watch.topic, 1)] if watch else []))
+def _once(told: set[str], what: str, kind: EventKind, detail: Mapping[str, object]) -> list[Action]:
+    """A note, the first time that it is told."""
+    if what in told:
+        return []
+    told.add(what)
+    return [Note(kind, detail)]
 
 
 def _refused(where: str, why: str) -> Note:

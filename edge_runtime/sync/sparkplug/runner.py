@@ -171,7 +171,8 @@ class SparkplugRunner:
         if self._thread is None:
             return Health(State.STOPPED)
         phase = self.node.phase
-        if old := self.node.old_host():
+        watch = self.node.watch
+        if watch and phase is not Phase.BORN and (old := watch.old_host()):
             return Health(State.DEGRADED, f"{phase.value}: {old}", self._progress_ns)
         is_well = phase in (Phase.BORN, Phase.WAITING)
         detail = phase.value if is_well or not self._trouble else f"{phase.value}: {self._trouble}"

@@ -87,7 +87,8 @@ def _judge_straggler(
     if online and not was_born and not is_online and (is_born or until - at >= STAY_S or until == session.ended_s):
         tally.check(not is_born, f"{_WAIT}-timestamp", "NBIRTH after an online STATE that was out of date")
     if not online and was_born and until - at >= STAY_S:
-        died = any(at <= message.at_s <= until for message in session.of("NDEATH"))
+        # one that comes later has a reason of its own, such as the end of the node
+        died = any(at <= message.at_s <= min(until, at + LEAVE_WITHIN_S) for message in session.of("NDEATH"))
         tally.check(not died, f"{_END}-timestamp", "NDEATH after an offline STATE that was out of date")
 
 

@@ -1,4 +1,5 @@
-"""`edge-runtime run` on the simulated line and what `serve` shows of it, once a session for all tests of pages."""
+"""`edge-runtime run` on the simulated line and what `serve` shows of it, once for each file of tests that look at it: a
+line that nobody looks at would take the other tests' cores."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ class Rig:
     server: Box
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     state = tmp_path_factory.mktemp("line") / "state"
     with running_box(state, *SETTINGS) as line, box(state, *SETTINGS) as server:

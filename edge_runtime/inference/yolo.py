@@ -87,16 +87,16 @@ class EndToEndDecoder:
         self._settle(rows)
         strongest = np.zeros(len(self._spec.labels), np.float32)
         regions: list[Region] = []
-        corners = self._boxes.corners(rows[rows[:, self._score] >= self._spec.confidence, :4])
-        for row in rows:
+        rows = rows[rows[:, self._score] != 0.0]
+        sure = rows[:, self._score] >= self._spec.confidence
+        corners = iter(self._boxes.corners(rows[sure, :4]))
+        for row, is_sure in zip(rows, sure, strict=True):
             score, label = as_score(float(row[self._score]), "a box"), round(float(row[self._label]))
-            if score == 0.0:
-                continue
             if not 0 <= label < len(strongest):
                 raise ModelError(f"the model tells class {label}, output.labels has {len(strongest)}")
             strongest[label] = max(strongest[label], score)
-            if float(row[self._score]) >= self._spec.confidence:
-                regions.append(self._boxes.region(corners[len(regions)], score, label))
+            if is_sure:
+                regions.append(self._boxes.region(next(corners), score, label))
         regions.sort(key=lambda region: -region.score)
         return self._boxes.finding(strongest, regions)
 

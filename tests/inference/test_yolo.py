@@ -193,6 +193,12 @@ def test_which_column_is_the_label_is_settled_by_what_the_model_says(order):
             decode([other])
 
 
+def test_a_row_without_a_score_gives_its_box_to_nobody():
+    head = sorted_head("score first", (0.0, 0.0, 0.1, 0.1, 0.0, 1), (0.5, 0.5, 1.0, 1.0, 0.75, 2))
+    regions = decoder((1, 2, 6), "nms", confidence=0.0)([head]).regions
+    assert [(region.label, region.score, region.x) for region in regions] == [("stain", 0.75, 0.5)]
+
+
 def test_a_label_beyond_the_list_is_refused():
     with pytest.raises(ModelError, match=r"the model tells class 3, output.labels has 3"):
         decoder((1, 1, 6), "nms")([sorted_head("score first", (0, 0, 1, 1, 0.5, 3))])

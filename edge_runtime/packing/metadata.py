@@ -11,7 +11,9 @@ from __future__ import annotations
 import ast
 import io
 import json
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +27,9 @@ IMAGE_PROPERTIES, NORMALIZATION = 2, 1  # kinds of the unions ContentProperties 
 COLOURS = {1: "rgb", 2: "grey"}  # ColorSpaceType
 MOST_FILE_BYTES = 4 << 20  # of a label file; that of a thousand classes has 22 kB
 MOST_FILES = 20
+ZIP_TROUBLE = (  # all that damage makes zipfile and what it unpacks with raise
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, ValueError, RuntimeError, NotImplementedError, EOFError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,12 @@ def _zipped(content: bytes, remarks: list[str]) -> dict[str, bytes]:
                 if entry.file_size > MOST_FILE_BYTES:
                     remarks.append(f"{entry.filename} in its zip has {entry.file_size} bytes and was not read")
                     continue
-                with archive.open(entry) as file:
-                    files[entry.filename] = file.read(MOST_FILE_BYTES)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as err:
+                try:
+                    with archive.open(entry) as file:
+                        files[entry.filename] = file.read(MOST_FILE_BYTES)
+                except ZIP_TROUBLE as err:
+                    remarks.append(f"{entry.filename} in its zip cannot be read ({err})")
+    except ZIP_TROUBLE as err:
         remarks.append(f"the zip at its end cannot be read ({err})")
     return files
 

@@ -155,6 +155,21 @@ def test_a_huge_file_in_the_zip_is_not_read():
     assert notes.labels == () and "has 5242880 bytes and was not read" in notes.remarks[0]
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_file_in_the_zip_is_a_remark_and_the_others_are_read(method):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("broken.txt", "no label " * 40)
+        archive.writestr("labels.txt", "clean\nspot")
+        begin = archive.infolist()[0].header_offset + 30 + len("broken.txt")
+        end = archive.infolist()[1].header_offset
+    damaged = bytearray(buffer.getvalue())
+    damaged[begin:end] = bytes(255 - byte for byte in damaged[begin:end])
+    notes = read_notes(bytes(damaged))
+    assert notes.labels == ("clean", "spot")
+    assert any("broken.txt in its zip cannot be read" in remark for remark in notes.remarks)
+
+
 def test_label_files_are_read_as_people_write_them(tmp_path):
     assert parse_labels("\ufeffclean\r\nspot\r\n") == ("clean", "spot")
     assert parse_labels("0 clean\n1 big spot\n") == ("clean", "big spot")

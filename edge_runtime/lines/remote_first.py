@@ -117,20 +117,20 @@ class RemoteFirst:
 
     def _told(self, asked: _Asked, prediction: Prediction | None) -> None:
         key = asked.job.trigger.key
+        judged = _judge(asked.model, prediction)  # before anything is given up: what fails here leaves the own answer
         with self._lock:
             if self._asked.get(key) is not asked:
                 return  # settled already
             if asked.own is not None:
                 del self._asked[key]
-            if prediction is None or not 0.0 <= prediction.score <= 1.0 or self._clock() >= asked.due_ns:
-                prediction, asked.is_over = None, True
+            if judged is None or self._clock() >= asked.due_ns:
+                judged, asked.is_over = None, True
             else:
-                verdict, reason = asked.model.policy.judge(prediction)
-                asked.verdict = verdict
-        if prediction is not None:
-            self._settle(asked.job, Judged(prediction, verdict, Cause.MODEL, reason))
+                asked.verdict = judged.verdict
+        if judged is not None:
+            self._settle(asked.job, judged)
             if asked.own is not None:
-                self._compare(verdict, asked.own)
+                self._compare(judged.verdict, asked.own)
         elif asked.own is not None:
             self._by_own(asked)
 
@@ -144,3 +144,11 @@ class RemoteFirst:
         if own.prediction is not None:
             with self._lock:
                 self._counts["agreed" if own.verdict is verdict else "disagreed"] += 1
+
+
+def _judge(model: LineModel, prediction: Prediction | None) -> Judged | None:
+    """What the bundle's limits make of an answer; None for one that is none."""
+    if prediction is None or not 0.0 <= prediction.score <= 1.0:
+        return None
+    verdict, reason = model.policy.judge(prediction)
+    return Judged(prediction, verdict, Cause.MODEL, reason)

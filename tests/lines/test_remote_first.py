@@ -118,6 +118,22 @@ def test_no_answer_or_none_that_is_a_score_lets_the_own_one_go_on_at_once(score)
     assert seat.by == ["own"]
 
 
+class Broken(Policy):
+    def judge(self, prediction):
+        raise RuntimeError("a limit that nobody thought of")
+
+
+def test_an_answer_that_cannot_be_judged_does_not_cost_the_part_its_own_one():
+    seat = Seat()
+    seat.begin(LineModel("m@1", lambda: None, Broken(0.4, 0.6), elsewhere=READING))
+    seat.own()
+    with pytest.raises(RuntimeError, match="nobody thought of"):
+        seat.remote()
+    seat.clock.advance_ms(100)
+    seat.expire()
+    assert seat.by == ["own"]
+
+
 def test_a_part_about_which_nobody_is_asked_waits_for_nobody():
     for seat, model in ((Seat(takes=False), MODEL), (Seat(), LineModel("m@1", lambda: None, Policy(0.4, 0.6)))):
         seat.begin(model)

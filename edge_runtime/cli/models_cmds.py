@@ -159,7 +159,10 @@ def install(session: Session, source: Path, as_json: bool) -> None:
     bundle = _store(session).install(source)
     about = {"model": bundle.label, "digest": bundle.digest, "folder": str(bundle.folder)}
     click.echo(json.dumps(about, indent=1) if as_json else f"installed {bundle.label} in {bundle.folder}")
-    click.echo(f"it runs after: edge-runtime models stage {bundle.label} && edge-runtime models promote", err=True)
+    if session.config.model.name.partition("@")[0] == bundle.manifest.name:
+        click.echo(f"it runs after: edge-runtime models stage {bundle.label} && edge-runtime models promote", err=True)
+    else:
+        click.echo(f'it runs after: set model.name = "{bundle.label}" and start again', err=True)
 
 
 @models.command()

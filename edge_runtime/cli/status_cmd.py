@@ -22,7 +22,7 @@ COLOURS = {"ok": "green", "degraded": "yellow", "failed": "red", "starting": "ye
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
-    """One look at the running box: state, counts, latency. Exit code 1 when it is not well, or not running."""
+    """One look at the running box: state, counts, latency. Exit code 1 when it does not inspect, or is not running."""
     from edge_runtime.core.glance import Glance
     from edge_runtime.process.control import ask
 

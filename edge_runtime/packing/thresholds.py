@@ -53,7 +53,9 @@ def remarks_on(judged: Sequence[Judged], limit: Limit | None, told: Told) -> lis
     """What whoever uses the bundle should know of its limits and samples."""
     said = limit.sentences() if limit else []
     if limit is None and told.reject_at is None:
-        said.append("the limit was not measured: pack again with --samples DIR, pictures in good/ and bad/")
+        good = count_of(judged, "good")
+        few = f"{good} good samples are too few, {FEWEST_GOOD} are the least: " if good else ""
+        said.append(f"the limit was not measured: {few}pack again with --samples DIR, pictures in good/ and bad/")
     faults = [one for one in judged if one.fault]
     if faults:
         more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""

@@ -39,6 +39,7 @@ PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 SOUNDS = (b"RIFF", b"fLaC", b"OggS")
 JSON, JPEG = "application/json", "image/jpeg"
 HOW = "predict"
+PARAMETERS = ("model", "confidence")  # in the address
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ def predict_routes(cfg: EdgeConfig, catalog: Catalog, shelf: Shelf) -> Sequence[
     places = asyncio.Semaphore(AT_ONCE)
 
     async def predict(request: Request) -> Response:
+        for said in request.query_params:
+            if said not in PARAMETERS:
+                raise Refusal(400, f"{said[:20]!r} is no parameter; {' and '.join(PARAMETERS)} are")
         confidence = _confidence(request.query_params.get("confidence"))
         wanted = request.query_params.get("model") or catalog.stations
         name, _, version = wanted.partition("@")
@@ -142,6 +146,9 @@ async def _upload(request: Request) -> Upload:
         ) from err
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(form.close)
+        for said in PARAMETERS:
+            if said in form:
+                raise Refusal(400, f"{said} stands in the address, not in the form: /predict?{said}=...")
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise Refusal(400, "the form has no file called `file`")

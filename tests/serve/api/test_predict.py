@@ -45,6 +45,14 @@ def test_a_confidence_leaves_regions_out_and_the_verdict_as_it_is(server):
     assert some["verdict"] == every["verdict"]
 
 
+def test_what_stands_in_the_wrong_place_is_not_passed_over(server):
+    files = {"file": ("part.jpg", PICTURE.read_bytes())}
+    form = requests.post(f"{server.url}/predict", data={"model": "backbone"}, files=files, timeout=60)
+    assert (form.status_code, "stands in the address" in form.json()["error"]) == (400, True)
+    misspelt = post(server, PICTURE.read_bytes(), confidense=0.5)
+    assert (misspelt.status_code, "'confidense' is no parameter" in misspelt.json()["error"]) == (400, True)
+
+
 @pytest.mark.parametrize("accept", ["*/*", "image/jpeg", "image/*;q=0.9, application/json;q=0.5", ""])
 def test_the_picture_comes_back_with_its_verdict_drawn_in(server, accept):
     answer = post(server, PICTURE.read_bytes(), accept=accept)

@@ -1,8 +1,9 @@
 """From where a request comes and what it calls us: peers, proxies, Host and Origin.
 
 A page in a browser on the box may point a name of its own at 127.0.0.1 and then ask us as if it stood on loopback (DNS
-rebinding): the Host header gives it away, so only names on the list are answered. A proxy that nobody named must not
-make everybody loopback: what was forwarded by a stranger is no caller from here.
+rebinding): the Host header gives it away, so only names on the list are answered. What says of itself that it was
+forwarded, by a proxy that nobody named, is no caller from here. A proxy or tunnel that adds no header cannot be told
+from somebody on the box: it is named in `serve.trusted_proxies`, or `serve.loopback_login` asks everybody.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from edge_runtime.core.errors import ConfigError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"x-forwarded-host", b"via")
+FORWARDED = (b"forwarded", b"via", b"x-real-ip")  # and all that begin so:
+FORWARDED_PREFIX = b"x-forwarded-"
 
 
 def host_of(header: str) -> str:
@@ -64,16 +66,17 @@ class Peers:
         """The caller's address, and whether it can be believed that nobody stands between (or only trusted proxies).
 
         X-Forwarded-For is read from its end: what a trusted proxy added is true, what stands before it anybody wrote.
+        Loopback out of a header is never believed: it is the proxy's loopback, or what a client wrote.
         """
         found = list(headers)
         if not self._is_proxy(peer):
-            return peer, not any(name in FORWARDED for name, _ in found)
+            return peer, not any(is_forwarding(name) for name, _ in found)
         said = b",".join(value for name, value in found if name == b"x-forwarded-for").decode("latin-1")
         for hop in reversed([hop.strip() for hop in said.split(",") if hop.strip()]):
             if _address(hop) is None:
                 return peer, False
             if not self._is_proxy(hop):
-                return hop, True
+                return hop, not is_loopback(hop)
         return peer, False  # a proxy that does not say for whom it asks
 
     def _is_proxy(self, address: str) -> bool:
@@ -81,6 +84,11 @@ class Peers:
         return found is not None and any(
             found in network for network in self._proxies if network.version == found.version
         )
+
+
+def is_forwarding(header: bytes) -> bool:
+    """Whether a header of this name, in lower case, tells that somebody passed the request on."""
+    return header in FORWARDED or header.startswith(FORWARDED_PREFIX)
 
 
 def is_loopback_host(host: str) -> bool:

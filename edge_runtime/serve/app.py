@@ -60,6 +60,7 @@ def build_app(cfg: ServeConfig, access: Access, parts: Iterable[Part]) -> ASGIAp
         peers=Peers(cfg.trusted_proxies),
         recognisers=access.recognisers,
         buckets=Buckets(cfg.requests_per_s, max(1.0, BURST_S * cfg.requests_per_s)),
+        is_loopback_free=not cfg.loopback_login,
         body=BodyLimits(most_bytes, cfg.body_s, BODIES * most_bytes),
     )
 

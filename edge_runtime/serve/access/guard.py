@@ -126,13 +126,16 @@ class Guard:
         peers: Peers,
         recognisers: Sequence[Recogniser],
         buckets: Buckets,
+        is_loopback_free: bool,
         body: BodyLimits,
     ) -> None:
+        """is_loopback_free: loopback is the box itself, and may ask as often as it likes."""
         self._app = app
         self._hosts = hosts
         self._peers = peers
         self._recognisers = recognisers
         self._buckets = buckets
+        self._is_loopback_free = is_loopback_free
         self._body = body
         self._held_bytes = 0  # of all bodies in memory
 
@@ -169,7 +172,8 @@ class Guard:
         if not self._hosts.knows(host):
             raise Refusal(421, f"this box is not called {host_of(host)!r}; a name it has is added to "
                                "serve.allowed_hosts")  # fmt: skip
-        if not (peer.is_direct and is_loopback(address)) and not self._buckets.take(address):
+        is_free = self._is_loopback_free and peer.is_direct and is_loopback(address)
+        if not is_free and not self._buckets.take(address):
             wait = max(1, round(self._buckets.wait_s(address)))
             raise Refusal(429, "too many requests from this address (serve.requests_per_s)", {"Retry-After": str(wait)})
         if scope["method"] not in READS:

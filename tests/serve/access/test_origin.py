@@ -42,3 +42,12 @@ def test_any_header_of_a_proxy_that_is_not_named_makes_a_stranger(plain: Box, he
 )
 def test_loopback_out_of_a_header_is_nobody_on_the_box(behind: Box, claimed: str) -> None:
     assert roles(behind.get("/api/me", **{"X-Forwarded-For": claimed})) == []
+
+
+def test_with_loopback_login_loopback_is_asked_and_counted_as_everybody_is(tmp_path) -> None:
+    with box(tmp_path, "serve.loopback_login=true", "serve.requests_per_s=2") as asked:
+        assert roles(asked.get("/api/me")) == []
+        assert asked.post("/v2/repository/models/nope/load", {}).status == 401
+        known = {"Authorization": f"Bearer {asked.token}"}
+        assert asked.post("/v2/repository/models/nope/load", {}, known).status == 404
+        assert 429 in [asked.get("/healthz").status for _ in range(6)]

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 READS = ("GET", "HEAD", "OPTIONS")
+OWN_FETCHES = ("same-origin", "none")  # Sec-Fetch-Site of our own pages, and of what a person does
 CALLER, PEER, HOLD = "edge_runtime.caller", "edge_runtime.peer", "edge_runtime.hold"  # in the scope
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -166,7 +167,8 @@ class Guard:
     def _look(self, scope: Scope) -> None:
         request = HTTPConnection(scope)
         client = scope.get("client")
-        address, is_direct = self._peers.real(client[0] if client else "", scope["headers"])
+        said_by = client[0] if client else ""
+        address, is_direct = self._peers.real(said_by, scope["headers"])
         peer = scope[PEER] = Peer(address, is_direct)
         host = request.headers.get("host", "")
         if not self._hosts.knows(host):
@@ -177,15 +179,22 @@ class Guard:
             wait = max(1, round(self._buckets.wait_s(address)))
             raise Refusal(429, "too many requests from this address (serve.requests_per_s)", {"Retry-After": str(wait)})
         if scope["method"] not in READS:
-            self._refuse_foreign_page(request.headers)
+            self._refuse_foreign_page(request.headers, scope["scheme"], self._peers.is_proxy(said_by))
         scope[CALLER] = recognise(self._recognisers, request, peer)
 
-    def _refuse_foreign_page(self, headers: Headers) -> None:
+    def _refuse_foreign_page(self, headers: Headers, scheme: str, is_proxied: bool) -> None:
+        """is_proxied: a trusted proxy asks, and knows by which scheme and name it was asked."""
+        asked = headers.get("host", "")
+        if is_proxied:  # the last one is what the nearest proxy wrote
+            scheme = headers.get("x-forwarded-proto", scheme).rpartition(",")[2]
+            asked = headers.get("x-forwarded-host", asked).rpartition(",")[2]
         origin = headers.get("origin")
-        if origin is not None and not self._hosts.knows(origin.partition("://")[2]):
-            raise Refusal(403, "a page of another site may not ask this box to do something")
-        if headers.get("sec-fetch-site") == "cross-site":
-            raise Refusal(403, "a page of another site may not ask this box to do something")
+        if (origin is not None and not self._hosts.is_own_page(origin, scheme, asked)) or (
+            headers.get("sec-fetch-site", "none") not in OWN_FETCHES
+        ):
+            raise Refusal(403, "a page of another site may not ask this box to do something; a proxy in front of it "
+                               "passes on Host, or is in serve.trusted_proxies and its name in "
+                               "serve.allowed_hosts")  # fmt: skip
 
 
 class _Answer:

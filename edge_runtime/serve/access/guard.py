@@ -2,7 +2,7 @@
 
 In order: is it us that is meant (Host); is it not too often; who asks; may a page of another site make this browser ask
 (Origin, on writes). Then the door: may this caller. Then the body: not too large, not too slow. What a door marks as a
-write is in the audit, whatever its answer.
+write is in the audit, whatever its answer; so is what the guard itself refused, a write or a wrong token (`refused`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from edge_runtime.serve.access.audit import Audit
 from edge_runtime.serve.access.limits import Buckets
 from edge_runtime.serve.access.origin import Hosts, Peers, host_of, is_loopback
 from edge_runtime.serve.access.recognise import CHALLENGE, Peer, Recogniser, recognise
-from edge_runtime.serve.access.refusal import Refusal
+from edge_runtime.serve.access.refusal import Refusal, WrongToken
+from edge_runtime.serve.access.refused import RefusedNotes
 from edge_runtime.serve.access.roles import Caller, Role
 
 log = logging.getLogger(__name__)
@@ -77,22 +78,26 @@ def door(
 
     async def noted(request: Request) -> Response:
         audit: Audit = request.app.state.audit
-        status = 500
+        status, why = 500, ""
         try:
             response = await opened(request)
             status = response.status_code
         except Refusal as refusal:
-            status = refusal.status
+            status, why = refusal.status, refusal.why
             raise
         finally:
-            caller = caller_of(request)
-            audit.note(
-                who=caller.name if caller else "",
-                address=peer_of(request).address,
-                method=request.method,
-                path=request.url.path,
-                status=status,
-            )
+            caller, address = caller_of(request), peer_of(request).address
+            if caller is None and status >= 400:  # a stranger may ask for this without end
+                refused: RefusedNotes = request.app.state.refused
+                refused.note(address=address, method=request.method, path=request.url.path, status=status, why=why)
+            else:
+                audit.note(
+                    who=caller.name if caller else "",
+                    address=address,
+                    method=request.method,
+                    path=request.url.path,
+                    status=status,
+                )
         return response
 
     return Route(path, noted if writes else opened, methods=list(methods))
@@ -129,6 +134,7 @@ class Guard:
         buckets: Buckets,
         is_loopback_free: bool,
         body: BodyLimits,
+        refused: RefusedNotes,
     ) -> None:
         """is_loopback_free: loopback is the box itself, and may ask as often as it likes."""
         self._app = app
@@ -138,6 +144,7 @@ class Guard:
         self._buckets = buckets
         self._is_loopback_free = is_loopback_free
         self._body = body
+        self._refused = refused
         self._held_bytes = 0  # of all bodies in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -160,9 +167,18 @@ class Guard:
         except Refusal as refusal:
             if answer.has_begun:
                 raise
+            self._note(scope, refusal)
             await refuse(refusal)(scope, receive, answer)
         finally:
             self._held_bytes -= own
+
+    def _note(self, scope: Scope, refusal: Refusal) -> None:
+        """What a door marks as a write is not known here: every method that does not read counts as one."""
+        if scope["method"] not in READS or isinstance(refusal, WrongToken):
+            peer: Peer = scope[PEER]
+            self._refused.note(
+                address=peer.address, method=scope["method"], path=scope["path"], status=refusal.status, why=refusal.why
+            )
 
     def _look(self, scope: Scope) -> None:
         request = HTTPConnection(scope)

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from edge_runtime.serve.access.limits import Buckets
 from edge_runtime.serve.access.origin import is_loopback
-from edge_runtime.serve.access.refusal import Refusal
+from edge_runtime.serve.access.refusal import WrongToken
 from edge_runtime.serve.access.roles import EVERYTHING, Caller, Role
 from edge_runtime.serve.access.token import is_token
 
@@ -50,8 +50,8 @@ class ByToken:
         if is_token(said.strip(), self._token) and kind.lower() == "bearer":
             return Caller("token", "token", frozenset({Role.PREDICT}))
         if not self._tries.take(peer.address):
-            raise Refusal(429, "too many wrong tokens from this address; wait a minute", {"Retry-After": "60"})
-        raise Refusal(401, "wrong token; `edge-runtime serve --token` on the box tells it", CHALLENGE)
+            raise WrongToken(429, "too many wrong tokens from this address; wait a minute", {"Retry-After": "60"})
+        raise WrongToken(401, "wrong token; `edge-runtime serve --token` on the box tells it", CHALLENGE)
 
 
 def by_loopback(request: HTTPConnection, peer: Peer) -> Caller | None:

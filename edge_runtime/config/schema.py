@@ -481,6 +481,11 @@ class ServeConfig(Section):
     trusted_proxies: tuple[Text, ...] = Field(
         (), description="addresses or networks of reverse proxies whose X-Forwarded-For is believed"
     )
+    loopback_login: bool = Field(
+        False,
+        description="whoever comes from loopback needs a token or a session, as everybody does: for a box with several "
+        "users, or with a tunnel or a proxy that adds no header, behind which everybody comes from loopback",
+    )
     shifts: tuple[Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")], ...] = Field(
         ("06:00", "14:00", "22:00"),
         min_length=1,
@@ -490,7 +495,10 @@ class ServeConfig(Section):
     body_s: float = Field(30.0, gt=0, le=3600, description="time for a request's body to come in")
     max_connections: int = Field(128, ge=4, le=900, description="connections at a time; further ones are turned away")
     requests_per_s: float = Field(
-        50.0, gt=0, le=100_000, description="requests of one address a second, in the long run; loopback has no limit"
+        50.0,
+        gt=0,
+        le=100_000,
+        description="requests of one address a second, in the long run; loopback has no limit unless loopback_login",
     )
     models_mb: int = Field(
         400, ge=16, le=65_536, description="memory for models that are asked over HTTP; past it the idlest ones go"

@@ -27,6 +27,7 @@ from edge_runtime.serve.access.limits import Buckets
 from edge_runtime.serve.access.origin import Hosts, Peers
 from edge_runtime.serve.access.recognise import Recogniser
 from edge_runtime.serve.access.refusal import Refusal
+from edge_runtime.serve.access.refused import RefusedNotes
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def build_app(cfg: ServeConfig, access: Access, parts: Iterable[Part]) -> ASGIAp
         exception_handlers={Refusal: _refused, HTTPException: _not_there, Exception: _broken},
     )
     app.state.audit = access.audit
+    app.state.refused = RefusedNotes(access.audit)
     app.router.redirect_slashes = False  # an API path that is nearly right is told, not sent elsewhere
     most_bytes = cfg.max_body_mb << 20
     return Guard(
@@ -60,7 +62,9 @@ def build_app(cfg: ServeConfig, access: Access, parts: Iterable[Part]) -> ASGIAp
         peers=Peers(cfg.trusted_proxies),
         recognisers=access.recognisers,
         buckets=Buckets(cfg.requests_per_s, max(1.0, BURST_S * cfg.requests_per_s)),
+        is_loopback_free=not cfg.loopback_login,
         body=BodyLimits(most_bytes, cfg.body_s, BODIES * most_bytes),
+        refused=app.state.refused,
     )
 
 

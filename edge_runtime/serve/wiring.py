@@ -38,7 +38,9 @@ def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: 
     shelf, token, sessions = Shelf(cfg.serve.models_mb << 20), box_token(state_dir(cfg)), Sessions()
     pages = Pages(cfg, sessions, token)
     parts: list[Part] = [partial(health_routes, healths), partial(api_routes, cfg, shelf), pages.routes]
-    recognisers: Sequence[Recogniser] = [BySession(sessions), ByToken(token), by_loopback]
+    recognisers: list[Recogniser] = [BySession(sessions), ByToken(token)]
+    if not cfg.serve.loopback_login:
+        recognisers.append(by_loopback)
     components += [shelf, _http(cfg, parts, recognisers, told), pages]
     return components
 

@@ -2,7 +2,7 @@
 
 In order: is it us that is meant (Host); is it not too often; who asks; may a page of another site make this browser ask
 (Origin, on writes). Then the door: may this caller. Then the body: not too large, not too slow. What a door marks as a
-write is in the audit, whatever its answer.
+write is in the audit, whatever its answer; so is what the guard itself refused, a write or a wrong token (`refused`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from edge_runtime.serve.access.audit import Audit
 from edge_runtime.serve.access.limits import Buckets
 from edge_runtime.serve.access.origin import Hosts, Peers, host_of, is_loopback
 from edge_runtime.serve.access.recognise import CHALLENGE, Peer, Recogniser, recognise
-from edge_runtime.serve.access.refusal import Refusal
+from edge_runtime.serve.access.refusal import Refusal, WrongToken
+from edge_runtime.serve.access.refused import RefusedNotes
 from edge_runtime.serve.access.roles import Caller, Role
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 READS = ("GET", "HEAD", "OPTIONS")
+OWN_FETCHES = ("same-origin", "none")  # Sec-Fetch-Site of our own pages, and of what a person does
 CALLER, PEER, HOLD = "edge_runtime.caller", "edge_runtime.peer", "edge_runtime.hold"  # in the scope
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -76,22 +78,26 @@ def door(
 
     async def noted(request: Request) -> Response:
         audit: Audit = request.app.state.audit
-        status = 500
+        status, why = 500, ""
         try:
             response = await opened(request)
             status = response.status_code
         except Refusal as refusal:
-            status = refusal.status
+            status, why = refusal.status, refusal.why
             raise
         finally:
-            caller = caller_of(request)
-            audit.note(
-                who=caller.name if caller else "",
-                address=peer_of(request).address,
-                method=request.method,
-                path=request.url.path,
-                status=status,
-            )
+            caller, address = caller_of(request), peer_of(request).address
+            if caller is None and status >= 400:  # a stranger may ask for this without end
+                refused: RefusedNotes = request.app.state.refused
+                refused.note(address=address, method=request.method, path=request.url.path, status=status, why=why)
+            else:
+                audit.note(
+                    who=caller.name if caller else "",
+                    address=address,
+                    method=request.method,
+                    path=request.url.path,
+                    status=status,
+                )
         return response
 
     return Route(path, noted if writes else opened, methods=list(methods))
@@ -126,14 +132,19 @@ class Guard:
         peers: Peers,
         recognisers: Sequence[Recogniser],
         buckets: Buckets,
+        is_loopback_free: bool,
         body: BodyLimits,
+        refused: RefusedNotes,
     ) -> None:
+        """is_loopback_free: loopback is the box itself, and may ask as often as it likes."""
         self._app = app
         self._hosts = hosts
         self._peers = peers
         self._recognisers = recognisers
         self._buckets = buckets
+        self._is_loopback_free = is_loopback_free
         self._body = body
+        self._refused = refused
         self._held_bytes = 0  # of all bodies in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,32 +167,50 @@ class Guard:
         except Refusal as refusal:
             if answer.has_begun:
                 raise
+            self._note(scope, refusal)
             await refuse(refusal)(scope, receive, answer)
         finally:
             self._held_bytes -= own
 
+    def _note(self, scope: Scope, refusal: Refusal) -> None:
+        """What a door marks as a write is not known here: every method that does not read counts as one."""
+        if scope["method"] not in READS or isinstance(refusal, WrongToken):
+            peer: Peer = scope[PEER]
+            self._refused.note(
+                address=peer.address, method=scope["method"], path=scope["path"], status=refusal.status, why=refusal.why
+            )
+
     def _look(self, scope: Scope) -> None:
         request = HTTPConnection(scope)
         client = scope.get("client")
-        address, is_direct = self._peers.real(client[0] if client else "", scope["headers"])
+        said_by = client[0] if client else ""
+        address, is_direct = self._peers.real(said_by, scope["headers"])
         peer = scope[PEER] = Peer(address, is_direct)
         host = request.headers.get("host", "")
         if not self._hosts.knows(host):
             raise Refusal(421, f"this box is not called {host_of(host)!r}; a name it has is added to "
                                "serve.allowed_hosts")  # fmt: skip
-        if not (peer.is_direct and is_loopback(address)) and not self._buckets.take(address):
+        is_free = self._is_loopback_free and peer.is_direct and is_loopback(address)
+        if not is_free and not self._buckets.take(address):
             wait = max(1, round(self._buckets.wait_s(address)))
             raise Refusal(429, "too many requests from this address (serve.requests_per_s)", {"Retry-After": str(wait)})
         if scope["method"] not in READS:
-            self._refuse_foreign_page(request.headers)
+            self._refuse_foreign_page(request.headers, scope["scheme"], self._peers.is_proxy(said_by))
         scope[CALLER] = recognise(self._recognisers, request, peer)
 
-    def _refuse_foreign_page(self, headers: Headers) -> None:
+    def _refuse_foreign_page(self, headers: Headers, scheme: str, is_proxied: bool) -> None:
+        """is_proxied: a trusted proxy asks, and knows by which scheme and name it was asked."""
+        asked = headers.get("host", "")
+        if is_proxied:  # the last one is what the nearest proxy wrote
+            scheme = headers.get("x-forwarded-proto", scheme).rpartition(",")[2]
+            asked = headers.get("x-forwarded-host", asked).rpartition(",")[2]
         origin = headers.get("origin")
-        if origin is not None and not self._hosts.knows(origin.partition("://")[2]):
-            raise Refusal(403, "a page of another site may not ask this box to do something")
-        if headers.get("sec-fetch-site") == "cross-site":
-            raise Refusal(403, "a page of another site may not ask this box to do something")
+        if (origin is not None and not self._hosts.is_own_page(origin, scheme, asked)) or (
+            headers.get("sec-fetch-site", "none") not in OWN_FETCHES
+        ):
+            raise Refusal(403, "a page of another site may not ask this box to do something; a proxy in front of it "
+                               "passes on Host, or is in serve.trusted_proxies and its name in "
+                               "serve.allowed_hosts")  # fmt: skip
 
 
 class _Answer:

@@ -18,9 +18,6 @@ class Buckets:
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def has_left(self, address: str) -> bool:
-        return self._level(address) >= 1.0
-
     def take(self, address: str) -> bool:
         """Whether there was one left."""
         level = self._level(address)

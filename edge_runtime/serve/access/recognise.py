@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from edge_runtime.serve.access.limits import Buckets
 from edge_runtime.serve.access.origin import is_loopback
-from edge_runtime.serve.access.refusal import Refusal
+from edge_runtime.serve.access.refusal import WrongToken
 from edge_runtime.serve.access.roles import EVERYTHING, Caller, Role
 from edge_runtime.serve.access.token import is_token
 
@@ -36,7 +36,8 @@ class Recogniser(Protocol):
 
 
 class ByToken:
-    """`Authorization: Bearer TOKEN`."""
+    """`Authorization: Bearer TOKEN`. Wrong ones are charged to their address; the right one is let in whatever was
+    tried there before, so that nobody locks out those who share the address."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -46,12 +47,11 @@ class ByToken:
         kind, _, said = request.headers.get("authorization", "").partition(" ")
         if not kind:
             return None
-        if not self._tries.has_left(peer.address):
-            raise Refusal(429, "too many wrong tokens from this address; wait a minute", {"Retry-After": "60"})
-        if kind.lower() != "bearer" or not is_token(said.strip(), self._token):
-            self._tries.take(peer.address)
-            raise Refusal(401, "wrong token; `edge-runtime serve --token` on the box tells it", CHALLENGE)
-        return Caller("token", "token", frozenset({Role.PREDICT}))
+        if is_token(said.strip(), self._token) and kind.lower() == "bearer":
+            return Caller("token", "token", frozenset({Role.PREDICT}))
+        if not self._tries.take(peer.address):
+            raise WrongToken(429, "too many wrong tokens from this address; wait a minute", {"Retry-After": "60"})
+        raise WrongToken(401, "wrong token; `edge-runtime serve --token` on the box tells it", CHALLENGE)
 
 
 def by_loopback(request: HTTPConnection, peer: Peer) -> Caller | None:

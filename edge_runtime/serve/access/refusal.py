@@ -13,3 +13,7 @@ class Refusal(Exception):
         self.status = status
         self.why = why
         self.headers = dict(headers or {})
+
+
+class WrongToken(Refusal):
+    """Somebody showed a token that is none: it is noted, whatever was asked for."""

@@ -107,11 +107,10 @@ def _who(parts: PageParts) -> list[BaseRoute]:
 
     async def login(request: Request) -> Response:
         address, words = peer_of(request).address, await words_of(request)
-        if not tries.has_left(address):
-            raise Refusal(429, "too many wrong tokens from this address; wait a minute", {"Retry-After": "60"})
         role = role_of(text(words, "token", 512).strip(), parts.token)
-        if role is None:
-            tries.take(address)
+        if role is None:  # the right token is let in whatever was tried from its address
+            if not tries.take(address):
+                raise Refusal(429, "too many wrong tokens from this address; wait a minute", {"Retry-After": "60"})
             raise Refusal(401, "wrong token; `edge-runtime serve --token` on the box tells it")
         session = parts.sessions.begin(logged_in(_name(words) or str(role), role))
         return _with_cookie(as_json(_about(session.caller, session)), session, parts.is_secure)

@@ -97,3 +97,10 @@ def test_one_address_cannot_ask_without_end(tmp_path):
         assert told[:4] == [200] * 4 and 429 in told[4:]
         assert running.get("/healthz", **{"X-Forwarded-For": "10.9.9.8"}).status == 200
         assert "components" not in running.get("/healthz", **{"X-Forwarded-For": "10.9.9.7"}).json()
+
+
+def test_the_token_may_load_and_unload_models(plain):
+    known = {"Authorization": f"Bearer {plain.token}"}
+    for what in ("load", "unload", "load"):
+        assert plain.post(f"/v2/repository/models/scratch/{what}", {}, known).status == 200
+    assert '"who": "token"' in (plain.state / "serve-audit.jsonl").read_text().splitlines()[-1]

@@ -294,7 +294,10 @@ def test_bodies_of_any_kind_never_break_the_server(server):
         assert server.post(f"/v2/models/{FLOAT}/infer", bytes(body), length).status in (200, 400)
 
 
+API = ("/v2", "/predict", "/healthz", "/openapi.json")  # what is not the pages' own
+
+
 def test_every_route_stands_in_the_openapi_file(server):
     described = set(server.get("/openapi.json").json()["paths"])
     app = server.components["http"]._server.config.app._app
-    assert described == {route.path for route in app.routes}
+    assert described == {route.path for route in app.routes if route.path.startswith(API)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -80,6 +80,7 @@ class V2:
     cfg: EdgeConfig
     catalog: Catalog
     shelf: Shelf
+    unpacking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # -- the server ---------------------------------------------------------------------------------------------------
 
@@ -237,10 +238,8 @@ class V2:
         encoding = request.headers.get("content-encoding", "")
         if not encoding:
             return body
-        most = self.cfg.serve.max_body_mb << 20
-        content = await asyncio.to_thread(unpack, body, encoding, most)
-        hold(request, len(content))
-        return content
+        async with self.unpacking:  # many that grow side by side would all be refused, where one by one each has room
+            return await unpack(body, encoding, self.cfg.serve.max_body_mb << 20, lambda size: hold(request, size))
 
 
 def read_options(body: bytes) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import json
 import random
 import shutil
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,6 +258,30 @@ def test_bombs_and_nonsense_in_a_packed_body_are_refused(server):
     assert server.post(ask, b"no gzip", {"Content-Encoding": "gzip"}).status == 400
     assert "in the middle" in server.post(ask, gzip.compress(b"{}" * 99)[:-9], {"Content-Encoding": "gzip"}).error
     assert server.post(ask, b"{}", {"Content-Encoding": "br"}).status == 415
+
+
+def test_packed_bodies_take_no_more_memory_together_than_plain_ones(server):
+    """Each is 32 kB and becomes 32 MB; all of them would be 1.9 GB."""
+    bomb, together = gzip.compress(b" " * (32 << 20), 9), 4 * (32 << 20)
+
+    def ask(_):
+        return server.post("/v2/repository/index", bomb, {"Content-Encoding": "gzip"})
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is
+    before = peak_bytes()
+    with ThreadPoolExecutor(60) as many:
+        answers = list(many.map(ask, range(60)))
+    statuses = {answer.status for answer in answers}
+    assert 200 in statuses and statuses <= {200, 503}
+    assert all(answer.headers["retry-after"] for answer in answers if answer.status == 503)
+    assert peak_bytes() - before < together + (64 << 20)
+    assert ask(0).status == 200
+
+
+def peak_bytes():
+    """Of this process' memory, in which the server lives too."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
 
 
 def test_an_answer_that_nobody_should_hold_is_refused(server, real_data):

@@ -8,9 +8,11 @@ child's own memory counts in full.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,16 +224,13 @@ class Shelf:
             self.dropped += 1
 
     def _drop(self, placed: _Placed[Any]) -> None:
+        self._take_off(placed)
+        placed.seat.close(_ending([placed.model]))
+        log.info("model.dropped %s", placed.known.label)
+
+    def _take_off(self, placed: _Placed[Any]) -> None:
         for key in [key for key, one in self._placed.items() if one is placed]:
             del self._placed[key]
-        last_one = [placed.model]
-
-        def end() -> None:
-            last_one.pop().close()
-            give_memory_back()
-
-        placed.seat.close(end)
-        log.info("model.dropped %s", placed.known.label)
 
     # -- hung ones ----------------------------------------------------------------------------------------------------
 
@@ -248,11 +247,29 @@ class Shelf:
 
     def give_up(self, placed: _Placed[Any]) -> None:
         self.hung += 1
-        for key in [key for key, one in self._placed.items() if one is placed]:
-            del self._placed[key]
+        self._take_off(placed)
         why = f"{placed.known.label} gave no answer within {placed.model.budget_s:g} s and was given up; ask again"
         log.error("model.hung %s", why)
-        placed.seat.abandon(why)
+        placed.seat.abandon(why, _ending([placed.model]))
+        kill(getattr(placed.model, "pid", None))
+
+
+def _ending(models: list[Any]) -> Callable[[], None]:
+    """For the thread of a seat: close them and give their memory back."""
+
+    def end() -> None:
+        while models:
+            models.pop().close()
+        give_memory_back()
+
+    return end
+
+
+def kill(pid: int | None) -> None:
+    """A child of a seat that was given up, at once: its own thread buries it, so that the number is still its own."""
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def memory_of(pid: int | None) -> int:

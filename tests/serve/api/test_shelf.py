@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import threading
 from pathlib import Path
 
 import pytest
 
+from edge_runtime.config.load import load
 from edge_runtime.core.errors import ModelError
 from edge_runtime.flow.components import State
 from edge_runtime.serve.access.refusal import Refusal
 from edge_runtime.serve.api.catalog import Known
+from edge_runtime.serve.api.models import FileTensors
 from edge_runtime.serve.api.shelf import MB, MOST_HUNG, Shelf
+from tests.conftest import TINY
 
 
 class Model:
@@ -22,10 +27,10 @@ class Model:
         self.budget_s = budget_s
         self.held = bytearray(b"\1" * (mb * MB))
         self.let_go = threading.Event()
-        self.closed = False
+        self.closed = threading.Event()
 
     def close(self):
-        self.closed = True
+        self.closed.set()
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def test_the_idlest_goes_when_the_next_needs_room(shelf, file):
         return models
 
     models = asyncio.run(course())
-    assert shelf.dropped == 1 and not models["a"].closed
+    assert shelf.dropped == 1 and not models["a"].closed.is_set()
 
 
 def test_many_who_ask_at_once_load_it_once(shelf, file):
@@ -117,7 +122,32 @@ def test_a_hung_one_is_given_up_and_the_next_request_gets_a_fresh_one(shelf, fil
         return await shelf.ask(known("a", file), "tensors", load, lambda model, seat: "answered")
 
     assert asyncio.run(course()) == "answered"
+    assert not made[0].closed.is_set()
     made[0].let_go.set()
+    assert made[0].closed.wait(30)  # by its own thread, which came back
     assert (len(made), shelf.health().state) == (2, State.DEGRADED)
     shelf.hung = MOST_HUNG + 1
     assert shelf.health().progress_ns == 0  # the watchdog hears of it
+
+
+def test_the_child_of_a_hung_file_is_killed_at_once(shelf):
+    path = TINY / "colour.tflite"
+    cfg = load(None, []).config
+
+    def impatient():
+        model = FileTensors(path, "a@1", cfg)
+        model.budget_s = 0.05
+        return model
+
+    async def course():
+        model = await shelf.get(known("a", path), "tensors", impatient)
+        child, let_go = os.pidfd_open(model.pid), threading.Event()
+        with pytest.raises(Refusal, match="was given up"):
+            await shelf.ask(known("a", path), "tensors", impatient, lambda model, seat: let_go.wait(60))
+        return child, let_go, model
+
+    child, let_go, model = asyncio.run(course())
+    ended, _, _ = select.select([child], [], [], 10)
+    os.close(child)
+    assert ended and model.pid is not None  # its thread hangs still, and has closed nothing
+    let_go.set()

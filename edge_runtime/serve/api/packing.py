@@ -10,7 +10,7 @@ from io import BytesIO
 from edge_runtime.serve.access.refusal import Refusal
 
 LEVEL = 1  # tensors hardly shrink further, and this box has other things to do
-PIECE_BYTES = 128 * 1024  # unpacked at a time: the least that a packed body counts for
+PIECE_BYTES = 512 * 1024  # unpacked at a time: the least that a packed body counts for
 LEAST_BYTES = 1024  # what is smaller goes as it is
 _WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 

@@ -151,3 +151,41 @@ def test_the_child_of_a_hung_file_is_killed_at_once(shelf):
     os.close(child)
     assert ended and model.pid is not None  # its thread hangs still, and has closed nothing
     let_go.set()
+
+
+def test_a_load_that_hangs_fails_alone_and_others_are_loaded(file):
+    shelf, let_go, late = Shelf(64 * MB, load_s=0.1), threading.Event(), Model(mb=1)
+    shelf.start()
+
+    def hangs():
+        let_go.wait(60)
+        return late
+
+    async def course():
+        hung = shelf.get(known("a", file), "tensors", hangs)
+        behind = shelf.get(known("b", file), "tensors", lambda: Model(mb=1))
+        return await asyncio.gather(hung, behind, return_exceptions=True)
+
+    refused, loaded = asyncio.run(course())
+    assert (refused.status, "a@1 was not loaded within 0.1 s" in refused.why) == (503, True)
+    assert isinstance(loaded, Model) and shelf.report()["loaded"] == ["b@1"]
+    assert "was not loaded" in shelf.failure(known("a", file))
+    assert (shelf.hung, shelf.health().state) == (1, State.DEGRADED)
+    let_go.set()
+    assert late.closed.wait(30)
+    shelf.stop()
+
+
+def test_loads_that_hang_again_and_again_are_told_to_the_watchdog(file):
+    shelf, let_go = Shelf(64 * MB, load_s=0.02), threading.Event()
+    shelf.start()
+
+    async def course():
+        for _ in range(MOST_HUNG + 1):
+            with pytest.raises(Refusal, match="was not loaded"):
+                await shelf.get(known("a", file), "tensors", lambda: let_go.wait(60) and Model(mb=1))
+
+    asyncio.run(course())
+    assert (shelf.health().state, shelf.health().progress_ns) == (State.FAILED, 0)
+    let_go.set()
+    shelf.stop()

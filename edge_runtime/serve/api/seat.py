@@ -49,7 +49,6 @@ class Seat:
         self.name = name
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._current: _Job | None = None
         self._since_ns: int | None = None
         self._waiting: set[_Job] = set()  # on the loop's thread alone
         self._is_abandoned = False

@@ -90,7 +90,7 @@ class Shelf:
     hung: int = 0
     counts: dict[str, Counted] = field(default_factory=dict)
     _placed: dict[tuple[str, str], _Placed[Any]] = field(default_factory=dict)
-    _loading: dict[tuple[str, str], asyncio.Task[Any]] = field(default_factory=dict)
+    _loading: dict[tuple[str, str], tuple[object, asyncio.Task[Any]]] = field(default_factory=dict)
     _failed: dict[tuple[str, str], _Failure] = field(default_factory=dict)
     _loader: Worker | None = None
     _reader: Worker | None = None
@@ -173,15 +173,17 @@ class Shelf:
             return placed
         if placed:  # installed anew under the same name and version
             self._drop(placed)
-        task = self._loading.get(key)
-        if task is None:
-            task = self._loading[key] = asyncio.create_task(self._load(key, known, identity, load))
+        what, task = self._loading.get(key, (None, None))
+        if task is None or what != identity:  # none, or one of what lay there before
+            task = asyncio.create_task(self._load(key, known, identity, load))
+            self._loading[key] = (identity, task)
             task.add_done_callback(lambda done: self._loaded(key, done))
         found: _Placed[M] = await asyncio.shield(task)
         return found
 
     def _loaded(self, key: tuple[str, str], task: asyncio.Task[Any]) -> None:
-        self._loading.pop(key, None)
+        if self._loading.get(key, (None, None))[1] is task:
+            del self._loading[key]
         if not task.cancelled():
             task.exception()  # whoever waits gets it; when nobody waits any more it is in `_failed`
 
@@ -215,6 +217,8 @@ class Shelf:
         self._failed.pop(key, None)
         self.loads += 1
         placed = _Placed(known, identity, model, Seat(known.label, self.clock), size, self.clock())
+        if before := self._placed.get(key):
+            self._drop(before)
         self._placed[key] = placed
         self._make_room(0, keep=placed)
         log.info("model.loaded %s %s mb=%.1f", known.label, key[1], size / MB)

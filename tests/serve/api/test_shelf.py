@@ -84,6 +84,29 @@ def test_another_file_in_its_place_is_loaded_anew(shelf, file):
     assert first is not second
 
 
+def test_a_file_replaced_while_it_loads_is_loaded_again_for_who_asks_then(shelf, file):
+    begun, let_go, models = threading.Event(), threading.Event(), []
+
+    def slow():
+        models.append(Model(mb=1))
+        begun.set()
+        let_go.wait(60)
+        return models[-1]
+
+    async def course():
+        before = asyncio.create_task(shelf.get(known("a", file), "tensors", slow))
+        await asyncio.to_thread(begun.wait, 60)
+        file.write_bytes(b"other")
+        after = asyncio.create_task(shelf.get(known("a", file), "tensors", slow))
+        await asyncio.sleep(0)  # it has asked
+        let_go.set()
+        return await before, await after
+
+    assert list(asyncio.run(course())) == models and len(models) == 2
+    assert models[0].closed.wait(30) and not models[1].closed.is_set()
+    assert shelf.report()["loaded"] == ["a@1"]
+
+
 def test_what_cannot_be_loaded_is_remembered_until_the_file_changes(shelf, file):
     def broken():
         raise ModelError("no good")

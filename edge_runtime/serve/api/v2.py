@@ -33,6 +33,7 @@ from edge_runtime.serve.api.answer import (
     refuse_unknown_outputs,
 )
 from edge_runtime.serve.api.catalog import Catalog, Known
+from edge_runtime.serve.api.held_answer import HeldAnswer, held
 from edge_runtime.serve.api.packing import chosen, pack, unpack
 from edge_runtime.serve.api.question import Question, read_object, read_question
 from edge_runtime.serve.api.seat import Seat
@@ -148,6 +149,8 @@ class V2:
         return await self._answer(request, form, question, outputs)
 
     async def _answer(self, request: Request, form: Form, question: Question, outputs: Arrays) -> Response:
+        size = sum(output.nbytes for output in outputs)
+        hold(request, size)
         if is_large_text(question, outputs, SHORT_VALUES):
             content, length = await asyncio.to_thread(as_bytes, form, question, outputs)
         else:
@@ -159,7 +162,7 @@ class V2:
         if encoding:
             content = await asyncio.to_thread(pack, content, encoding)
             headers |= {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-        return Response(content, 200, headers)
+        return held(request, HeldAnswer(content, 200, headers), already=size)
 
     async def config(self, request: Request) -> Response:
         """As Triton has it, for clients that read their shapes there."""

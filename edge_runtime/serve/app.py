@@ -35,6 +35,7 @@ Part = Callable[[], Sequence[BaseRoute]]
 
 BURST_S = 2.0  # of requests_per_s, at once
 BODIES = 4  # of the largest size that are held at a time; any number of smaller ones
+LEAST_TOGETHER = 128 << 20  # bytes: two of the largest answers, however small bodies have to be
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def build_app(cfg: ServeConfig, access: Access, parts: Iterable[Part]) -> ASGIAp
         recognisers=access.recognisers,
         buckets=Buckets(cfg.requests_per_s, max(1.0, BURST_S * cfg.requests_per_s)),
         is_loopback_free=not cfg.loopback_login,
-        body=BodyLimits(most_bytes, cfg.body_s, BODIES * most_bytes),
+        body=BodyLimits(most_bytes, cfg.body_s, max(BODIES * most_bytes, LEAST_TOGETHER)),
         refused=app.state.refused,
     )
 

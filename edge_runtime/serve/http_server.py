@@ -186,6 +186,7 @@ class _Connection(H11Protocol):
     """One connection, whose requests have a time to begin in."""
 
     _patience: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
     _answered = 0  # which request of the server was the last of this connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -194,7 +195,18 @@ class _Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking = self.loop.call_later(TAKE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._taking is not None:
+            self._taking.cancel()
+        self._taking = None
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():

@@ -15,7 +15,7 @@ from edge_runtime.serve.access.recognise import ByToken, Recogniser, by_loopback
 from edge_runtime.serve.access.sessions import BySession, Sessions
 from edge_runtime.serve.access.token import box_token
 from edge_runtime.serve.api.routes import api_routes
-from edge_runtime.serve.api.shelf import Shelf
+from edge_runtime.serve.api.shelf import LOAD_S, Shelf
 from edge_runtime.serve.app import Access, Part, build_app
 from edge_runtime.serve.health import health_routes
 from edge_runtime.serve.http_server import HttpServer
@@ -35,7 +35,8 @@ def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: 
     def healths() -> Mapping[str, Health]:
         return {component.name: component.health() for component in components}
 
-    shelf, token, sessions = Shelf(cfg.serve.models_mb << 20), box_token(state_dir(cfg)), Sessions()
+    shelf = Shelf(cfg.serve.models_mb << 20, LOAD_S + cfg.serve.invoke_s)
+    token, sessions = box_token(state_dir(cfg)), Sessions()
     pages = Pages(cfg, sessions, token)
     parts: list[Part] = [partial(health_routes, healths), partial(api_routes, cfg, shelf), pages.routes]
     recognisers: list[Recogniser] = [BySession(sessions), ByToken(token)]

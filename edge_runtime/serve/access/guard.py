@@ -54,7 +54,7 @@ def peer_of(request: HTTPConnection) -> Peer:
 
 
 def hold(request: HTTPConnection, size: int) -> None:
-    """Count what a body became once it was unpacked. Raises Refusal (503) where all bodies together are too much."""
+    """Count what a body becomes, or an answer has. Raises Refusal (503) where all of them together are too much."""
     request.scope[HOLD](size)
 
 
@@ -158,7 +158,7 @@ class Guard:
             own += size
             self._held_bytes += size
             if self._held_bytes > self._body.together_bytes:
-                raise Refusal(503, "too much is being sent to this box at once; send it again", _LATER)
+                raise Refusal(503, "this box is sent, or has to send, too much at once; ask it again", _LATER)
 
         scope[HOLD] = holds
         try:

@@ -26,6 +26,7 @@ from edge_runtime.serve.access.guard import as_json, door
 from edge_runtime.serve.access.refusal import Refusal
 from edge_runtime.serve.access.roles import Role
 from edge_runtime.serve.api.catalog import Catalog, Known
+from edge_runtime.serve.api.held_answer import HeldAnswer, held
 from edge_runtime.serve.api.seat import Seat
 from edge_runtime.serve.api.shelf import Shelf
 
@@ -64,11 +65,12 @@ def predict_routes(cfg: EdgeConfig, catalog: Catalog, shelf: Shelf) -> Sequence[
         upload = await _upload(request)
         wants_json = _wants_json(request.headers.get("accept", ""))
 
-        def work(model: BundlePredictor, seat: Seat) -> Response:
+        def work(model: BundlePredictor, seat: Seat) -> HeldAnswer:
             return _judged(model, upload, confidence, wants_json)
 
         async with places:
-            return await shelf.ask(known, HOW, lambda: _load(known, cfg), work)
+            answer = await shelf.ask(known, HOW, lambda: _load(known, cfg), work)
+        return held(request, answer)
 
     return [door("/predict", predict, Role.PREDICT, ["POST"], is_write=False)]
 
@@ -79,7 +81,7 @@ def _load(known: Known, cfg: EdgeConfig) -> BundlePredictor:
     return BundlePredictor(known.path, known.label, cfg)
 
 
-def _judged(model: BundlePredictor, upload: Upload, confidence: float | None, wants_json: bool) -> Response:
+def _judged(model: BundlePredictor, upload: Upload, confidence: float | None, wants_json: bool) -> HeldAnswer:
     kinds, words = (PICTURES, "JPEG or PNG") if model.is_for_pictures else (SOUNDS, "WAV, FLAC or OGG")
     if not upload.content.startswith(kinds):
         raise Refusal(415, f"{upload.name!r} is no {words} file, which is what this model judges")
@@ -91,8 +93,8 @@ def _judged(model: BundlePredictor, upload: Upload, confidence: float | None, wa
     if confidence is not None and "regions" in entry:
         entry["regions"] = [one for one in entry["regions"] if one["score"] >= confidence]
     if wants_json or not model.is_for_pictures:
-        return as_json(entry)
-    return Response(_drawn(upload.content, entry), 200, _headers(entry), JPEG)
+        return HeldAnswer(as_json(entry).body, 200, media_type=JSON)
+    return HeldAnswer(_drawn(upload.content, entry), 200, _headers(entry), JPEG)
 
 
 def _drawn(content: bytes, entry: dict[str, Any]) -> bytes:

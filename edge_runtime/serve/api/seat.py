@@ -49,7 +49,6 @@ class Seat:
         self.name = name
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._current: _Job | None = None
         self._since_ns: int | None = None
         self._waiting: set[_Job] = set()  # on the loop's thread alone
         self._is_abandoned = False
@@ -90,12 +89,12 @@ class Seat:
         self._last, self.is_closed = last, True
         self._jobs.put(None)
 
-    def abandon(self, why: str) -> None:
-        """On the loop's thread: it hangs. All who wait are told."""
+    def abandon(self, why: str, last: Callable[[], None] | None = None) -> None:
+        """On the loop's thread: it hangs. All who wait are told. last: what its thread does should it come back."""
         self._is_abandoned = True
         for job in list(self._waiting):
             job.settle(None, Refusal(503, why, {"Retry-After": "1"}))
-        self.close()  # should it come back, it ends
+        self.close(last)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

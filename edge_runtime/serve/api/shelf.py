@@ -8,9 +8,11 @@ child's own memory counts in full.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from edge_runtime.flow.components import Health, State
 from edge_runtime.serve.access.refusal import Refusal
 from edge_runtime.serve.api.catalog import Known
 from edge_runtime.serve.api.seat import Seat
+from edge_runtime.serve.api.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ T = TypeVar("T")
 
 LOOK_EVERY_S = 0.2  # how often hung seats are looked for
 MOST_HUNG = 5  # abandoned threads that this process carries; past it the watchdog starts it anew
+LOAD_S = 60.0  # for a load on a busy box, on top of the time of an invoke; a child is given up before
+READ_S = 60.0  # for a question of the largest size, which takes a few seconds
 MB = 1 << 20
 
 
@@ -74,9 +79,10 @@ class _Failure:
 
 @dataclass(slots=True)
 class Shelf:
-    """A component without a thread to start. most_bytes: for all models together."""
+    """A component without a thread to start. most_bytes: for all models together. load_s: for one load."""
 
     most_bytes: int
+    load_s: float = LOAD_S
     clock: Clock = monotonic_ns
     name: str = "models"
     loads: int = 0
@@ -84,16 +90,17 @@ class Shelf:
     hung: int = 0
     counts: dict[str, Counted] = field(default_factory=dict)
     _placed: dict[tuple[str, str], _Placed[Any]] = field(default_factory=dict)
-    _loading: dict[tuple[str, str], asyncio.Task[Any]] = field(default_factory=dict)
+    _loading: dict[tuple[str, str], tuple[object, asyncio.Task[Any]]] = field(default_factory=dict)
     _failed: dict[tuple[str, str], _Failure] = field(default_factory=dict)
-    _loader: Seat | None = None
-    _reader: Seat | None = None
+    _loader: Worker | None = None
+    _reader: Worker | None = None
     _watch: asyncio.Task[None] | None = None
 
     # -- a component --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._loader, self._reader = Seat("loader", self.clock), Seat("reader", self.clock)
+        self._loader = Worker("loader", self.load_s, self._count_hung, self.clock)
+        self._reader = Worker("reader", READ_S, self._count_hung, self.clock)
 
     def stop(self) -> None:
         for placed in [*self._placed.values()]:
@@ -107,9 +114,9 @@ class Shelf:
         if self._loader is None:
             return Health(State.STOPPED)
         if self.hung > MOST_HUNG:  # the watchdog hears of no progress, and the daemon is started anew
-            return Health(State.FAILED, f"{self.hung} models hung", 0)
+            return Health(State.FAILED, f"{self.hung} models or loads hung", 0)
         if self.hung:
-            return Health(State.DEGRADED, f"{self.hung} models hung and were given up")
+            return Health(State.DEGRADED, f"{self.hung} models or loads hung and were given up")
         return Health(State.OK, f"{len(self._placed)} loaded")
 
     def report(self) -> Mapping[str, Any]:
@@ -139,7 +146,7 @@ class Shelf:
     async def read(self, work: Callable[[], T]) -> T:
         """Something that takes much memory for a moment, one at a time, off the event loop."""
         assert self._reader is not None
-        return await self._reader.do(work)
+        return await self._reader.do("the question could not be read", work)
 
     async def get(self, known: Known, how: str, load: Callable[[], M]) -> M:
         """The loaded model, to look at."""
@@ -166,15 +173,17 @@ class Shelf:
             return placed
         if placed:  # installed anew under the same name and version
             self._drop(placed)
-        task = self._loading.get(key)
-        if task is None:
-            task = self._loading[key] = asyncio.create_task(self._load(key, known, identity, load))
+        what, task = self._loading.get(key, (None, None))
+        if task is None or what != identity:  # none, or one of what lay there before
+            task = asyncio.create_task(self._load(key, known, identity, load))
+            self._loading[key] = (identity, task)
             task.add_done_callback(lambda done: self._loaded(key, done))
         found: _Placed[M] = await asyncio.shield(task)
         return found
 
     def _loaded(self, key: tuple[str, str], task: asyncio.Task[Any]) -> None:
-        self._loading.pop(key, None)
+        if self._loading.get(key, (None, None))[1] is task:
+            del self._loading[key]
         if not task.cancelled():
             task.exception()  # whoever waits gets it; when nobody waits any more it is in `_failed`
 
@@ -185,19 +194,22 @@ class Shelf:
             raise Refusal(409, f"{known.label} has {least // MB} MB, serve.models_mb allows {self.most_bytes // MB}")
         self._make_room(2 * least)
 
+        made: list[M] = []
+
         def measured() -> tuple[M, int]:
             before = memory_of(os.getpid())
             model = load()
+            made.append(model)
             grown = memory_of(os.getpid()) - before + memory_of(getattr(model, "pid", None))
             return model, max(grown, least)
 
         assert self._loader is not None
         try:
-            model, size = await self._loader.do(measured)
+            model, size = await self._loader.do(f"{known.label} was not loaded", measured, _ending(made))
         except EdgeError as err:
             self._failed[key] = _Failure(identity, err.what or str(err))
             raise Refusal(409, f"{known.label} cannot be asked: {err}") from err
-        except Refusal as err:
+        except Refusal as err:  # of a model that is not served, or that hung: it is in the index, and tried when asked
             self._failed[key] = _Failure(identity, err.why)
             raise
         except (OSError, MemoryError) as err:
@@ -205,6 +217,8 @@ class Shelf:
         self._failed.pop(key, None)
         self.loads += 1
         placed = _Placed(known, identity, model, Seat(known.label, self.clock), size, self.clock())
+        if before := self._placed.get(key):
+            self._drop(before)
         self._placed[key] = placed
         self._make_room(0, keep=placed)
         log.info("model.loaded %s %s mb=%.1f", known.label, key[1], size / MB)
@@ -222,16 +236,13 @@ class Shelf:
             self.dropped += 1
 
     def _drop(self, placed: _Placed[Any]) -> None:
+        self._take_off(placed)
+        placed.seat.close(_ending([placed.model]))
+        log.info("model.dropped %s", placed.known.label)
+
+    def _take_off(self, placed: _Placed[Any]) -> None:
         for key in [key for key, one in self._placed.items() if one is placed]:
             del self._placed[key]
-        last_one = [placed.model]
-
-        def end() -> None:
-            last_one.pop().close()
-            give_memory_back()
-
-        placed.seat.close(end)
-        log.info("model.dropped %s", placed.known.label)
 
     # -- hung ones ----------------------------------------------------------------------------------------------------
 
@@ -246,13 +257,34 @@ class Shelf:
                 if placed.seat.busy_s() > placed.model.budget_s:
                     self.give_up(placed)
 
-    def give_up(self, placed: _Placed[Any]) -> None:
+    def _count_hung(self) -> None:
         self.hung += 1
-        for key in [key for key, one in self._placed.items() if one is placed]:
-            del self._placed[key]
+
+    def give_up(self, placed: _Placed[Any]) -> None:
+        self._count_hung()
+        self._take_off(placed)
         why = f"{placed.known.label} gave no answer within {placed.model.budget_s:g} s and was given up; ask again"
         log.error("model.hung %s", why)
-        placed.seat.abandon(why)
+        placed.seat.abandon(why, _ending([placed.model]))
+        kill(getattr(placed.model, "pid", None))
+
+
+def _ending(models: list[Any]) -> Callable[[], None]:
+    """For the thread of a seat: close them and give their memory back."""
+
+    def end() -> None:
+        while models:
+            models.pop().close()
+        give_memory_back()
+
+    return end
+
+
+def kill(pid: int | None) -> None:
+    """A child of a seat that was given up, at once: its own thread buries it, so that the number is still its own."""
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def memory_of(pid: int | None) -> int:

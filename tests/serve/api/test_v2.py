@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import random
 import shutil
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,6 +259,51 @@ def test_bombs_and_nonsense_in_a_packed_body_are_refused(server):
     assert server.post(ask, b"no gzip", {"Content-Encoding": "gzip"}).status == 400
     assert "in the middle" in server.post(ask, gzip.compress(b"{}" * 99)[:-9], {"Content-Encoding": "gzip"}).error
     assert server.post(ask, b"{}", {"Content-Encoding": "br"}).status == 415
+
+
+def test_packed_bodies_take_no_more_memory_together_than_plain_ones(server):
+    """Each is 32 kB and becomes 32 MB; all of them would be 384 MB."""
+    bomb, together = gzip.compress(b" " * (32 << 20), 9), 4 * (32 << 20)
+
+    def ask(_):
+        return server.post("/v2/repository/index", bomb, {"Content-Encoding": "gzip"})
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is
+    before = peak_bytes()
+    with ThreadPoolExecutor(12) as many:
+        answers = list(many.map(ask, range(12)))
+    statuses = {answer.status for answer in answers}
+    assert 200 in statuses and statuses <= {200, 503}
+    assert all(answer.headers["retry-after"] for answer in answers if answer.status == 503)
+    assert peak_bytes() - before < together + (64 << 20)
+    assert ask(0).status == 200
+
+
+def test_answers_that_nobody_takes_count_until_their_connections_end(server, real_data):
+    """Five of 33 MB are more than 128 MB. With what they were asked with, fewer have room."""
+    about = server.get("/v2/models/deeplabv3_float").json()
+    one = about["inputs"][0]
+    array = np.zeros([6, *one["shape"][1:]], np.float32)
+    body, headers = question({one["name"]: array}, parameters={"binary_data_output": True})
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"Host: localhost\r\nContent-Length: {len(body)}\r\n{head}\r\n"
+    ask = f"POST /v2/models/deeplabv3_float/infer HTTP/1.1\r\n{head}"
+    with contextlib.ExitStack() as readers:
+        statuses = []
+        for _ in range(6):
+            reader = readers.enter_context(server.raw(ask.encode() + body))
+            statuses.append(int(reader.recv(12).split()[1]))
+            if statuses[-1] != 200:
+                assert b"retry-after" in reader.recv(4096)
+                break
+        assert 2 < len(statuses) < 6 and statuses[-1] == 503
+    assert len(infer(server, "deeplabv3_float", {one["name"]: array})) == 1
+
+
+def peak_bytes():
+    """Of this process' memory, in which the server lives too."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
 
 
 def test_an_answer_that_nobody_should_hold_is_refused(server, real_data):

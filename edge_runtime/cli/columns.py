@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 import click
 
 GAP = "  "
-LEAST_WORDS = 16  # narrower than this a column of prose says nothing
+LEAST_WORDS = 20  # narrower than this a column of prose says nothing
 NARROWEST = 20
 
 
@@ -27,12 +27,14 @@ class Column:
     is_number: bool = False
 
 
-def room() -> int | None:
-    """Width of the terminal that is written to; None where nobody reads at a width."""
+def room(stream: TextIO | None = None) -> int | None:
+    """Width of the terminal that is written to; None where nobody reads at a width. stream: stdout, unless named."""
+    stream = stream or sys.stdout
     try:
-        return max(NARROWEST, os.get_terminal_size(sys.stdout.fileno()).columns) if sys.stdout.isatty() else None
+        columns = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
     except (OSError, ValueError, AttributeError):
         return None
+    return max(NARROWEST, columns) if columns else None  # a serial console may not know its width
 
 
 def hanging(head: str, text: str, width: int | None) -> list[str]:
@@ -40,6 +42,8 @@ def hanging(head: str, text: str, width: int | None) -> list[str]:
     plain = click.unstyle(head)
     if width is None or len(plain) + len(click.unstyle(text)) <= width:
         return [(head + text).rstrip()]
+    import textwrap
+
     indent = " " * (len(plain) if len(plain) + LEAST_WORDS <= width else 2)
     lines = textwrap.wrap(
         plain + text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,

@@ -44,12 +44,13 @@ def list_command(session: Session, as_json: bool) -> None:
         return
     if not rows:
         click.echo("no models are installed", err=True)
-    width = max((len(row["model"]) for row in rows), default=0)
+    width, kinds, slots = (max((len(row[of] or "") for row in rows), default=0) for of in ("model", "kind", "slot"))
     for row in rows:
         mark = "*" if row["station"] else " "
         where = "shipped" if row["shipped"] else "own"
         size = "" if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  "
-        head = f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {row['slot'] or '':<9} {size}"
+        slot = f"{row['slot'] or '':<{slots}}  " if slots else ""
+        head = f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<{kinds}}  {where:<7}  {slot}{size}"
         lines = "\n".join(hanging(head, row["problem"] or row["title"], room()))
         click.echo(click.style(lines, fg="red") if row["problem"] else lines)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from edge_runtime.cli.beside_line import ComputesBesideLine
+from edge_runtime.cli.columns import hanging, room
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.pack_cmd import pack
 from edge_runtime.cli.progress import progress
@@ -43,15 +44,15 @@ def list_command(session: Session, as_json: bool) -> None:
         return
     if not rows:
         click.echo("no models are installed", err=True)
-    width = max((len(row["model"]) for row in rows), default=0)
+    width, kinds, slots = (max((len(row[of] or "") for row in rows), default=0) for of in ("model", "kind", "slot"))
     for row in rows:
         mark = "*" if row["station"] else " "
         where = "shipped" if row["shipped"] else "own"
-        what = (
-            click.style(row["problem"], fg="red") if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  {row['title']}"
-        )
-        slot = row["slot"] or ""
-        click.echo(f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {slot:<9} {what}".rstrip())
+        size = "" if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  "
+        slot = f"{row['slot'] or '':<{slots}}  " if slots else ""
+        head = f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<{kinds}}  {where:<7}  {slot}{size}"
+        lines = "\n".join(hanging(head, row["problem"] or row["title"], room()))
+        click.echo(click.style(lines, fg="red") if row["problem"] else lines)
 
 
 @models.command()

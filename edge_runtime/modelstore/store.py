@@ -19,7 +19,7 @@ from pathlib import Path
 import edge_runtime
 from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig
-from edge_runtime.core.custody import custody_of
+from edge_runtime.core.custody import custody_of, rights_fix
 from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.core.files import sync
 from edge_runtime.modelstore.bundle import (
@@ -252,10 +252,7 @@ def _has_manifest(folder: Path, is_own: bool) -> bool:
 
 
 def _unreadable(folder: Path) -> StorageError:
-    return StorageError(
-        f"may not read the models in {folder}",
-        f"become root, join the group of the service, or mend its owner: chown -R --reference={folder.parent} {folder}",
-    )
+    return StorageError(f"may not read the models in {folder}", rights_fix(folder, to_write=False))
 
 
 def open_bundle(reference: str, store: ModelStore) -> Bundle:

@@ -7,6 +7,7 @@ stopped. Here a watchdog shuts the socket when time is over, whatever the call i
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
@@ -50,17 +51,18 @@ class HttpSource:
     def pieces(self, name: str, most: int, start: int = 0) -> Iterator[bytes]:
         connection = self._connection()
         limit_s = self._pace.limit_s(most - start)
-        watch = _Watchdog(connection, limit_s)
+        watch = _Watchdog(limit_s)
         try:
-            answer = self._ask(connection, watch, name, start)
-            yield from self._body(answer, name, most, start)
-        except (OSError, http.client.HTTPException) as err:
+            with self._ask(connection, watch, name, start) as answer:
+                yield from self._body(answer, name, most, start)
+            watch.refuse_bitten()  # a socket that was shut looks like the end of the file
+        except (OSError, http.client.HTTPException, SourceError) as err:
             if watch.has_bitten:
                 raise SourceError(
                     f"{self.where} sends {name} too slowly: given up after {limit_s:.0f} s",
                     "try again over a better link, or bring the repository on a stick",
                 ) from err
-            raise self._told(name, err) from err
+            raise err if isinstance(err, SourceError) else self._told(name, err) from err
         finally:
             watch.stop()
             connection.close()
@@ -90,9 +92,18 @@ class HttpSource:
         is_relayed = self._proxy is not None and self._context is None
         target = f"{self._url.scheme}://{self._url.netloc}{path}" if is_relayed else path
         connection.connect()
-        watch.guard()
+        watch.guard(connection.sock)
         connection.request("GET", target, headers=headers)
         answer = connection.getresponse()
+        try:
+            watch.refuse_bitten()
+            self._refuse_unfit(answer, name, start)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def _refuse_unfit(self, answer: http.client.HTTPResponse, name: str, start: int) -> None:
         if answer.status in (403, 404):
             raise NotThere(f"{self.where} has no {name} (answer {answer.status})", "look at the address")
         if 300 <= answer.status < 400:
@@ -101,7 +112,6 @@ class HttpSource:
         begins = _BEGINS.match(answer.getheader("Content-Range", ""))
         if answer.status != 200 and not (answer.status == 206 and start and begins and int(begins[1]) == start):
             raise SourceError(f"{self.where} answers {answer.status} for {name}", "look at the server, and try again")
-        return answer
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port = str(self._url.hostname), self._url.port
@@ -134,26 +144,29 @@ class HttpSource:
 class _Watchdog:
     """Shuts the connection's socket after `limit_s`, so that whatever waits on it returns."""
 
-    def __init__(self, connection: http.client.HTTPConnection, limit_s: float) -> None:
-        self._connection = connection
+    def __init__(self, limit_s: float) -> None:
+        self._sock: socket.socket | None = None
         self.has_bitten = False
         self._timer = threading.Timer(limit_s, self._bite)
         self._timer.daemon = True
 
-    def guard(self) -> None:
+    def guard(self, sock: socket.socket) -> None:
+        """The socket itself: the connection forgets it as soon as the server says that it will close."""
+        self._sock = sock
         self._timer.start()
 
     def stop(self) -> None:
         self._timer.cancel()
 
+    def refuse_bitten(self) -> None:
+        if self.has_bitten:
+            raise TimeoutError("time is over")
+
     def _bite(self) -> None:
         self.has_bitten = True
-        sock = self._connection.sock
-        if sock is not None:
-            try:
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not TLS's own, which waits for the far side
-            except OSError:
-                pass  # closed meanwhile
+        if self._sock is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # not TLS's own, which waits for the far side
 
 
 def _checked(url: str) -> SplitResult:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tuf.api.exceptions import (
     BadVersionNumberError,
@@ -36,6 +36,8 @@ from edge_runtime.modelstore.updates.seen import Now
 from edge_runtime.modelstore.updates.sources import Interrupted, NotThere, Source
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ATTEMPTS = 3  # for each metadata file: a link that drops one connection in three still works 96 times of 100
 LIMITS = UpdaterConfig(
@@ -82,17 +84,19 @@ class Repository:
         self._client: _Client | None = None
 
     def refresh(self) -> dict[str, int]:
-        """Follow the metadata to its end; versions by role. Raises UpdateRefused, SourceError or StorageError.
+        """Follow the metadata to its end; versions by role. Raises UpdateRefused, SourceError or StorageError."""
+        return self._with_a_good_cache(self._refresh)
 
-        A cache that cannot be used is thrown away, once: the trusted root and `seen.json` are what counts.
-        """
+    def _with_a_good_cache(self, work: Callable[[], T]) -> T:
+        """A cache that cannot be used is thrown away, once: the trusted root and `seen.json` are what counts."""
         try:
-            return self._refresh()
+            return work()
         except (OSError, RecursionError) as err:
             log.warning("updates.cache_damaged %s is made anew (%s)", self._cache, err)
             _remove(self._cache)
         try:
-            return self._refresh()
+            self._refresh()
+            return work()
         except OSError as err:
             raise StorageError(f"cannot keep metadata in {self._cache}: {err.strerror or err}", "make room") from err
 
@@ -126,7 +130,10 @@ class Repository:
         return self._ready().expires()
 
     def offer(self, name: str, site: str) -> Offer | None:
-        """The release of that model for that site, else for every site. Raises UpdateRefused or SourceError."""
+        """The release of that model for that site, else for every site. Raises as `refresh` does."""
+        return self._with_a_good_cache(lambda: self._offer(name, site))
+
+    def _offer(self, name: str, site: str) -> Offer | None:
         for folder in (site, EVERYWHERE):
             try:
                 target = self._ready().get_targetinfo(f"{folder}/{name}.tar")

@@ -141,7 +141,8 @@ def previous_of(name: str, slot: Slot) -> Held:
 
 
 def _change_of(name: str, verb: str, before: Slot, after: Slot, by: str, why: str) -> Change:
-    seen = (before.candidate, after.candidate) if verb == "staged" else (before.active, after.active)
+    gone = before.active or (after.previous if verb == "promoted" else None)  # what ran before any slot was written
+    seen = (before.candidate, after.candidate) if verb == "staged" else (gone, after.active)
     labels = [f"{name}@{held.version}" if held else "" for held in seen]
     digest = seen[1].digest if seen[1] else ""
     return Change(0, "", name, verb, labels[0], labels[1], digest, by, why)

@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge_runtime.config.schema import EdgeConfig
-from edge_runtime.core.errors import EdgeError, ModelError, StorageError
-from edge_runtime.modelstore.bundle import Bundle
+from edge_runtime.core.errors import EdgeError, StorageError
 from edge_runtime.modelstore.slots import Slots
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.modelstore.updates.download import Told
 from edge_runtime.modelstore.updates.trust import Offer, UpdateRefused
 from edge_runtime.modelstore.updates.update import Look, Updates
-from edge_runtime.predictors.model_choice import refuse_untested
+from edge_runtime.predictors.quarantine import try_or_quarantine
 
 log = logging.getLogger(__name__)
 
@@ -61,24 +60,6 @@ def update_model(
             Slots(store).stage(bundle.label, by, f"release {offer.release} of {updates.where}")
         updates.taken(offer)
         return _report(updates, name, look, _standing(store, offer))
-
-
-def try_or_quarantine(bundle: Bundle, store: ModelStore, cfg: EdgeConfig, by: str) -> None:
-    """Its golden test in a child process. Raises ModelError, and the bundle is in quarantine with the reason."""
-    try:
-        refuse_untested(bundle, cfg.model)
-    except ModelError as err:
-        put_in_quarantine(bundle, store, str(err), by)
-        raise
-
-
-def put_in_quarantine(bundle: Bundle, store: ModelStore, why: str, by: str) -> None:
-    """Noted beside the store and for the journal."""
-    try:
-        store.notes.quarantine(bundle.digest, bundle.label, why)
-    except OSError as err:
-        raise StorageError(f"cannot note that {bundle.label} must not run: {err}", "make room") from err
-    Slots(store).note(bundle.manifest.name, "quarantined", bundle.label, bundle.digest, by, why)
 
 
 def note_refusal(store: ModelStore, name: str, by: str, where: str, err: EdgeError) -> None:

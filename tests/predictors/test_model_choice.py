@@ -390,7 +390,7 @@ def test_after_any_failure_of_a_switch_the_slots_say_what_runs(place, monkeypatc
     monkeypatch.undo()
     after = place.slots.of("m")
     assert after.versions() == before.versions() and after.active == at_work[0] == running
-    known = (FILE, "slots.lock", "activations.jsonl", "m")
+    known = (FILE, "slots.lock", "activations.jsonl", ".quarantine", "m")
     assert not [left for left in place.store.own.iterdir() if left.name not in known]
 
 

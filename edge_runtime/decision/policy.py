@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_runtime.config.schema import DecisionConfig
-from edge_runtime.core.manifest import Thresholds
+from edge_runtime.core.manifest import Manifest
 from edge_runtime.core.messages import Prediction, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """score < accept_below: accept; score >= reject_at: reject; between them nobody is sure. Both in 0..1."""
+    """score < accept_below: accept; score >= reject_at: reject; between them nobody is sure. Both in 0..1.
+
+    defects: labels that count as defective; empty: each one that was found.
+    """
 
     accept_below: float
     reject_at: float
+    defects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.accept_below <= self.reject_at <= 1.0:
@@ -22,17 +26,35 @@ class Policy:
 
     def judge(self, prediction: Prediction) -> tuple[Verdict, str]:
         """The verdict and its reason, such as `scratch 0.93 >= 0.80`. A score that is not a number is not accepted."""
-        what = max(prediction.regions, key=lambda region: region.score).label if prediction.regions else "score"
-        score = prediction.score
+        what, score = self._decided_by(prediction), prediction.score
         if score < self.accept_below:
             return Verdict.ACCEPT, f"{what} {score:.2f} < {self.accept_below:.2f}"
         if score >= self.reject_at:
             return Verdict.REJECT, f"{what} {score:.2f} >= {self.reject_at:.2f}"
         return Verdict.UNSURE, f"{what} {score:.2f} between {self.accept_below:.2f} and {self.reject_at:.2f}"
 
+    def _decided_by(self, prediction: Prediction) -> str:
+        """The label whose score is that of the part, where one of its places was found: "score" where none was.
 
-def station_policy(cfg: DecisionConfig, bundle: Thresholds) -> Policy:
+        The score of a place says nothing here: that of a heat map's is its hottest cell, that of its label a mean.
+        """
+        deciding = [
+            region
+            for region in prediction.regions
+            if (not self.defects or region.label in self.defects)
+            and prediction.scores.get(region.label) == prediction.score
+        ]
+        return max(deciding, key=lambda region: region.score).label if deciding else "score"
+
+
+def bundle_policy(bundle: Manifest) -> Policy:
+    """What the bundle itself says."""
+    return station_policy(DecisionConfig(), bundle)
+
+
+def station_policy(cfg: DecisionConfig, bundle: Manifest) -> Policy:
     """The station's thresholds where it sets them, else the bundle's."""
-    accept_below = bundle.accept_below if cfg.accept_below is None else cfg.accept_below
-    reject_at = bundle.reject_at if cfg.reject_at is None else cfg.reject_at
-    return Policy(min(accept_below, reject_at), reject_at)
+    own = bundle.thresholds
+    accept_below = own.accept_below if cfg.accept_below is None else cfg.accept_below
+    reject_at = own.reject_at if cfg.reject_at is None else cfg.reject_at
+    return Policy(min(accept_below, reject_at), reject_at, bundle.output.defect_labels if bundle.output else ())

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -255,6 +256,52 @@ def huge_chunks(to: Handler) -> None:
         to.wfile.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
 
 
+def endless(to: Handler) -> None:
+    to.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+    while not is_gone(to):
+        to.wfile.write(bytes(1 << 16))
+
+
+def short_length(to: Handler) -> None:
+    """The rest of the body lies in wait for the next question."""
+    body, headers = to.prediction(to.asked, to.tensor)
+    to.answer(200, body, {**headers, "Content-Length": str(len(body) - 100)})
+
+
+def answers_twice(to: Handler) -> None:
+    """An answer, and another one that nobody asked for."""
+    body, headers = to.prediction(to.asked, to.tensor)
+    to.answer(200, body, {**headers, "Content-Length": str(len(body))})
+    to.answer(200, body, headers)
+
+
+def http_10(to: Handler) -> None:
+    """No fault: an old server, that says no length and closes the connection behind the body."""
+    body, headers = to.prediction(to.asked, to.tensor)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    to.raw(f"HTTP/1.0 200 OK\r\n{lines}\r\n".encode() + body)
+    to.close_connection = True
+
+
+def http_10_cut(to: Handler) -> None:
+    body, headers = to.prediction(to.asked, to.tensor)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    to.raw(f"HTTP/1.0 200 OK\r\n{lines}\r\n".encode() + body[:-7])
+    to.close_connection = True
+
+
+def closes_after(to: Handler) -> None:
+    """No fault: the connection is kept, as HTTP/1.1 has it, and then it is not."""
+    to.answer(200, *to.prediction(to.asked, to.tensor))
+    to.close_connection = True
+
+
+def gzip_bomb(to: Handler) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()
+    to.answer(200, bomb, {"Content-Encoding": "gzip"})
+
+
 def sends(content: bytes) -> Fault:
     def send(to: Handler) -> None:
         to.wfile.write(content)
@@ -306,6 +353,13 @@ FAULTS: Mapping[str, Fault] = {
     "truncated": truncated,
     "huge": huge,
     "huge_chunks": huge_chunks,
+    "endless": endless,
+    "short_length": short_length,
+    "answers_twice": answers_twice,
+    "http_10": http_10,
+    "http_10_cut": http_10_cut,
+    "closes_after": closes_after,
+    "gzip_bomb": gzip_bomb,
     "no_json": body_of(b"<html>hello</html>"),
     "json_list": body_of(b"[1, 2, 3]"),
     "deep_json": body_of(b"[" * 200_000),

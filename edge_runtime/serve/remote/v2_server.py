@@ -55,7 +55,11 @@ class V2Server:
         body, header = question(served, datatype, shape, content, name)
         headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(header)}
         said = self._ask("POST", f"{self._path}/infer", headers, body, MOST_ANSWER, until)
-        return answer(served, said.headers, said.body, name)
+        try:
+            return answer(served, said.headers, said.body, name)
+        except ProtocolError:
+            self.close()  # whatever else it may have sent must not be read as the next answer
+            raise
 
     def close(self) -> None:
         self._http.close()

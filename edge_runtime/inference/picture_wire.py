@@ -1,13 +1,15 @@
 """How `run` hands the tensor of a part's picture to `serve`, and what comes back: JSON lines, bytes behind them.
 
     {"do": "open"}\n                      ->  {"served": {...}, "server": "gpu.example:8000"}\n
-    {"id": 7, "within_ms": 120.5, "datatype": "INT8", "shape": [1, 360, 640, 3], "bytes": 691200}\n + the tensor
+    {"id": 7, "within_ms": 120.5, "datatype": "INT8", "shape": [1, 360, 640, 3], "bytes": 691200, "trial": false}\n
+                                              + the tensor
                                           ->  {"id": 7, "version": "1", "outputs": [{...}]}\n + the outputs, in order
                                           ->  {"id": 7, "failed": "late", "why": "..."}\n
     {"do": "health"}\n                    ->  {"state": "ok", "detail": "...", ...}\n
 
-A connection that was opened stays; answers come in any order. Datatypes, shapes and names are those of the Open
-Inference Protocol v2. Both processes speak it, so it lives with neither. Nothing here does I/O.
+No part waits for a `trial`, and it is counted apart. A connection that was opened stays; answers come in any order.
+Datatypes, shapes and names are those of the Open Inference Protocol v2. Both processes speak it, so it lives with
+neither. Nothing here does I/O.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.config.schema import ModelConfig, RemoteModelConfig
+from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import MS, SECOND, monotonic_ns
 from edge_runtime.core.errors import ConfigError, DeviceError, EdgeError, ModelError
 from edge_runtime.flow.components import State
@@ -40,7 +40,7 @@ ENDS = {
     **dict.fromkeys(["error_500", "error_404", "redirect"], Failure.REFUSED),
     **dict.fromkeys(["reset", "hang_up"], Failure.UNREACHABLE),
 }  # what every other fault is: WRONG
-GOOD = {"in_json"}
+GOOD = {"in_json", "http_10", "closes_after", "answers_twice"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,8 @@ def peer(server):
 
 @contextlib.contextmanager
 def relaying(folder: Path, url: str, **remote):
-    cfg = ModelConfig(predictor="remote", remote=RemoteModelConfig(**{"url": url, "may_leave": True, **remote}))
+    told = {"predictor": "remote", "remote": {"url": url, "may_leave": True, **remote}}
+    cfg = EdgeConfig.model_validate({"model": told})
     relay = PictureRelay(cfg, folder / "picture.sock")
     relay.start()
     try:

@@ -68,15 +68,16 @@ class TensorForm:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model as its server describes it."""
+    """A model as its server describes it. takes_binary: raw bytes, else tensors go to it as JSON numbers."""
 
     name: str
     versions: tuple[str, ...]
     inputs: tuple[TensorForm, ...]
     outputs: tuple[TensorForm, ...]
+    takes_binary: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """The document that `as_served` reads."""
+        """The document that `as_served` reads: what the line must know of it."""
         forms = {
             side: [{"name": form.name, "datatype": form.datatype, "shape": list(form.shape)} for form in these]
             for side, these in (("inputs", self.inputs), ("outputs", self.outputs))

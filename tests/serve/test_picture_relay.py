@@ -181,6 +181,15 @@ def test_real_numbers_instead_of_8_bit_ones_are_the_same_network(tmp_path, readi
         asker.session.close()
 
 
+@pytest.mark.parametrize("as_float", [[], ["--float"]], ids=["8 bits", "float"])
+def test_a_server_that_offers_no_binary_tensors_is_asked_in_json(tmp_path, reading, model, part, as_float):
+    model_file = BUNDLE / "model.tflite"
+    with serving(model_file, "scratch", "--json", *as_float) as peer, relaying(tmp_path, peer.url) as relay:
+        asker = Asker(relay, reading)
+        assert asker.ask(part, LONG_S).score == pytest.approx(model(part).score, abs=0.02 if as_float else 0.0)
+        asker.session.close()
+
+
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
 def test_another_boxs_prediction_api_is_such_a_server(tmp_path, reading, model, part, is_tls):
     """With its certificate for authority and its token in a file; without the certificate it is not believed."""

@@ -80,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
     model: Served
     fault = ""
     token = ""
+    is_binary = True
     seen = 0  # requests of the protocol, of any kind
 
     def log_message(self, format: str, *args: Any) -> None: ...
@@ -96,6 +97,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.misbehave(FAULTS[self.fault])
         if self.token and self.headers.get("Authorization") != f"Bearer {self.token}":
             return self.answer(401, b'{"error": "no token"}')
+        if self.path == "/v2":
+            extensions = ["binary_tensor_data"] if self.is_binary else []
+            return self.answer(200, json.dumps({"name": "peer", "version": "1", "extensions": extensions}).encode())
         known = f"/v2/models/{self.model.name}"
         if self.path not in (known, f"{known}/versions/7"):
             return self.answer(404, json.dumps({"error": f"no model at {self.path}"}).encode())
@@ -111,11 +115,16 @@ class Handler(BaseHTTPRequestHandler):
         if self.fault and not self.fault.startswith("describe_"):
             self.asked, self.tensor = asked, tensor
             return self.misbehave(FAULTS[self.fault])
+        if not self.is_binary:
+            self.asked, self.tensor = asked, tensor
+            return in_json(self)
         return self.answer(200, *self.prediction(asked, tensor))
 
     def question(self, body: bytes) -> tuple[dict[str, Any], bytes]:
         assert self.path.startswith(f"/v2/models/{self.model.name}") and self.path.endswith("/infer"), self.path
         assert not self.token or self.headers.get("Authorization") == f"Bearer {self.token}", "no token"
+        if not self.is_binary:
+            return self.json_question(body)
         length = int(self.headers[LENGTH])
         asked = json.loads(body[:length])
         (tensor,), told = asked["inputs"], self.model.describe()
@@ -125,6 +134,16 @@ class Handler(BaseHTTPRequestHandler):
         assert [one["name"] for one in asked["outputs"]] == [one["name"] for one in told["outputs"]], "outputs"
         assert all(one["parameters"]["binary_data"] for one in asked["outputs"])
         return asked, body[length:]
+
+    def json_question(self, body: bytes) -> tuple[dict[str, Any], bytes]:
+        """As a server without the binary extension takes it; what it says back is JSON too."""
+        assert LENGTH not in self.headers and self.headers["Content-Type"] == "application/json", "headers"
+        asked = json.loads(body)
+        (tensor,), told = asked["inputs"], self.model.describe()["inputs"][0]
+        assert {key: tensor[key] for key in ("name", "datatype", "shape")} == told and "parameters" not in tensor
+        assert not any("parameters" in one for one in asked["outputs"]), "no extension was offered"
+        dtype = next(name for name, datatype in TYPES.items() if datatype == tensor["datatype"])
+        return asked, np.array(tensor["data"], dtype).tobytes()
 
     def prediction(
         self, asked: Mapping[str, Any], tensor: bytes, change: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -443,10 +462,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("name")
+    parser.add_argument("--json", action="store_false", dest="is_binary")
     parser.add_argument("--float", action="store_true", dest="as_float")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--token", default="")
     given = parser.parse_args()
+    Handler.is_binary = given.is_binary
     Handler.model, Handler.token = Served(given.model, given.name, given.as_float), given.token
     server = ThreadingHTTPServer(("127.0.0.1", given.port), Handler)
     server.daemon_threads = True

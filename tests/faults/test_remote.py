@@ -133,15 +133,36 @@ def check(summary: dict[str, Any], rows: list[PartRow], peer: Peer) -> None:
 def test_no_picture_leaves_unless_the_station_says_so(tmp_path: Path) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
+        listening(tmp_path / "state" / "picture.sock") as relay,
         running_box(tmp_path / "state", *settings(server.getsockname()[1], "false")) as box,
-        serve_of(box),
     ):
-        until((box.state / "picture.sock").exists)
-        seen = box.look().parts
-        shot = box.until(lambda shot: shot.parts > seen + 5)
-        health = shot.health["remote"]
-        assert health.state is State.DEGRADED and "pictures stay in the box" in health.detail
-        assert shot.report.remote is None and {part.origin for part in shot.recent} - {""} == {"local"}
-        server.setblocking(False)
+        box.until(lambda shot: shot.parts > 5)
         with pytest.raises(BlockingIOError):
-            server.accept()  # nobody has even knocked
+            relay.accept()  # not even `serve` is told of a picture
+        relay.close()
+        (box.state / "picture.sock").unlink()
+        with serve_of(box):
+            judges_alone(box, server)
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Where `serve` would listen for the line."""
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+        made.listen()
+        made.setblocking(False)
+        yield made
+
+
+def judges_alone(box: RealBox, server: socket.socket) -> None:
+    until((box.state / "picture.sock").exists)
+    seen = box.look().parts
+    shot = box.until(lambda shot: shot.parts > seen + 5)
+    health = shot.health["remote"]
+    assert health.state is State.DEGRADED and "pictures stay in the box" in health.detail
+    assert shot.report.remote is None and {part.origin for part in shot.recent} - {""} == {"local"}
+    server.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        server.accept()  # nobody has even knocked

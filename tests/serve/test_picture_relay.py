@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import time
 from pathlib import Path
@@ -250,6 +251,20 @@ def test_a_server_that_activates_its_outputs_is_noticed_in_the_trial(reading):
         fitted.prediction((shares,), fitted.prepare(picture)[1], "remote:m", 1.0)
     with pytest.raises(ModelError, match="as after sigmoid"):
         fitted.prediction((shares,), fitted.prepare(pictures[-1])[1], "remote:m", 1.0)
+
+
+def test_what_leaves_is_the_models_input_and_nothing_else(asker, model, part, peer):
+    """No frame in its own size, no name of the station, the model of the box, the part or its time."""
+    asker.ask(part, LONG_S)
+    last = peer.last
+    assert bytes.fromhex(last["tensor"]) == model.prepare(part)[0].tobytes()
+    assert {name.lower() for name in last["headers"]} == {
+        "host", "accept-encoding", "content-length", "content-type", "inference-header-content-length",
+    }  # fmt: skip
+    assert last["path"] == "/v2/models/scratch/infer"
+    asked = json.loads(last["asked"])
+    assert set(asked) == {"id", "inputs", "outputs"} and re.fullmatch(r"part-\d+", asked["id"])
+    assert set(asked["inputs"][0]) == {"name", "datatype", "shape", "parameters"}
 
 
 def test_nothing_leaves_where_pictures_may_not(tmp_path, peer, reading):

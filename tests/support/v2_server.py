@@ -81,6 +81,7 @@ class Handler(BaseHTTPRequestHandler):
     fault = ""
     token = ""
     is_binary = True
+    last: Mapping[str, Any] = {}  # the last question, as it came over the wire
     seen = 0  # requests of the protocol, of any kind
 
     def log_message(self, format: str, *args: Any) -> None: ...
@@ -92,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/seen":
             return self.answer(200, str(self.seen).encode())
+        if self.path == "/last":
+            return self.answer(200, json.dumps(self.last).encode())
         type(self).seen += 1
         if self.fault.startswith("describe_"):
             return self.misbehave(FAULTS[self.fault])
@@ -108,6 +111,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         type(self).seen += 1
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        header = int(self.headers.get(LENGTH, len(body)))
+        type(self).last = {
+            "path": self.path, "headers": list(self.headers), "asked": body[:header].decode(),
+            "tensor": body[header:].hex(),
+        }  # fmt: skip
         try:
             asked, tensor = self.question(body)
         except (AssertionError, KeyError, ValueError) as err:
@@ -423,6 +431,12 @@ class Peer:
         """Requests of the protocol so far."""
         with urllib.request.urlopen(f"{self.url}/seen", timeout=START_S) as answer:
             return int(answer.read())
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last question as it came: path, names of headers, JSON, tensor in hex digits."""
+        with urllib.request.urlopen(f"{self.url}/last", timeout=START_S) as answer:
+            return dict(json.load(answer))
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:

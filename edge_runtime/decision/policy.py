@@ -8,6 +8,8 @@ from edge_runtime.config.schema import DecisionConfig
 from edge_runtime.core.manifest import Manifest
 from edge_runtime.core.messages import Prediction, Verdict
 
+FEWEST_DIGITS, MOST_DIGITS = 2, 4
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -28,10 +30,13 @@ class Policy:
         """The verdict and its reason, such as `scratch 0.93 >= 0.80`. A score that is not a number is not accepted."""
         what, score = self._decided_by(prediction), prediction.score
         if score < self.accept_below:
-            return Verdict.ACCEPT, f"{what} {score:.2f} < {self.accept_below:.2f}"
+            figure, limit = _told_apart(score, self.accept_below)
+            return Verdict.ACCEPT, f"{what} {figure} < {limit}"
         if score >= self.reject_at:
-            return Verdict.REJECT, f"{what} {score:.2f} >= {self.reject_at:.2f}"
-        return Verdict.UNSURE, f"{what} {score:.2f} between {self.accept_below:.2f} and {self.reject_at:.2f}"
+            figure, limit = _told_apart(score, self.reject_at)
+            return Verdict.REJECT, f"{what} {figure} >= {limit}"
+        figure, low, high = _told_apart(score, self.accept_below, self.reject_at)
+        return Verdict.UNSURE, f"{what} {figure} between {low} and {high}"
 
     def _decided_by(self, prediction: Prediction) -> str:
         """The label whose score is that of the part, where one of its places was found: "score" where none was.
@@ -45,6 +50,17 @@ class Policy:
             and prediction.scores.get(region.label) == prediction.score
         ]
         return max(deciding, key=lambda region: region.score).label if deciding else "score"
+
+
+def _told_apart(score: float, *limits: float) -> list[str]:
+    """With two digits, or as many more as it takes to see which is larger: a limit of 0.002 is not told as 0.00."""
+    figures = (score, *limits)
+    for digits in range(FEWEST_DIGITS, MOST_DIGITS):
+        told = [f"{figure:.{digits}f}" for figure in figures]
+        is_told = all(float(limit) or not real for limit, real in zip(told[1:], limits, strict=True))
+        if is_told and len(set(told)) >= len(set(figures)):
+            return told
+    return [f"{figure:.{MOST_DIGITS}f}" for figure in figures]
 
 
 def bundle_policy(bundle: Manifest) -> Policy:

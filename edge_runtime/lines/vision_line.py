@@ -43,6 +43,7 @@ from edge_runtime.flow.timing import Latency
 from edge_runtime.lines.camera_watch import CameraWatch
 from edge_runtime.lines.inspector import Inspector, Job, Judged, LineModel
 from edge_runtime.lines.keeper import Keeper
+from edge_runtime.lines.not_judged import NotJudged
 from edge_runtime.lines.person_queue import Held, PersonQueue, asks_person
 from edge_runtime.lines.picture_watch import PictureWatch
 from edge_runtime.lines.remote_first import Elsewhere, RemoteFirst
@@ -52,7 +53,6 @@ log = logging.getLogger(__name__)
 OUTCOME_WAIT_NS = 5 * SECOND  # after the deadline; a stopped belt is reported by the controller, not waited out
 THREAD_AGAIN_S = 0.25  # after an error that nobody expected
 RECENT = 24  # decisions kept for the live screen
-JUDGED = (Cause.MODEL, Cause.RULE, Cause.HUMAN)
 
 
 class Rejecter(Component, Protocol):
@@ -151,7 +151,7 @@ class VisionLine:
         self.trigger_to_verdict = Latency()
         self.capture_to_verdict = Latency()
         self.recent: deque[Decision] = deque(maxlen=RECENT)
-        self._reasons: dict[Cause, str] = {}  # of the newest part that was not judged, for each cause
+        self.not_judged = NotJudged()
         self.origins: Counter[str] = Counter(local=0, remote=0)  # whose answer decided, where a model did
         self.scheduling: dict[str, str] = {}  # thread -> "fifo", or why it has to wait its turn
 
@@ -314,8 +314,7 @@ class VisionLine:
         if decision.origin:
             self.origins[LOCAL if decision.origin == LOCAL else "remote"] += 1
         self.recent.append(decision)
-        if decision.cause not in JUDGED:
-            self._reasons[decision.cause] = decision.reason
+        self.not_judged.note(decision)
         for tap in self._taps:
             tap.decided(decision, frame, judged.prediction)
         return True
@@ -338,13 +337,6 @@ class VisionLine:
     def health(self) -> Health:
         """The line's own threads; camera, model and bridge tell their own."""
         return Health(State.STOPPED if self._stop.is_set() else State.OK, progress_ns=self._keeper.progress_ns)
-
-    def not_judged(self) -> Mapping[str, str]:
-        """Why parts were not judged: the newest reason for each cause, that of a lost camera in its own words."""
-        told = dict(self._reasons)
-        if Cause.NO_FRAME in told and self.camera.last_trouble:
-            told[Cause.NO_FRAME] = self.camera.last_trouble
-        return {cause.value: reason for cause, reason in told.items()}
 
     def healths(self) -> Mapping[str, Health]:
         """Every required component by name. A failed camera is not a hung one: the line goes on rejecting."""

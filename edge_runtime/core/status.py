@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.core.glance import Glance, Percentiles, VoiceGlance
+from edge_runtime.core.remote_standing import RemoteStanding
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ class RemoteReport:
     agreed: int
     disagreed: int
     answer_ms: Percentiles
+    standing: RemoteStanding | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ class RunningModel:
 
 def line_model(bundle: Bundle, cfg: EdgeConfig, remote: RemotePicture | None = None) -> LineModel:
     """What a line needs of a bundle; nothing is loaded yet. remote: who else is asked about its pictures."""
-    thresholds = station_policy(cfg.decision, bundle.manifest.thresholds)
+    thresholds = station_policy(cfg.decision, bundle.manifest)
     reading = RemoteReading(bundle) if remote else None
 
     def open_model() -> VisionModel:

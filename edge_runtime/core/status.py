@@ -20,13 +20,15 @@ from edge_runtime.core.remote_standing import RemoteStanding
 
 @dataclass(frozen=True, slots=True)
 class ModelSeat:
-    """Which model sits where. candidate, previous: versions in its slots. fault: why another one was chosen."""
+    """Which model sits where. candidate, previous: versions in its slots. fault: why another one was chosen. origin:
+    signed, shipped, made here or unsigned; empty for a model of another line, and from an older box."""
 
     label: str  # "scratch@1"
     digest: str  # of its manifest; empty where its slot does not have it
     candidate: str | None
     previous: str | None
     fault: str
+    origin: str = ""
 
 
 # -- reports of the components: what each counts and measures ----------------------------------------------------------

@@ -46,7 +46,8 @@ class RemoteStanding:
             case Standing.FAILS:
                 return f"fails: {self._failures()} in a row, {self._last()}: {self.why}"
             case Standing.RESTS:
-                return f"rests until {self._until(now)} after {self._failures()} ({self._last()}): {self.why}"
+                until = self._clock(now, self.next_try_s or 0.0)
+                return f"rests until {until} after {self._failures()} ({self._last_at(now)}): {self.why}"
 
     def _last(self) -> str:
         return "no answer ever" if self.last_answer_s is None else f"last answer {duration(self.last_answer_s)} ago"
@@ -54,8 +55,14 @@ class RemoteStanding:
     def _failures(self) -> str:
         return f"{self.failures} failure{'' if self.failures == 1 else 's'}"
 
-    def _until(self, now: datetime) -> str:
-        return f"{now + timedelta(seconds=self.next_try_s or 0.0):%H:%M:%S}"
+    def _last_at(self, now: datetime) -> str:
+        """As a time of day: it stands still while it rests, so that an alarm with it does not change each second."""
+        known = self.last_answer_s
+        return "no answer ever" if known is None else f"last answer at {self._clock(now, -known)}"
+
+    @staticmethod
+    def _clock(now: datetime, in_s: float) -> str:
+        return f"{now + timedelta(seconds=in_s):%H:%M:%S}"
 
 
 def age_s(at_ns: int | None, now_ns: int) -> float | None:

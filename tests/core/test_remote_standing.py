@@ -28,6 +28,10 @@ SAID = [
         RemoteStanding(Standing.RESTS, 150.0, failures=5, next_try_s=20.0, why="cannot be reached"),
         "rests until 00:00:10 after 5 failures (no answer ever): cannot be reached",
     ),
+    (
+        RemoteStanding(Standing.RESTS, 150.0, last_answer_s=50.0, failures=4, next_try_s=0.5, why="late"),
+        "rests until 23:59:50 after 4 failures (last answer at 23:59:00): late",
+    ),
 ]
 
 

@@ -43,6 +43,7 @@ from edge_runtime.flow.timing import Latency
 from edge_runtime.lines.camera_watch import CameraWatch
 from edge_runtime.lines.inspector import Inspector, Job, Judged, LineModel
 from edge_runtime.lines.keeper import Keeper
+from edge_runtime.lines.not_judged import NotJudged
 from edge_runtime.lines.person_queue import Held, PersonQueue, asks_person
 from edge_runtime.lines.picture_watch import PictureWatch
 from edge_runtime.lines.remote_first import Elsewhere, RemoteFirst
@@ -150,6 +151,7 @@ class VisionLine:
         self.trigger_to_verdict = Latency()
         self.capture_to_verdict = Latency()
         self.recent: deque[Decision] = deque(maxlen=RECENT)
+        self.not_judged = NotJudged()
         self.origins: Counter[str] = Counter(local=0, remote=0)  # whose answer decided, where a model did
         self.scheduling: dict[str, str] = {}  # thread -> "fifo", or why it has to wait its turn
 
@@ -313,6 +315,7 @@ class VisionLine:
         if decision.origin:
             self.origins[LOCAL if decision.origin == LOCAL else "remote"] += 1
         self.recent.append(decision)
+        self.not_judged.note(decision)
         for tap in self._taps:
             tap.decided(decision, frame, judged.prediction)
         return True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from edge_runtime.cli.beside_line import ComputesBesideLine
+from edge_runtime.cli.columns import hanging, room
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.pack_cmd import pack
 from edge_runtime.cli.progress import progress
@@ -47,11 +48,10 @@ def list_command(session: Session, as_json: bool) -> None:
     for row in rows:
         mark = "*" if row["station"] else " "
         where = "shipped" if row["shipped"] else "own"
-        what = (
-            click.style(row["problem"], fg="red") if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  {row['title']}"
-        )
-        slot = row["slot"] or ""
-        click.echo(f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {slot:<9} {what}".rstrip())
+        size = "" if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  "
+        head = f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {row['slot'] or '':<9} {size}"
+        lines = "\n".join(hanging(head, row["problem"] or row["title"], room()))
+        click.echo(click.style(lines, fg="red") if row["problem"] else lines)
 
 
 @models.command()

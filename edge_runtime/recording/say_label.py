@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -16,10 +17,10 @@ from typing import Any
 
 from edge_runtime.core.clock import Clock, monotonic_ns
 from edge_runtime.core.errors import StorageError, UsageError
-from edge_runtime.core.messages import HumanLabel, Label, PartKey, Verdict, Where
+from edge_runtime.core.messages import Box, HumanLabel, Label, PartKey, Verdict, Where
 from edge_runtime.process.control import NobodyThere, ask
 from edge_runtime.recording.database import FileLock, NewerSchema
-from edge_runtime.recording.labels import append, checked, undo_of
+from edge_runtime.recording.labels import Saying, append, checked, undo_of
 from edge_runtime.recording.reader import JournalReader
 from edge_runtime.recording.schema import open_for_writing
 from edge_runtime.recording.trouble import explain
@@ -28,14 +29,28 @@ from edge_runtime.recording.wall_clock import WallClock
 REQUEST = "label"  # what a running box is asked
 
 
-def say(journal: Path, socket: Path, label: HumanLabel) -> None:
-    """Bring a label into the journal; it is on the disk when this returns, with the moment of its arrival there.
+def say(journal: Path, socket: Path, label: HumanLabel) -> Saying:
+    """Bring a label into the journal; its row, on the disk when this returns, with the moment of its arrival there.
 
+    One whose `ref` is there already is not written again, so that who did not hear the answer may say it once more.
     Raises UsageError for one that makes no sense, StorageError where there is no such part or the disk refuses,
     DeviceError when a box runs and does not answer.
     """
+    label = checked(label if label.ref else replace(label, ref=uuid.uuid4().hex))
     with _reader(journal) as reader:
-        _refuse_unknown(reader, checked(label))
+        known = reader.saying_named(label.ref)
+        if known is None:
+            _refuse_unknown(reader, label)
+    if known is None:
+        _write(journal, socket, label)
+        with _reader(journal) as reader:
+            known = reader.saying_named(label.ref)
+    if known is None:
+        raise StorageError("the journal refused the label: see `edge-runtime status`, then say it once more")
+    return _same(known, label)
+
+
+def _write(journal: Path, socket: Path, label: HumanLabel) -> None:
     try:
         answer = ask(socket, REQUEST, **to_words(label))
     except NobodyThere:
@@ -45,13 +60,23 @@ def say(journal: Path, socket: Path, label: HumanLabel) -> None:
         raise StorageError("the disk refuses: the label waits in the memory of edge-runtime; see `edge-runtime status`")
 
 
+def _same(known: Saying, label: HumanLabel) -> Saying:
+    there, said = ((one.key, one.label, one.undoes, one.by) for one in (known, label))
+    if there != said:
+        raise UsageError(f"the name {label.ref!r} is that of label {known.id} already, which says something else")
+    return known
+
+
 def take_back(
-    journal: Path, socket: Path, number: int, by: str, where: Where, comment: str = "", clock: Clock = monotonic_ns
-) -> None:
+    journal: Path, socket: Path, number: int, by: str, where: Where, comment: str = "", ref: str = "",
+    clock: Clock = monotonic_ns,
+) -> None:  # fmt: skip
     """Undo one label by its number in the journal. Raises as `say` does, and UsageError when it was undone before."""
     with _reader(journal) as reader:
         saying = reader.saying(number)
-    say(journal, socket, undo_of(saying, clock(), by, where, comment))
+        if ref and reader.saying_named(ref) is not None:  # said once more by who did not hear the answer
+            saying = replace(saying, is_undone=False)
+    say(journal, socket, undo_of(saying, clock(), by, where, comment, ref))
 
 
 def _reader(journal: Path) -> JournalReader:
@@ -135,10 +160,24 @@ def of_words(words: Mapping[str, Any], at_ns: int) -> HumanLabel:
                 None if saw is None else Verdict(saw),
                 None if words.get("undoes") is None else _number(words["undoes"]),
                 None if words.get("row") is None else _number(words["row"]),
+                _text(words.get("ref", "")),
+                box_of(words.get("box")),
             )
         )
     except (KeyError, ValueError, TypeError) as err:
         raise UsageError(f"the request holds no label: {err}") from err
+
+
+def box_of(value: Any) -> Box | None:
+    """Of JSON. Raises TypeError, KeyError; whether it lies within the picture is `checked`'s."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or set(value) != {"x", "y", "w", "h"}:
+        raise TypeError(f"{value!r} is no box: it is {{x, y, w, h}}")
+    for side in value.values():
+        if not isinstance(side, int | float) or isinstance(side, bool):
+            raise TypeError(f"{side!r} is no side of a box")
+    return Box(*(float(value[name]) for name in "xywh"))
 
 
 def _number(value: Any, below: int = 2**63) -> int:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import click
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.cli.columns import GAP, Column, hanging, table
-from edge_runtime.cli.parts_cmds import COLUMNS, _table
-from edge_runtime.recording.reader import JournalReader
 
 WORDS = st.lists(st.text("abcdefgh0123,.", min_size=1, max_size=12), min_size=1, max_size=30).map(" ".join)
 

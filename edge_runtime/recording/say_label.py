@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,12 @@ from edge_runtime.recording.trouble import explain
 from edge_runtime.recording.wall_clock import WallClock
 
 REQUEST = "label"  # what a running box is asked
+TURN_S = 5.0  # for the others who say something at the same moment: each holds the journal for 5-20 ms
+TURN_EVERY_S = 0.005
+
+
+class _Taken(StorageError):
+    """Somebody else writes the journal now: another reviewer, or a box that has just begun to run."""
 
 
 def say(journal: Path, socket: Path, label: HumanLabel) -> Saying:
@@ -51,11 +57,18 @@ def say(journal: Path, socket: Path, label: HumanLabel) -> Saying:
 
 
 def _write(journal: Path, socket: Path, label: HumanLabel) -> None:
-    try:
-        answer = ask(socket, REQUEST, **to_words(label))
-    except NobodyThere:
-        write_alone(journal, label)
-        return
+    patience_ends = time.monotonic() + TURN_S
+    while True:
+        try:
+            answer = ask(socket, REQUEST, **to_words(label))
+            break
+        except NobodyThere:
+            with suppress(_Taken):
+                write_alone(journal, label)
+                return
+        if time.monotonic() > patience_ends:
+            raise StorageError(f"another process holds {journal} and answers nobody: see `edge-runtime doctor`")
+        time.sleep(TURN_EVERY_S)
     if not answer["is_written"]:
         raise StorageError("the disk refuses: the label waits in the memory of edge-runtime; see `edge-runtime status`")
 
@@ -125,6 +138,8 @@ def _alone(journal: Path) -> Iterator[sqlite3.Connection]:
             yield db
         finally:
             db.close()
+    except BlockingIOError as err:
+        raise _Taken(f"{journal} is written by another process; say it once more") from err
     except (sqlite3.Error, OSError) as err:
         raise StorageError(explain(err, "the journal", journal.parent)) from err
     except NewerSchema as err:

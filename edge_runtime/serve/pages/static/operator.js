@@ -1,6 +1,6 @@
 // The operator's screen: the last part, what was decided and why, what the line does, and the few things to do about it.
 
-import { may, post, whoAmI } from "./api.js";
+import { may, post, say, whoAmI } from "./api.js";
 import { faceOf } from "./faces.js";
 import { drawHour } from "./hour.js";
 import { PictureView } from "./picture.js";
@@ -322,10 +322,10 @@ function sayLabel(label) {
   if (!part) return;
   const about = part.row ? { row: part.row } : { part: part.part };
   act(
-    () => post("api/label", { ...about, label, saw: true }),
+    () => say("api/label", { ...about, label, saw: true }),
     (said) => {
       const text = t("wrong.done", { part: part.part, label: word("label", label) });
-      toast(text, { undo: () => act(() => post("api/undo", { number: said.number }), () => toast(t("undone"))) });
+      toast(text, { undo: () => act(() => say("api/undo", { number: said.number }), () => toast(t("undone"))) });
     },
   );
 }

@@ -1,6 +1,6 @@
 // The reviewer's page: one key judges and shows the next. What the model and others said comes after one's own answer.
 
-import { get, may, post, whoAmI } from "./api.js";
+import { get, may, say, whoAmI } from "./api.js";
 import { PictureView } from "./picture.js";
 import { loadSigns } from "./signs.js";
 import { toast } from "./toast.js";
@@ -118,7 +118,7 @@ async function judge(label) {
   now.toGo -= 1;
   now.kinds[part.kind] -= 1;
   next();
-  const said = await act(() => post("api/label", words));
+  const said = await act(() => say("api/label", words));
   if (!said) {
     now.done.delete(part.row);
     now.queue.unshift(part);
@@ -160,7 +160,7 @@ async function undo() {
   const last = now.last;
   if (!last) return;
   now.last = null;
-  if ((await act(() => post("api/undo", { number: last.number, by: me() }))) === null) return;
+  if ((await act(() => say("api/undo", { number: last.number, by: me() }))) === null) return;
   now.done.delete(last.part.row);
   now.queue.unshift(last.part);
   now.toGo += 1;

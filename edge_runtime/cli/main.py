@@ -38,6 +38,7 @@ COMMANDS = {
     "config": ("config_cmds", "config", "Check, show and explain the station file."),
     "io": ("io_cmds", "io", "Find and test devices."),
     "parts": ("parts_cmds", "parts", "The ledger: which parts passed, what was decided, and why."),
+    "review": ("review_cmds", "review", "What waits for a person's eye; say what a part is."),
     "spool": ("spool_cmds", "spool", "What waits for the cloud."),
     "models": ("models_cmds", "models", "Model bundles: list, verify, teach, switch versions."),
     "predict": ("predict_cmd", "predict", "Judge picture and sound files."),

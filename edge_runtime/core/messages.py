@@ -189,6 +189,16 @@ class GateReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A place that a person drew on a picture. In fractions of the picture, origin top left."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+@dataclass(frozen=True, slots=True)
 class HumanLabel:
     """One thing that a person said about one part. It never moves the gate by itself, and overwrites nothing."""
 
@@ -203,6 +213,8 @@ class HumanLabel:
     saw_verdict: Verdict | None = None
     undoes: int | None = None  # row of the label in the journal
     row: int | None = None  # row of the part in the journal; None: the newest part with this key
+    ref: str = ""  # the name that whoever says it gives it: said again under it, it is not written again
+    box: Box | None = None  # where the defect is
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,6 +269,11 @@ class VisionLine:
     # -- a person, where the station lets one decide (voice line, control socket) -----------------------------------
 
     @property
+    def deadline_ns(self) -> int:
+        """From the photo-eye; after it nobody decides a part any more."""
+        return self._deadline_ns
+
+    @property
     def automation(self) -> Automation:
         return self._automation
 

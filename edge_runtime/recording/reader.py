@@ -18,7 +18,7 @@ from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import Cause, Label, Outcome, PartKey, Region, Verdict
 from edge_runtime.recording.database import open_for_reading, version_of
 from edge_runtime.recording.going_back import say_shortfall
-from edge_runtime.recording.labels import Saying, history_of, label_of, saying
+from edge_runtime.recording.labels import Saying, history_of, label_of, saying, saying_named
 from edge_runtime.recording.schema import SEEN_AS_PRESENT, VERSION
 
 PERCENTILES = (50, 95, 99)
@@ -363,6 +363,11 @@ class JournalReader:
         """One label. Raises StorageError when there is none of this number."""
         with self._told():
             return saying(self._db, number)
+
+    def saying_named(self, ref: str) -> Saying | None:
+        """The label that whoever said it named so."""
+        with self._told():
+            return saying_named(self._db, ref)
 
     def label_of(self, key: PartKey) -> Label | None:
         """The last word of anybody about a part of this name."""

@@ -242,6 +242,7 @@ def label_record(row: Row, wall: WallClock, lane: int) -> Draft:
         "by": row["by"],
         "where": row["where"],
         "saw_verdict": row["saw_verdict"],
+        "box": dict(zip("xywh", _json(row["box"], []), strict=True)) if row["box"] else None,
     }
     at_ns = wall.monotonic() if row["at_ns"] is None else row["at_ns"]
     saw = row["saw_model"], row["saw_digest"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_runtime.recording.reader import JournalReader, PartFilter
 from tests.browser.conftest import SIZES, Look, barriers, becomes, shoot, too_wide
+from tests.serve.http_box import box
 from tests.support.line_and_pages import Rig
 from tests.support.waiting import until
 
-DOCTOR_MS = 120_000  # at idle priority, on a machine that runs other tests
 PLACES = ("trends", "config", "test", "rollout", "drift", "alarms")
 
 
@@ -23,14 +24,15 @@ def a_reject(rig: Rig) -> int:
 
 def go(page: Any, place: str, there: str) -> None:
     page.evaluate(f"location.hash = '#{place}'")
-    page.wait_for_selector(there, timeout=DOCTOR_MS)
+    page.wait_for_selector(there)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_tab_has_a_face_that_fits_and_can_be_read_by_all(rig: Rig, look: Look, size: str) -> None:
     row = a_reject(rig)
     with look(rig.url + "/technician", size, scheme="dark" if size == "1280" else "light") as page:
-        tabs = {"health": ".findings li", "parts": ".rows a", f"parts/{row}": "#again-model", "models": ".model .facts",
+        tabs = {"health": ".findings li, .notice", "parts": ".rows a",
+                f"parts/{row}": "#again-model", "models": ".model .facts",
                 "events": ".findings li", **dict.fromkeys(PLACES, ".notice")}  # fmt: skip
         for place, there in tabs.items():
             go(page, place, there)
@@ -51,3 +53,13 @@ def test_a_part_is_found_by_what_it_was_and_judged_again(rig: Rig, look: Look) -
         assert "Von der Lichtschranke zum Tor" in page.inner_text("main")
         page.click(".again .act")
         becomes(page, "document.querySelector('#again-result').textContent.startsWith('Dasselbe')")
+
+
+def test_health_says_what_doctor_says_the_worst_first_also_without_a_line(tmp_path: Path, look: Look) -> None:
+    with box(tmp_path) as server, look(server.url + "/technician", "360") as page:
+        page.wait_for_selector(".findings li")
+        shoot(page, "technician-health-no-line")
+        assert "no edge-runtime is running here" in page.inner_text("main")
+        found = [one["state"] for one in server.get("/api/health").json()["findings"]]
+        assert found == sorted(found, key=["fail", "warn", "ok"].index)
+        assert too_wide(page) == [] and barriers(page) == []

@@ -47,6 +47,7 @@ COMMANDS = {
     "line": ("line_cmds", "line", "Hold the running line, let it go on, say who decides."),
     "serve": ("serve_cmd", "serve", "The daemon with the network: prediction API, speech server."),
     "search": ("search_cmd", "search", "Find parts, defects and work instructions."),
+    "bundle": ("bundle_cmd", "bundle", "Support bundle: what a helper needs, without secrets."),
     "bench": ("bench_cmd", "bench", "Measure this box: how many parts a second it keeps up with."),
 }
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from edge_runtime.modelstore.store import ModelStore
 
 
-SWITCH_WITHIN_S = 60.0  # a model is loaded in a child, tested on its golden pictures, loaded again and warmed up
-
-
 @click.group()
 def models() -> None:
     """Model bundles: list, verify, teach, pack; stage, promote and roll back versions."""
@@ -214,39 +211,21 @@ def rollback(session: Session, yes: bool, why: str, as_json: bool) -> None:
 
 
 def _switch(session: Session, verb: Literal["promote", "rollback"], yes: bool, why: str, as_json: bool) -> None:
-    """Both by the same way, see predictors/model_switch.py: in the running box, or here where none runs.
-
-    A box that refuses or does not answer is there all the same: its error ends the command.
-    """
+    """Both by the same way, see predictors/ask_switch.py and model_switch.py."""
     from edge_runtime.cli.control_path import control_path
-    from edge_runtime.config.paths import JOURNAL, state_dir
+    from edge_runtime.config.paths import state_dir
     from edge_runtime.modelstore.slots import Slots
-    from edge_runtime.modelstore.slots_file import Held
-    from edge_runtime.predictors.model_choice import Chooser
-    from edge_runtime.predictors.model_switch import Request, agreed, switch_stopped
-    from edge_runtime.process.ask_status import ask_status
-    from edge_runtime.process.control import NobodyThere, ask
+    from edge_runtime.predictors.ask_switch import ask_switch
 
-    store, path = _store(session), control_path(session)
-    try:
-        shot = ask_status(path)
-    except NobodyThere:
-        name, is_there = session.config.model.name.partition("@")[0], False
-        running = Chooser(session.config, store, state_dir(session.config) / JOURNAL).next_start()
-    else:
-        name, _, version = shot.model.partition("@")
-        running, is_there = Held(version, shot.model_digest), True
-    held = agreed(Slots(store).of(name), Request(verb, name, None), running)
-    if not yes:
-        before = f"{name}@{running.version}" if running else "nothing"
-        click.confirm(f"{verb}: {before} gives way to {name}@{held.version}?", abort=True, err=True)
-    if is_there:
-        words = {"verb": verb, "name": name, "version": held.version, "digest": held.digest}
-        ask(path, "model", SWITCH_WITHIN_S, **words, by=who(), why=why)
-    else:
-        switch_stopped(session.config, store, state_dir(session.config), Request(verb, name, held, who(), why), running)
+    def confirm(before: str, after: str) -> None:
+        if not yes:
+            click.confirm(f"{verb}: {before} gives way to {after}?", abort=True, err=True)
+
+    store, cfg = _store(session), session.config
+    request = (verb, None, who(), why)
+    name, version = ask_switch(cfg, store, control_path(session), state_dir(cfg), request, confirm)
     _tell_slot(name, Slots(store).of(name).versions(), as_json)
-    _tell_pin(session, f"{name}@{held.version}")
+    _tell_pin(session, f"{name}@{version}")
     _tell_others(session, name)
 
 

@@ -307,10 +307,11 @@ def _draw(state: Path, row: PartRow, file: Path, has_picture: bool) -> None:
 
 @parts.command(cls=ComputesBesideLine)
 @click.option("--run", "run", default="latest", show_default=True, metavar="latest|N", help="Number of the run.")
+@click.option("--part", "part", metavar="ID", help="Only this part, as `parts show` takes it.")
 @click.option("--model", metavar="NAME[@VERSION]", help="Judge by this model; else by the run's own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def replay(session: Session, run: str, model: str | None, as_json: bool) -> None:
+def replay(session: Session, run: str, part: str | None, model: str | None, as_json: bool) -> None:
     """Judge the kept pictures of a run again. Names the parts that would be decided otherwise now: what was said then
     and what is said now. Exit code 1 if a decision differs, or none could be compared.
 
@@ -322,6 +323,8 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
     from edge_runtime.config.paths import state_dir
     from edge_runtime.dataset.replay import replay as replay_recorded
 
+    if part is not None:
+        _replay_one(session, part, model, as_json)
     if run != "latest" and not run.isdecimal():
         raise UsageError(f"--run '{run}': give a number, or latest")
     number = None if run == "latest" else int(run)
@@ -331,6 +334,27 @@ def replay(session: Session, run: str, model: str | None, as_json: bool) -> None
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     raise SystemExit(0 if found.is_identical else 1)
+
+
+def _replay_one(session: Session, part: str, model: str | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from edge_runtime.config.paths import state_dir
+    from edge_runtime.dataset.replay import judge_again
+
+    with _journal(session) as reader:
+        number = _find(reader, part).id
+    found = judge_again(session.config, state_dir(session.config), number, model)
+    was, now = found.recorded, found.replayed
+    is_same = was == now if found.is_lossless else was.verdict == now.verdict
+    if as_json:
+        click.echo(json.dumps({**asdict(found), "is_same": is_same}, indent=2))
+    else:
+        kept = "" if found.is_lossless else ", on its JPEG"
+        click.echo(f"part {found.id} ({found.part}) by {found.model}{kept}: was {_said(was)}; now {_said(now)}")
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    raise SystemExit(0 if is_same else 1)
 
 
 def _comparison(found: Replay) -> list[str]:

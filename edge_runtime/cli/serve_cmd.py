@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.config.paths import EMBEDDED
 from edge_runtime.core.errors import InstallError
 
 if TYPE_CHECKING:
@@ -119,12 +120,16 @@ def _run(session: Session, port: int | None) -> None:
     cfg = session.config
     if port is not None:
         cfg = cfg.model_copy(update={"serve": cfg.serve.model_copy(update={"port": port})})
-    ServeDaemon(_components(cfg)).run()
+    file = session.config_path
+    station = ["--config", str(file) if file else EMBEDDED]
+    for setting in session.settings:
+        station += ["--set", setting]
+    ServeDaemon(_components(cfg, station)).run()
 
 
-def _components(cfg: EdgeConfig) -> list[Component]:
+def _components(cfg: EdgeConfig, station: Sequence[str]) -> list[Component]:
     try:
         from edge_runtime.serve.wiring import serve_components
     except ModuleNotFoundError as err:
         raise InstallError(f"the HTTP server needs {err.name}", "pip install 'edge-runtime[serve]'") from err
-    return serve_components(cfg, told=click.echo)
+    return serve_components(cfg, told=click.echo, station=station)

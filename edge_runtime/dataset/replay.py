@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.config.schema import EdgeConfig
-from edge_runtime.core.errors import StorageError
+from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.core.messages import LOCAL, Cause, Verdict
 from edge_runtime.features.picture_validity import STILL
 from edge_runtime.recording.evidence import load_picture
@@ -189,6 +189,49 @@ def replay(cfg: EdgeConfig, state: Path, run: int | None, model: str | None, tol
         notes.append("nothing to compare: record with recording.format = png and recording.good_share = 1.0")
     found.notes = notes
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """One part judged once more. is_lossless: on the very picture of then, not on a JPEG of it."""
+
+    id: int
+    part: str
+    model: str
+    recorded: Judged
+    replayed: Judged
+    is_lossless: bool
+    notes: tuple[str, ...]
+
+
+def judge_again(cfg: EdgeConfig, state: Path, number: int, model: str | None) -> Again:
+    """Judge one kept picture once more, with the settings of its run. model: None takes the one that judged it then.
+
+    Raises StorageError without such a part or its picture, ModelError when the model is not here.
+    """
+    from edge_runtime.dataset.judges import Judges, open_judge
+    from edge_runtime.modelstore.store import open_store
+
+    with JournalReader(state / "journal.db") as reader:
+        row = reader.part(number)
+        recorded = reader.run(row.run) if row else None
+    if row is None or recorded is None:
+        raise StorageError(f"there is no part {number} in {state / 'journal.db'}")
+    if row.evidence is None:
+        raise StorageError(f"no picture of part {number} was kept", "recording.good_share = 1.0 keeps all")
+    notes: list[str] = []
+    settings, store = _settings_of(recorded, cfg, notes), open_store(cfg)
+    label, digest = (row.model, row.model_digest) if row.model else (recorded["model"], recorded["model_digest"])
+    judge = open_judge(store.resolve(model), settings) if model else Judges(store, settings).of(label, digest or "")
+    if isinstance(judge, str):
+        raise ModelError(judge, "choose another model")
+    try:
+        image = load_picture(state / row.evidence)
+    except OSError as err:
+        raise StorageError(f"the picture of part {number} is gone: {err.strerror}") from err
+    was = Judged(str(row.verdict), row.score, row.reason or "")
+    is_lossless = row.evidence.endswith(".png")
+    return Again(row.id, row.part, judge.label, was, _judge(image, judge), is_lossless, tuple(notes))
 
 
 def _settings_of(recorded: dict[str, Any], cfg: EdgeConfig, notes: list[str]) -> EdgeConfig:

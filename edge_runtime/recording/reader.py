@@ -110,6 +110,7 @@ class PartFilter:
     run: int | None = None
     with_evidence: bool = False
     above: int | None = None  # rows after this one
+    below: int | None = None  # rows before this one
 
     def where(self) -> tuple[str, list[Any]]:
         clauses: list[str] = []
@@ -131,6 +132,9 @@ class PartFilter:
         if self.above is not None:
             clauses.append("id > ?")
             values.append(self.above)
+        if self.below is not None:
+            clauses.append("id < ?")
+            values.append(self.below)
         if self.with_evidence:
             clauses.append("evidence IS NOT NULL")
         return (" WHERE " + " AND ".join(clauses) if clauses else ""), values

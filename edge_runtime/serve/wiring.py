@@ -24,8 +24,13 @@ from edge_runtime.serve.remote.relay import PictureRelay
 from edge_runtime.serve.speech.relay import SpeechRelay
 
 
-def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: None) -> list[Component]:
-    """told: given the address that is listened on. Raises EdgeError."""
+def serve_components(
+    cfg: EdgeConfig, told: Callable[[str], None] = lambda url: None, station: Sequence[str] = ()
+) -> list[Component]:
+    """told: given the address that is listened on. station: words that name the station file to a command of the box.
+
+    Raises EdgeError.
+    """
     beside = socket_path(cfg)
     components: list[Component] = [
         SpeechRelay(cfg.voice.remote, beside.with_name(speech_wire.SOCKET)),
@@ -37,7 +42,7 @@ def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: 
 
     shelf = Shelf(cfg.serve.models_mb << 20, LOAD_S + cfg.serve.invoke_s)
     token, sessions = box_token(state_dir(cfg)), Sessions()
-    pages = Pages(cfg, sessions, token)
+    pages = Pages(cfg, sessions, token, station)
     parts: list[Part] = [partial(health_routes, healths), partial(api_routes, cfg, shelf), pages.routes]
     recognisers: list[Recogniser] = [BySession(sessions), ByToken(token)]
     if not cfg.serve.loopback_login:

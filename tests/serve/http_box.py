@@ -78,9 +78,11 @@ class Box:
 @contextlib.contextmanager
 def box(state: Any, *settings: str, context: ssl.SSLContext | None = None) -> Iterator[Box]:
     """What `edge-runtime serve` runs for this station, in this process. settings: `section.key=value`."""
-    cfg = load(None, [f'recording.state_dir="{state}"', "serve.port=0", *settings]).config
+    given = [f'recording.state_dir="{state}"', "serve.port=0", *settings]
+    cfg = load(None, given).config
     told: list[str] = []
-    components = serve_components(cfg, told.append)
+    station = ["--config", "embedded", *(word for one in given for word in ("--set", one))]
+    components = serve_components(cfg, told.append, station)
     with contextlib.ExitStack() as started:
         for component in components:
             component.start()

@@ -12,25 +12,35 @@ from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.flow.components import Health, State
 from edge_runtime.serve.access.sessions import Sessions
 from edge_runtime.serve.pages.acts import Labels
+from edge_runtime.serve.pages.health_watch import HealthWatch
 from edge_runtime.serve.pages.line_view import LineView
 from edge_runtime.serve.pages.looks import AboutStation
+from edge_runtime.serve.pages.own_commands import OwnCommands
 from edge_runtime.serve.pages.pictures import Pictures
 from edge_runtime.serve.pages.routes import PageParts, page_routes
+from edge_runtime.serve.pages.technician_routes import Technician
 
 
 class Pages:
-    """token: of the box, that a login shows."""
+    """token: of the box, that a login shows. station: words that name the station file to a command."""
 
     name = "pages"
 
-    def __init__(self, cfg: EdgeConfig, sessions: Sessions, token: str) -> None:
+    def __init__(self, cfg: EdgeConfig, sessions: Sessions, token: str, station: Sequence[str]) -> None:
         state, socket = state_dir(cfg), socket_path(cfg)
         journal = state / JOURNAL
-        station = cfg.station
-        about = AboutStation(station.name, station.site, station.line, cfg.decision.safe_action)
+        here = cfg.station
+        about = AboutStation(here.name, here.site, here.line, cfg.decision.safe_action)
         self._line = LineView(socket, state, journal, cfg.serve.shifts, about)
+        self._commands = OwnCommands(station)
         self._parts = PageParts(
-            self._line, Pictures(state), Labels(journal, socket), sessions, token, is_secure=cfg.serve.tls
+            self._line,
+            Pictures(state),
+            Labels(journal, socket),
+            sessions,
+            token,
+            is_secure=cfg.serve.tls,
+            technician=Technician(cfg, self._commands, HealthWatch(self._commands)),
         )
         self._is_open = False
 
@@ -43,6 +53,7 @@ class Pages:
     def stop(self) -> None:
         """End the streams; the server would wait for them."""
         self._is_open = False
+        self._commands.stop()
         self._line.stop()
 
     def health(self) -> Health:

@@ -32,9 +32,10 @@ from edge_runtime.serve.pages.messages import choose, languages
 from edge_runtime.serve.pages.pictures import WIDTHS, Picture, Pictures
 from edge_runtime.serve.pages.review_routes import review_routes
 from edge_runtime.serve.pages.stream import stream
+from edge_runtime.serve.pages.technician_routes import Technician, technician_routes
 
 STATIC = Path(__file__).parent / "static"
-PAGES = {"/": "operator.html", "/review": "review.html", "/login": "login.html"}
+PAGES = {"/": "operator.html", "/review": "review.html", "/technician": "technician.html", "/login": "login.html"}
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
@@ -56,11 +57,17 @@ class PageParts:
     sessions: Sessions
     token: str
     is_secure: bool
+    technician: Technician
 
 
 def page_routes(parts: PageParts) -> Sequence[BaseRoute]:
     review = review_routes(parts.line, parts.labels.journal, _named)
-    return [*_pages(), *_who(parts), *_reads(parts), *_writes(parts), *review]
+
+    def write(path: str, answer: Answer) -> BaseRoute:
+        return door(path, _write(parts, answer, Role.MAINTAIN), Role.MAINTAIN, ["POST"])
+
+    technician = technician_routes(parts.line, parts.technician, write)
+    return [*_pages(), *_who(parts), *_reads(parts), *_writes(parts), *review, *technician]
 
 
 # -- pages and their files ---------------------------------------------------------------------------------------------
@@ -233,13 +240,13 @@ def _writes(parts: PageParts) -> list[BaseRoute]:
     return [door(f"/api/{name}", _write(parts, answer), Role.OPERATE, ["POST"]) for name, answer in doors.items()]
 
 
-def _write(parts: PageParts, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+def _write(parts: PageParts, answer: Answer, role: Role = Role.OPERATE) -> Callable[[Request], Awaitable[Response]]:
     """A write of a page: it says its session's word, so that no page of another site can make a browser do it."""
 
     async def checked(request: Request) -> Response:
         session = parts.sessions.check_word(request)
         caller = session.caller or caller_of(request)
-        admit(caller, Role.OPERATE)
+        admit(caller, role)
         words = await words_of(request)
         by = _named(request, words.get("by", ""))
         return as_json(await answer(request, words, by))

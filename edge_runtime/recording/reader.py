@@ -31,7 +31,8 @@ class PartRow:
 
     verdict, cause and reason are None only while the part is on its way. Times named `*_ns` are monotonic within `run`.
     label: the last word of anybody; `JournalReader.history` has all of them. origin: whose answer it was, "local" or
-    "remote:NAME/VERSION@HOST:PORT"; None where no model spoke, and in rows from before it was noted.
+    "remote:NAME/VERSION@HOST:PORT"; None where no model spoke, and in rows from before it was noted. file: name of the
+    file that the picture was read from, where the camera is a folder.
     """
 
     id: int
@@ -62,6 +63,7 @@ class PartRow:
     evidence: str | None
     label: str | None
     origin: str | None
+    file: str | None
 
     @property
     def part(self) -> str:

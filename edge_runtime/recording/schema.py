@@ -20,12 +20,13 @@ _SAYINGS_OF_2 = """
            0 AS is_undone
     FROM part WHERE label IN ('accept', 'reject')"""
 
-_LEDGER_WITHOUT_ORIGIN = "CREATE TEMP VIEW ledger AS SELECT *, NULL AS origin FROM main.ledger;"
+_LEDGER_WITHOUT_ORIGIN = "CREATE TEMP VIEW ledger AS SELECT *, NULL AS origin, NULL AS file FROM main.ledger;"
 
 # What a reader adds for itself, and no file has, to see a file of an earlier version as one of the present.
 SEEN_AS_PRESENT = {
     2: f"CREATE TEMP VIEW saying AS {_SAYINGS_OF_2}; {_LEDGER_WITHOUT_ORIGIN}",
     3: _LEDGER_WITHOUT_ORIGIN,
+    4: "CREATE TEMP VIEW ledger AS SELECT *, NULL AS file FROM main.ledger;",
 }
 
 # One script per version; a file at version n gets scripts n, n+1, ... Never edit one that was released.
@@ -200,6 +201,21 @@ MIGRATIONS = (
                part.timings_ms, part.regions, part.evidence,
                (SELECT saying.label FROM saying WHERE saying.part = part.id AND saying.label IS NOT NULL
                 AND NOT saying.is_undone ORDER BY saying.id DESC LIMIT 1) AS label, part.origin
+        FROM part JOIN run ON run.id = part.run LEFT JOIN model ON model.id = part.model;
+    """,
+    """
+    ALTER TABLE part ADD COLUMN file TEXT;    -- name of the file that the picture was read from; NULL: it was taken
+    DROP VIEW ledger;
+    CREATE VIEW ledger AS
+        SELECT part.id, part.run, part.boot_id, part.part_id, part.encoder,
+               part.trigger_ns, part.trigger_utc_ns, part.time_quality, part.captured_ns, part.decided_ns,
+               part.verdict, part.cause, part.reason, part.score, model.label AS model, model.digest AS model_digest,
+               run.config_digest, part.recovered, part.outcome, part.outcome_encoder, part.outcome_ns,
+               (part.decided_ns - part.trigger_ns) / 1e6 AS trigger_to_verdict_ms,
+               (part.decided_ns - part.captured_ns) / 1e6 AS capture_to_verdict_ms,
+               part.timings_ms, part.regions, part.evidence,
+               (SELECT saying.label FROM saying WHERE saying.part = part.id AND saying.label IS NOT NULL
+                AND NOT saying.is_undone ORDER BY saying.id DESC LIMIT 1) AS label, part.origin, part.file
         FROM part JOIN run ON run.id = part.run LEFT JOIN model ON model.id = part.model;
     """,
 )

@@ -99,3 +99,9 @@ def test_the_belt_carries_the_schedule():
     assert counts == [int(schedule.eye_s(index) * belt.counts_per_s) for index in range(schedule.parts)]
     assert belt.has_part(9)
     assert not belt.has_part(10)
+
+
+def test_updates_and_switches_killed_at_any_instant_leave_one_model_that_runs_and_lose_no_release():
+    (row,) = run(ROOT / "tools/bench/update_kill", "--kills", "4", "--json")
+    assert row["kills"] >= 4
+    assert (row["faults"], row["lost"]) == ([], 0)

@@ -132,6 +132,7 @@ def decision_record(row: Row, revision: int, lane: int) -> Draft:
         "reason": row["reason"],
         "score": row["score"],
         "origin": row.get("origin"),
+        "file": row.get("file"),
         "encoder": row["encoder"],
         "trigger_ns": row["trigger_ns"],
         "captured_ns": row["captured_ns"],

@@ -24,7 +24,7 @@ GLOBAL_SCOPE, TEMPORARY = 0x00, 0x01  # <net/ipv6.h>, IFA_F_TEMPORARY
 
 def own_addresses() -> list[str]:
     """Of both families, as text; never loopback or link-local."""
-    found = [*_version_4(), *_version_6()]
+    found: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = [*_version_4(), *_version_6()]
     return [str(one) for one in found if not (one.is_loopback or one.is_link_local or one.is_unspecified)]
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from edge_runtime.core.clock import Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.flow.components import Health, State
+from edge_runtime.serve.head_limit import MOST_HEAD_BYTES, HeadLimit, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,6 @@ TAKE_S = 30.0  # for a client to take its answer
 LINGER_S = 2.0  # for the rest of a body that nobody will read
 LAST_S = 2  # for answers under way when the daemon ends; it has 5 s
 START_S = 20.0
-MOST_HEAD_BYTES = 16 * 1024
 BACKLOG = 256
 _FULL = b'{"error":"too many connections (serve.max_connections)"}'
 _FULL_ANSWER = (
@@ -65,7 +66,7 @@ class HttpServer:
         self._failure = ""
         self._full = [0]
         config = uvicorn.Config(
-            app,
+            HeadLimit(app),
             loop="asyncio",
             http=_connections(most_connections, self._full),
             ws="none",
@@ -216,6 +217,12 @@ class _Connection(H11Protocol):
             self._wait(None)
         elif self._patience is None:
             self._wait(HEAD_S)
+
+    def send_400_response(self, msg: str) -> None:
+        """In JSON, as every refusal. Called while the parser's exception is handled."""
+        if not self._is_answering:  # else it would stand in the middle of another answer
+            self.transport.write(refusal_of(sys.exc_info()[1]))
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

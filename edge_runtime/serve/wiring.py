@@ -60,6 +60,6 @@ def _http(
         cfg.serve.host,
         cfg.serve.port,
         most_connections=cfg.serve.max_connections,
-        tls=station_papers(cfg).context() if cfg.serve.tls else None,
+        tls=station_papers(cfg, renew=True).context() if cfg.serve.tls else None,
         told=told,
     )

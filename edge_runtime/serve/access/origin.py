@@ -43,10 +43,11 @@ def site_of(scheme: str, place: str) -> tuple[str, str, str] | None:
 
 def own_names(allowed: Iterable[str], listening: str) -> list[str]:
     """By what this box may be called: loopback, what the station file allows, and its own name where it listens to the
-    network. listening: `serve.host`."""
+    network, also as mDNS has it. listening: `serve.host`."""
     names = [*LOOPBACK_NAMES, *(name.lower() for name in allowed)]
     if not is_loopback_host(listening):
-        names += [socket.gethostname().lower(), listening.lower()]
+        own = socket.gethostname().lower()
+        names += [own, f"{own.partition('.')[0]}.local", listening.lower()]
     return [name for name in names if name.isascii()]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.core.messages import Region, Verdict
 from edge_runtime.media.lettering import draw_cross, draw_question, draw_tick, fit, text_width, write
-from edge_runtime.recording.picture import GROUND, INK, QUIET, VERDICT_COLOURS, draw_region
+from edge_runtime.recording.picture import GROUND, INK, QUIET, VERDICT_COLOURS, draw_finding
 
 BAR = 64  # pixels
 LEAST_WIDTH = 480  # so that the bar holds its words
@@ -26,8 +26,7 @@ def annotated_jpeg(image: NDArray[np.uint8], entry: dict[str, Any]) -> bytes:
     picture = _sized(image)
     verdict = Verdict(entry["verdict"])
     colour = VERDICT_COLOURS[verdict]
-    for region in _regions(entry["regions"]):
-        draw_region(picture, region, VERDICT_COLOURS[Verdict.REJECT] if verdict is not Verdict.UNSURE else colour)
+    draw_finding(picture, None, _regions(entry["regions"]), verdict)
     bar = np.full((BAR, picture.shape[1], 3), GROUND, np.uint8)
     ink = GROUND if verdict is Verdict.UNSURE else INK  # white on amber has too little contrast
     block = 64 + text_width(str(verdict).upper(), 24, bold=True) + 16
@@ -51,5 +50,4 @@ def _sized(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _regions(entries: Sequence[dict[str, Any]]) -> list[Region]:
-    found = [Region(one["x"], one["y"], one["w"], one["h"], one["score"], one["label"]) for one in entries]
-    return sorted(found, key=lambda region: region.score)
+    return [Region(one["x"], one["y"], one["w"], one["h"], one["score"], one["label"]) for one in entries]

@@ -57,6 +57,8 @@ class Question:
 
 def read_question(body: bytes, header_length: str | None) -> Question:
     """header_length: the header Inference-Header-Content-Length. Raises Refusal (400)."""
+    if not body:
+        raise Refusal(400, 'the request has no body: POST {"inputs": [...]}, as /openapi.json and API.md show')
     length = _header_length(header_length, len(body))
     if length > MOST_JSON_BYTES:
         raise Refusal(413, f"JSON of {length >> 20} MB, {MOST_JSON_BYTES >> 20} are read: send tensors as binary data")

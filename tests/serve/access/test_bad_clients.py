@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 
@@ -10,6 +11,7 @@ import pytest
 
 from edge_runtime.serve import http_server
 from edge_runtime.serve.api.shelf import memory_of
+from edge_runtime.serve.head_limit import MOST_HEAD_BYTES
 from tests.serve.http_box import box
 from tests.support.waiting import until
 
@@ -93,9 +95,27 @@ def test_who_does_not_take_the_answer_is_given_up(server):
     b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
 ], ids=range(8))  # fmt: skip
-def test_nonsense_is_400(server, head):
+def test_nonsense_is_refused_in_json(server, head):
     with server.raw(head) as sock:
-        assert said(sock)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 421")
+        answer, _, body = said(sock).partition(b"\r\n\r\n")
+    assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 421", b"HTTP/1.1 431")
+    assert json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("at", [MOST_HEAD_BYTES // 2, MOST_HEAD_BYTES - 1, MOST_HEAD_BYTES, MOST_HEAD_BYTES + 10])
+@pytest.mark.parametrize("more, status", [(0, b"200"), (1, b"431"), (8, b"431"), (20_000, b"431")])
+def test_a_large_head_gets_the_same_answer_however_it_is_cut(server, at, more, status):
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: "
+    head += b"x" * (MOST_HEAD_BYTES - len(head) - 4 + more) + b"\r\n\r\n"
+    answers = []
+    for pieces in ((head,), (head[:at], head[at:])):
+        with server.raw() as sock:
+            for piece in pieces:
+                with contextlib.suppress(OSError):  # it is refused before its end
+                    sock.sendall(piece)
+            answers.append(said(sock))
+    assert [answer[9:12] for answer in answers] == [status] * 2
+    assert json.loads(answers[0].partition(b"\r\n\r\n")[2]) == json.loads(answers[1].partition(b"\r\n\r\n")[2])
 
 
 def test_more_connections_than_allowed_are_turned_away_and_the_rest_lives(server):

@@ -155,7 +155,7 @@ def pixels(**more):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "no JSON"),
+        (b"", "has no body"),
         (b"[]", "no JSON object"),
         (b"\xff\xfe", "no JSON"),
         (b"[" * 100_000, "no JSON"),
@@ -347,5 +347,5 @@ API = ("/v2", "/predict", "/healthz", "/openapi.json")  # what is not the pages'
 
 def test_every_route_stands_in_the_openapi_file(server):
     described = set(server.get("/openapi.json").json()["paths"])
-    app = server.components["http"]._server.config.app._app
+    app = server.components["http"]._server.config.app.app._app
     assert described == {route.path for route in app.routes if route.path.startswith(API)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edge_runtime.cli.main import Session, cli
+from edge_runtime.cli.main import cli
 from edge_runtime.core.errors import ModelError
 from edge_runtime.core.events import EventKind
 from edge_runtime.flow.components import State
@@ -119,10 +119,10 @@ def test_the_same_bundle_as_a_file_stays_signed(place):
 
 def test_a_box_that_takes_unsigned_models_says_so_everywhere(tmp_path, make_bundle):
     bundle = make_bundle("heatmap", name="m", version="7", folder=tmp_path / "brought")
-    session = Session("embedded", [f"recording.state_dir={json.dumps(str(tmp_path / 'state'))}"])
+    station = ["--config", "embedded", "--set", f"recording.state_dir={json.dumps(str(tmp_path / 'state'))}"]
 
     def models(*words: str):
-        return CliRunner().invoke(cli, ["models", *words], obj=session)
+        return CliRunner().invoke(cli, [*station, "models", *words])
 
     told = models("install", str(bundle.folder), "--json")
     assert json.loads(told.stdout)["origin"] == "unsigned" and "m@7 is not signed" in told.stderr

@@ -139,7 +139,7 @@ def _alone(journal: Path) -> Iterator[sqlite3.Connection]:
         finally:
             db.close()
     except BlockingIOError as err:
-        raise _Taken(f"{journal} is written by another process; say it once more") from err
+        raise _Taken(explain(err, "the journal", journal.parent)) from err
     except (sqlite3.Error, OSError) as err:
         raise StorageError(explain(err, "the journal", journal.parent)) from err
     except NewerSchema as err:

@@ -44,7 +44,7 @@ def review() -> None:
 @_JSON
 @click.pass_obj
 def list_waiting(session: Session, by: str | None, day: str, kind: str | None, as_json: bool) -> None:
-    """What this person has not answered yet, and how much of it is of which day. The model's verdict is not told."""
+    """What this person has not answered. The model's verdict is not told; the days say how much is of which."""
     found = review_queue(_journal(session), by or _login(), day)
     waiting = [one for one in found.waiting if kind in (None, one.kind)]
     if as_json:
@@ -91,7 +91,8 @@ def label_part(
     session: Session, part: str, label: str, by: str | None, defect: str, comment: str,
     box: tuple[float, float, float, float] | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Say what a part is: accept, reject, cannot_tell; or undo one's last word. ID is its number or name."""
+    """Say what a part is, or undo it. LABEL is accept, reject, cannot_tell, or undo for one's own last word; ID is the
+    number or the name of the part."""
     journal, socket, who = _journal(session), control_path(session), by or _login()
     row = _part(journal, part)
     if label == "undo":

@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,12 @@ def _write(journal: Path, socket: Path, label: HumanLabel) -> None:
             answer = ask(socket, REQUEST, **to_words(label))
             break
         except NobodyThere:
-            with suppress(_Taken):
+            try:
                 write_alone(journal, label)
                 return
-        if time.monotonic() > patience_ends:
-            raise StorageError(f"another process holds {journal} and answers nobody: see `edge-runtime doctor`")
+            except _Taken:
+                if time.monotonic() > patience_ends:
+                    raise
         time.sleep(TURN_EVERY_S)
     if not answer["is_written"]:
         raise StorageError("the disk refuses: the label waits in the memory of edge-runtime; see `edge-runtime status`")
@@ -139,7 +140,7 @@ def _alone(journal: Path) -> Iterator[sqlite3.Connection]:
         finally:
             db.close()
     except BlockingIOError as err:
-        raise _Taken(f"{journal} is written by another process; say it once more") from err
+        raise _Taken(explain(err, "the journal", journal.parent)) from err
     except (sqlite3.Error, OSError) as err:
         raise StorageError(explain(err, "the journal", journal.parent)) from err
     except NewerSchema as err:

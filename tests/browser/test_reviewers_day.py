@@ -88,3 +88,19 @@ def test_a_box_is_kept_in_fractions_of_the_picture(rig: Rig, look: Look) -> None
         assert box is not None
         assert [box.x, box.y, box.w, box.h] == pytest.approx([0.25, 0.25, 0.25, 0.5], abs=0.01)
         assert page.locator("#box rect").count() == 0  # the next part has none
+
+
+def test_a_script_in_what_somebody_said_is_shown_and_does_not_run(rig: Rig, look: Look) -> None:
+    script = "<img src=x onerror=\"document.title='ran'\"><script>document.title='ran'</script>"
+    with look(rig.url + "/review", "1280") as page:
+        row = begin(page, "Eve <b>")
+        page.fill("#comment", script)
+        page.keyboard.press("Enter")
+        page.keyboard.press("r")
+        until(lambda: ("Eve <b>", "reject") in [one[:2] for one in sayings(rig, row)])
+        assert begin(page, "Finn") > 0
+        becomes(page, f"{shows(row)} || (document.querySelector('#skip').click(), false)")
+        page.keyboard.press("a")
+        becomes(page, "document.querySelector('#after').textContent.includes('onerror')")
+        assert page.locator("#after img, #after script").count() == 0
+        assert "ran" not in page.title()

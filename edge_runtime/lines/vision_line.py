@@ -106,8 +106,8 @@ class VisionLine:
         self._taps = taps
         self._rule = rule
         self._clock = clock
-        self._deadline_ns = round(decision_cfg.deadline_ms * MS)
-        self.ledger = Ledger(self._deadline_ns, OUTCOME_WAIT_NS)
+        self.deadline_ns = round(decision_cfg.deadline_ms * MS)  # from the photo-eye; after it nobody decides a part
+        self.ledger = Ledger(self.deadline_ns, OUTCOME_WAIT_NS)
         pairs_by = camera.pairs_by if camera_cfg.pair_by == "auto" else camera_cfg.pair_by
         self._pairing = Pairing(pairs_by, camera_cfg, clock)
         self.pictures = PictureWatch(camera.name, camera_cfg.check_pictures, clock, self.on_event)
@@ -198,7 +198,7 @@ class VisionLine:
         for row in self.ledger.undecided():
             self._give_up(row, Cause.DEADLINE, "the line stopped")
         self.rejecter.stop()
-        self._keeper.end_forgotten(self._clock() + OUTCOME_WAIT_NS + self._deadline_ns)
+        self._keeper.end_forgotten(self._clock() + OUTCOME_WAIT_NS + self.deadline_ns)
 
     def _thread(self, name: str, target: Callable[[], None]) -> None:
         def run() -> None:
@@ -222,7 +222,7 @@ class VisionLine:
         for tap in self._taps:
             tap.triggered(trigger)
         late_ns = self._clock() - trigger.at_ns
-        if trigger.missed or late_ns > self._deadline_ns:
+        if trigger.missed or late_ns > self.deadline_ns:
             self._unsure(trigger, Cause.LINK_FAULT, f"the box heard of it {late_ns / SECOND:.1f} s late")
             return
         self.camera.trigger(trigger)
@@ -267,11 +267,6 @@ class VisionLine:
         self._unsure(job.trigger, Cause.OVERLOAD, f"overload: {why}", job.frame)
 
     # -- a person, where the station lets one decide (voice line, control socket) -----------------------------------
-
-    @property
-    def deadline_ns(self) -> int:
-        """From the photo-eye; after it nobody decides a part any more."""
-        return self._deadline_ns
 
     @property
     def automation(self) -> Automation:

@@ -96,7 +96,7 @@ def _limits(cfg: EdgeConfig, row: PartRow, run: Mapping[str, Any]) -> Mapping[st
         decision = EdgeConfig.model_validate(run["config"]).decision
     except (EdgeError, ValueError, KeyError):
         return None
-    limits = station_policy(decision, bundle.manifest.thresholds)
+    limits = station_policy(decision, bundle.manifest)
     return {"accept_below": limits.accept_below, "reject_at": limits.reject_at}
 
 

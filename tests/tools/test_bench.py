@@ -99,3 +99,10 @@ def test_the_belt_carries_the_schedule():
     assert counts == [int(schedule.eye_s(index) * belt.counts_per_s) for index in range(schedule.parts)]
     assert belt.has_part(9)
     assert not belt.has_part(10)
+
+
+def test_rollout_keeps_its_promises_with_a_look_after_every_part():
+    rows = run(ROOT / "tools/bench/rollout", "--quick", "--json")
+    assert {row["kept"] for row in rows} == {True, None}
+    for row in rows:
+        assert row["passed"] + row["failed"] + row["inconclusive"] == pytest.approx(1.0)

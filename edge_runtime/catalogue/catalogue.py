@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.catalogue.spoken import CODE_WORD, as_code, as_words
+from edge_runtime.core.custody import custody_of, rights_fix
 from edge_runtime.core.errors import ConfigError, StorageError
 from edge_runtime.recording.database import connect
 from edge_runtime.recording.trouble import explain, is_of_the_place
@@ -86,15 +87,27 @@ class Catalogue:
     def __init__(self, path: Path) -> None:
         """path: the database file; made, and filled with the shipped sample, when it is not there.
 
-        Raises StorageError when it cannot be opened.
+        Where it cannot be made the sample is asked all the same. Raises StorageError when it cannot be opened.
         """
         self.path = path
+        self._not_made: sqlite3.Error | OSError | None = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = connect(path)
-            self._prepare()
+            self._open()
         except (sqlite3.Error, OSError) as err:
-            raise self._trouble("open", err) from err
+            if isinstance(err, PermissionError) or not path.parent.is_dir() or path.exists():
+                raise self._trouble("open", err) from err
+            self._not_made = err
+            self._db = connect(Path(":memory:"))
+            self._prepare()
+
+    def _open(self) -> None:
+        custody = custody_of(self.path.parent)
+        custody.make_folder(self.path.parent)
+        is_new = not self.path.exists()
+        self._db = connect(self.path)
+        self._prepare()
+        if is_new:
+            custody.take(self.path)
 
     def close(self) -> None:
         self._db.close()
@@ -119,6 +132,8 @@ class Catalogue:
 
     def _trouble(self, what: str, error: sqlite3.Error | OSError) -> StorageError:
         """Only a file that is no good is to be removed: a full disk, a lock or a missing right is not its fault."""
+        if isinstance(error, PermissionError):
+            return StorageError(f"may not {what} the catalogue {self.path}", rights_fix(self.path, to_write=False))
         if is_of_the_place(error):
             return StorageError(explain(error, "the catalogue", self.path.parent))
         return StorageError(
@@ -195,6 +210,8 @@ class Catalogue:
         Raises ConfigError with file, line and the fix when a row is wrong.
         """
         items = read_csv(path)
+        if self._not_made:
+            raise self._trouble("make", self._not_made)
         try:
             self._fill(items)
         except sqlite3.Error as err:

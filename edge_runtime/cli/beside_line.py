@@ -45,7 +45,7 @@ def give_way(session: Session) -> bool:
     line = running_line(session)
     if line is not None:
         step_back(line)
-        click.echo("note: a line runs here: this takes only what it leaves, and its times measure that", err=True)
+        click.echo("note: a line runs here and goes first: what is measured takes longer for it", err=True)
     return line is not None
 
 

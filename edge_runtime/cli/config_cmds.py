@@ -24,22 +24,29 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def check(session: Session, file: Path | None, as_json: bool) -> None:
-    """Check the station file. Names file, key, value, range and the nearest known key; exit code 2 when it is wrong."""
-    from edge_runtime.commissioning.station_check import remarks
+    """Check the station file. Names file, key, value, range and the nearest known key; exit code 2 when it is wrong,
+    1 when its line would see nothing."""
+    from edge_runtime.commissioning.station_check import problems, remarks
     from edge_runtime.config.load import load
     from edge_runtime.config.paths import check_folders
 
     loaded = load(file, session.settings) if file else session.loaded
     check_folders(loaded.config)
-    notes = [*loaded.moved, *remarks(loaded.config)]
+    wrong = problems(loaded.config)
+    notes = [*loaded.moved, *(remark for remark in remarks(loaded.config) if remark not in wrong)]
     if as_json:
-        click.echo(
-            json.dumps({"ok": True, "origin": loaded.origin, "digest": loaded.digest, "remarks": notes}, indent=2)
-        )
-        return
-    click.echo(f"{loaded.origin}: good ({counted(len(loaded.given), 'key')} set, digest {loaded.digest[:12]})")
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+        told = {"ok": not wrong, "origin": loaded.origin, "digest": loaded.digest}
+        click.echo(json.dumps({**told, "problems": wrong, "remarks": notes}, indent=2))
+    else:
+        verdict = "its line would see nothing" if wrong else "good"
+        keys = counted(len(loaded.given), "key")
+        click.echo(f"{loaded.origin}: {verdict} ({keys} set, digest {loaded.digest[:12]})")
+        for problem in wrong:
+            click.echo(f"error: {problem}", err=True)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+    if wrong:
+        raise SystemExit(1)
 
 
 @config.command()

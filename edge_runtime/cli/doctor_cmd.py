@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_runtime.cli.beside_line import ComputesBesideLine
+from edge_runtime.cli.columns import hanging, room
 
 if TYPE_CHECKING:
     from edge_runtime.cli.main import Session
@@ -28,9 +29,11 @@ def doctor(session: Session, as_json: bool) -> None:
         findings.append(finding)
         if not as_json:
             mark, colour = MARKS[finding["state"]]
-            click.echo(f"{click.style(mark, fg=colour)} {finding['name']:<14} {finding['detail']}")
+            head = f"{click.style(mark, fg=colour)} {finding['name']:<14} "
+            lines = hanging(head, finding["detail"], room())
             if finding["fix"]:
-                click.echo(f"  {'':<14} fix: {finding['fix']}")
+                lines += hanging(f"  {'':<14} fix: ", finding["fix"], room())
+            click.echo("\n".join(lines))
     if as_json:
         click.echo(json.dumps(findings, indent=2))
     raise SystemExit(1 if any(finding["state"] == "fail" for finding in findings) else 0)

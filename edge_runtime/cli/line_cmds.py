@@ -34,7 +34,10 @@ def hold(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def resume(session: Session, as_json: bool, yes: bool) -> None:
     """Let a held line go on; asks whether everybody is clear. Exit code 1 when nothing held it."""
-    if not yes:
+    from edge_runtime.cli.control_path import control_path
+    from edge_runtime.process.unix_socket import listener
+
+    if not yes and listener(control_path(session)) is not None:  # else nobody has to be asked to hear that no box runs
         click.confirm("Is everybody clear of the line?", abort=True, err=True)
     answer = _ask(session, "resume")
     _tell(answer, "goes on" if answer["resumed"] else "nothing held the line", as_json)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_runtime import __version__
+from edge_runtime.cli.columns import hanging, room
 from edge_runtime.cli.console import speak_plainly
 from edge_runtime.core.errors import ConfigError, EdgeError, InstallError, UsageError
 
@@ -37,6 +38,7 @@ COMMANDS = {
     "config": ("config_cmds", "config", "Check, show and explain the station file."),
     "io": ("io_cmds", "io", "Find and test devices."),
     "parts": ("parts_cmds", "parts", "The ledger: which parts passed, what was decided, and why."),
+    "review": ("review_cmds", "review", "What waits for a person's eye; say what a part is."),
     "spool": ("spool_cmds", "spool", "What waits for the cloud."),
     "models": ("models_cmds", "models", "Model bundles: list, verify, teach, switch versions."),
     "predict": ("predict_cmd", "predict", "Judge picture and sound files."),
@@ -123,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if sys.stdin is None or not sys.stdin.isatty():  # nobody there to answer
             code = _fail("this asks before it does it, and nobody is there to answer: give --yes", 2, args)
         else:
+            click.echo(err=True)  # the question stands on a line of its own
             code = _fail("stopped", 130, args)
     except click.ClickException as err:
         err.show()
@@ -154,7 +157,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _unexpected(err: Exception) -> str:
     """A file that may not be used is a matter of the machine; everything else is a fault of ours."""
     if isinstance(err, OSError) and err.filename is not None:
-        fix = f"let {_user()} use it" if isinstance(err, PermissionError) else "mend it, or name another"
+        fix = (
+            f"become root, or let {_user()} use it" if isinstance(err, PermissionError) else "mend it, or name another"
+        )
         return f"{os.fsdecode(err.filename)}: {err.strerror}; {fix}"
     return f"unexpected {type(err).__name__}: {err} (EDGE_RUNTIME_DEBUG=1 shows where)"
 
@@ -171,7 +176,7 @@ def _user() -> str:
 def _fail(sentence: str, code: int, args: Sequence[str], fix: str = "") -> int:
     priority = "<3>" if "JOURNAL_STREAM" in os.environ else ""  # for `journalctl -p err`, see sd-daemon(3)
     for line in sentence.splitlines():
-        click.echo(f"{priority}error: {line}", err=True)
+        click.echo("\n".join(hanging(f"{priority}error: ", line, room(sys.stderr))), err=True)
     if "--json" in args:
         click.echo(json.dumps({"error": sentence} | ({"fix": fix} if fix else {})))
     return code

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from edge_runtime.cli.beside_line import ComputesBesideLine
+from edge_runtime.cli.columns import hanging, room
 from edge_runtime.cli.numbers import FiniteRange
 from edge_runtime.cli.pack_cmd import pack
 from edge_runtime.cli.progress import progress
+from edge_runtime.cli.update_cmd import log, update
+from edge_runtime.cli.who import who
 from edge_runtime.core.wording import counted
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ def models() -> None:
 
 
 models.add_command(pack)
+models.add_command(update)
+models.add_command(log)
 
 
 @models.command("list")
@@ -43,15 +48,14 @@ def list_command(session: Session, as_json: bool) -> None:
         return
     if not rows:
         click.echo("no models are installed", err=True)
-    width = max((len(row["model"]) for row in rows), default=0)
+    width, kinds, slots = (max((len(row[of] or "") for row in rows), default=0) for of in ("model", "kind", "slot"))
     for row in rows:
         mark = "*" if row["station"] else " "
-        where = "shipped" if row["shipped"] else "own"
-        what = (
-            click.style(row["problem"], fg="red") if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  {row['title']}"
-        )
-        slot = row["slot"] or ""
-        click.echo(f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<14} {where:<8} {slot:<9} {what}".rstrip())
+        size = "" if row["problem"] else f"{row['bytes'] / 1e6:.2f} MB  "
+        slot = f"{row['slot'] or '':<{slots}}  " if slots else ""
+        head = f"{mark} {row['model']:<{width}}  {row['kind'] or '?':<{kinds}}  {row['origin']:<9}  {slot}{size}"
+        lines = "\n".join(hanging(head, row["problem"] or row["title"], room()))
+        click.echo(click.style(lines, fg="red") if row["problem"] else lines)
 
 
 @models.command()
@@ -155,9 +159,20 @@ def teach(session: Session, folder: Path, name: str, over_reject: float, as_json
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def install(session: Session, source: Path, as_json: bool) -> None:
-    """Copy a bundle into this box's store. Folder or .tar, whole or not at all; it does not run before `promote`."""
-    bundle = _store(session).install(source)
-    about = {"model": bundle.label, "digest": bundle.digest, "folder": str(bundle.folder)}
+    """Copy a bundle into this box's store. Folder or .tar, whole or not at all; it does not run before `promote`.
+
+    Refused where modelstore.require_signature is true and the bundle is not known as signed: see `models update`.
+    """
+    from edge_runtime.modelstore.provenance import Origin, Provenance
+    from edge_runtime.modelstore.slots import Slots
+
+    store = _store(session)
+    bundle = store.install(source, came=Provenance(by=who(), source=str(source)))
+    origin = store.provenance(bundle).origin
+    Slots(store).note(bundle.manifest.name, "installed", bundle.label, bundle.digest, who(), f"{origin}, from {source}")
+    about = {"model": bundle.label, "digest": bundle.digest, "folder": str(bundle.folder), "origin": origin}
+    if origin == Origin.UNSIGNED:
+        click.echo(f"{bundle.label} is not signed; taken because modelstore.require_signature is false", err=True)
     click.echo(json.dumps(about, indent=1) if as_json else f"installed {bundle.label} in {bundle.folder}")
     if session.config.model.name.partition("@")[0] == bundle.manifest.name:
         click.echo(f"it runs after: edge-runtime models stage {bundle.label} && edge-runtime models promote", err=True)
@@ -173,7 +188,7 @@ def stage(session: Session, name: str, as_json: bool) -> None:
     """Make a bundle the candidate. It must be installed; `promote` then puts it to work."""
     from edge_runtime.modelstore.slots import Slots
 
-    slot = Slots(_store(session)).stage(name, by=_who())
+    slot = Slots(_store(session)).stage(name, by=who())
     _tell_slot(name.partition("@")[0], slot.versions(), as_json)
     _tell_others(session, session.config.model.name.partition("@")[0])
 
@@ -227,26 +242,12 @@ def _switch(session: Session, verb: Literal["promote", "rollback"], yes: bool, w
         click.confirm(f"{verb}: {before} gives way to {name}@{held.version}?", abort=True, err=True)
     if is_there:
         words = {"verb": verb, "name": name, "version": held.version, "digest": held.digest}
-        ask(path, "model", SWITCH_WITHIN_S, **words, by=_who(), why=why)
+        ask(path, "model", SWITCH_WITHIN_S, **words, by=who(), why=why)
     else:
-        switch_stopped(
-            session.config, store, state_dir(session.config), Request(verb, name, held, _who(), why), running
-        )
+        switch_stopped(session.config, store, state_dir(session.config), Request(verb, name, held, who(), why), running)
     _tell_slot(name, Slots(store).of(name).versions(), as_json)
     _tell_pin(session, f"{name}@{held.version}")
     _tell_others(session, name)
-
-
-def _who() -> str:
-    """Who is at the keyboard, also behind sudo: for the journal, not for a right to do anything."""
-    import os
-    import pwd
-
-    uid = int(os.environ["SUDO_UID"]) if os.environ.get("SUDO_UID", "").isdigit() else os.getuid()
-    try:
-        return f"cli:{pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"cli:{uid}"
 
 
 def _tell_pin(session: Session, label: str) -> None:

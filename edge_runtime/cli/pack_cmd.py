@@ -95,9 +95,12 @@ def pack(session: Session, /, file: Path, as_json: bool, yes: bool, **options: A
         click.echo(f"note: {remark}")
     for sheet in report.previews:
         click.echo(f"look at {sheet}")
-    click.echo(f"packed {report.model}, {report.invoke_ms:.1f} ms a picture, in {report.folder}")
+    pace = f"{report.picture_ms:.1f} ms a picture, of {report.deadline_ms:g} that a part has"
+    click.echo(f"packed {report.model}, {pace}, in {report.folder}")
     click.echo(f"now: edge-runtime models install {_shown(Path(report.folder))}", err=True)
     click.echo(f"     edge-runtime predict FILE... --model {report.model}", err=True)
+    parts = "--set camera.driver=folder --set camera.folder.path=DIR --parts 5"
+    click.echo(f"     edge-runtime run --set model.name={report.model} {parts}", err=True)
     click.echo(f'to let it judge parts: set model.name = "{report.model}" and start again', err=True)
 
 

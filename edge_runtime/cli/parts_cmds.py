@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli.beside_line import ComputesBesideLine, LooksAtLine
+from edge_runtime.cli.columns import GAP, Column, hanging, room, table
 from edge_runtime.cli.progress import progress
 from edge_runtime.core.errors import StorageError, UsageError
 from edge_runtime.core.messages import LOCAL, Cause, Outcome, PartKey, Verdict
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
     from edge_runtime.dataset.replay import Judged, Replay
 
 COLOURS = {"accept": "green", "reject": "red", "unsure": "yellow"}
+COLUMNS = (
+    Column("ID", is_number=True),
+    Column("TIME"),
+    Column("PART", rank=4),
+    Column("VERDICT"),
+    Column("CAUSE", rank=3),
+    Column("SCORE", rank=2, is_number=True),
+    Column("OUTCOME", rank=1),
+    Column("MS", rank=5, is_number=True),
+    Column("PICTURE", rank=7),
+    Column("LABEL", rank=6),
+    Column("FILE"),
+    Column("REASON"),
+)
 SHOWN_DIFFERENCES = 20
 ON_BELT_NS = 60_000_000_000  # a run that was killed is open until the next start: nothing is on the belt so long
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
@@ -103,7 +118,7 @@ def _print_table(
     losses: Sequence[Mapping[str, Any]],
     run: Mapping[str, Any],
 ) -> None:
-    click.echo("\n".join(_table(rows, run)))
+    click.echo("\n".join(_table(rows, run, room())))
     match = "matches" if counts["parts"] == 1 else "match"
     words = [f"{counted(counts['parts'], 'part')} {match}"] + [
         f"{name} {count}" for name, count in counts["verdicts"].items()
@@ -121,39 +136,37 @@ def how_it_ended(row: PartRow, run: Mapping[str, Any], now_ns: int | None = None
     return "on belt" if is_under_way and run.get("id") == row.run and run.get("ended") == "open" else row.outcome
 
 
-def _table(rows: Sequence[PartRow], run: Mapping[str, Any]) -> list[str]:
-    head = ("ID", "TIME", "PART", "VERDICT", "CAUSE", "SCORE", "OUTCOME", "MS", "PICTURE", "LABEL", "REASON")
-    cells = [
-        (
-            str(row.id),
-            _local(row.trigger_utc_ns).strftime("%m-%d %H:%M:%S.%f")[:-3],
-            row.part,
-            row.verdict or "...",
-            row.cause or "...",
-            "-" if row.score is None else f"{row.score:.3f}",
-            how_it_ended(row, run),
-            "-" if row.trigger_to_verdict_ms is None else f"{row.trigger_to_verdict_ms:.1f}",
-            "yes" if row.evidence else "-",
-            row.label or "-",
-            row.reason or "",
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
-    to_the_right = {0, 5, 7}
-
-    def laid_out(line: Sequence[str]) -> list[str]:
-        return [
-            text.rjust(width) if column in to_the_right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-
-    lines = [click.style("  ".join(laid_out(head)).rstrip(), bold=True)]
-    for line in cells:
-        fields = laid_out(line)
-        fields[3] = click.style(fields[3], fg=COLOURS.get(line[3]))
-        lines.append("  ".join(fields).rstrip())
+def _table(rows: Sequence[PartRow], run: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """width: of the terminal; the columns that do not fit are left out, and named below."""
+    has_files = any(row.file for row in rows)
+    columns = [column for column in COLUMNS if has_files or column.name != "FILE"]
+    cells = [[_cells(row, run)[column.name] for column in columns] for row in rows]
+    laid_out, left_out = table(columns, cells, width)
+    at = [column.name for column in columns if column.name not in left_out].index("VERDICT")
+    lines = [click.style(GAP.join(laid_out[0]).rstrip(), bold=True)]
+    for fields in laid_out[1:]:
+        fields[at] = click.style(fields[at], fg=COLOURS.get(fields[at].strip()))
+        lines.append(GAP.join(fields).rstrip())
+    if left_out:
+        lines += hanging("note: ", f"no room for {', '.join(left_out)}: `parts show ID` has them", width)
     return lines
+
+
+def _cells(row: PartRow, run: Mapping[str, Any]) -> Mapping[str, str]:
+    return {
+        "ID": str(row.id),
+        "TIME": _local(row.trigger_utc_ns).strftime("%m-%d %H:%M:%S.%f")[:-3],
+        "PART": row.part,
+        "VERDICT": row.verdict or "...",
+        "CAUSE": row.cause or "...",
+        "SCORE": "-" if row.score is None else f"{row.score:.3f}",
+        "OUTCOME": how_it_ended(row, run),
+        "MS": "-" if row.trigger_to_verdict_ms is None else f"{row.trigger_to_verdict_ms:.1f}",
+        "PICTURE": "yes" if row.evidence else "-",
+        "LABEL": row.label or "-",
+        "FILE": row.file or "-",
+        "REASON": row.reason or "",
+    }
 
 
 def parse_since(text: str, now_s: float | None = None) -> int:
@@ -233,6 +246,7 @@ def _card(row: PartRow, run: dict[str, Any], has_picture: bool) -> list[str]:
         "model": f"{row.model or '-'}  {(row.model_digest or '')[:12]}",
         "answered": _who(row.origin),
         "settings": row.config_digest[:12],
+        **({"file": row.file} if row.file else {}),
         "run": f"{row.run}, started {run.get('started', '-')}",
         "picture": picture if has_picture or not row.evidence else f"{picture} (no longer there)",
         "label": row.label or "nobody said anything",

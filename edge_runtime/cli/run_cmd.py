@@ -57,6 +57,7 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
         f"verdicts  {words(document['verdicts'])}",
         f"causes    {words({name: count for name, count in document['causes'].items() if count})}",
         f"outcomes  {words(document['outcomes'])}",
+        *(f"why       {cause}: {reason}" for cause, reason in document.get("why", {}).items()),
     ]
     for name, title in (("trigger_to_verdict", "photo-eye to verdict"), ("capture_to_verdict", "frame to verdict")):
         lines.append(f"{title:<21}" + "  ".join(f"{key} {value:.1f}" for key, value in latency[name].items()) + "  ms")

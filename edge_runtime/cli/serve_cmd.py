@@ -43,12 +43,12 @@ def serve(session: Session, port: int | None, tells_token: bool, role: str | Non
 def _tell_health(session: Session, as_json: bool) -> None:
     from edge_runtime.config.paths import socket_path
 
-    about = _ask(socket_path(session.config))
+    about = _ask(socket_path(session.config), session.config)
     click.echo(json.dumps(about, indent=2) if as_json else "\n".join(_lines(about)))
-    raise SystemExit(0 if about["state"] == "ok" else 1)
+    raise SystemExit(0 if about["state"] in ("ok", "starting") else 1)  # a line that does not run yet is no fault here
 
 
-def _ask(beside: Path) -> Mapping[str, Any]:
+def _ask(beside: Path, cfg: EdgeConfig) -> Mapping[str, Any]:
     """What each relay of the running serve says of itself; `state` is the worst, `detail` what that one says."""
     from edge_runtime.inference import picture_wire, speech_wire
     from edge_runtime.process.control import exchange
@@ -57,10 +57,30 @@ def _ask(beside: Path) -> Mapping[str, Any]:
         name: exchange(beside.with_name(socket), {"do": "health"}, ANSWER_WITHIN_S, "edge-runtime serve")
         for name, socket in (("speech", speech_wire.SOCKET), ("pictures", picture_wire.SOCKET))
     }
+    if "standing" in parts["pictures"]:
+        parts["pictures"] |= _of_line(cfg, parts["pictures"]["server"])
     worst = next((part for part in parts.values() if part["state"] != "ok"), parts["speech"])
     counts = {name: part[name] for name, part in parts.items()}
-    states = {name: {"state": part["state"], "detail": part["detail"]} for name, part in parts.items()}
+    known = ("state", "detail", "standing")
+    states = {name: {key: part[key] for key in known if key in part} for name, part in parts.items()}
     return {"state": worst["state"], "detail": worst["detail"], **counts, "parts": states}
+
+
+def _of_line(cfg: EdgeConfig, server: str) -> Mapping[str, Any]:
+    """What the running line says of the inference server, which knows more of it; nothing where none runs."""
+    from datetime import datetime
+
+    from edge_runtime.commissioning.doctor_remote import line_standing
+    from edge_runtime.core.remote_standing import Standing
+    from edge_runtime.core.typed_json import to_json
+
+    standing = line_standing(cfg)
+    if standing is None:
+        return {}
+    is_proven = standing.standing is Standing.ANSWERS or standing.tried_s is not None
+    state = "degraded" if standing.failures else "ok" if is_proven else "starting"
+    words = standing.words(datetime.now().astimezone())
+    return {"state": state, "detail": f"{server} {words}", "standing": to_json(standing)}
 
 
 def _lines(about: Mapping[str, Any]) -> Iterator[str]:

@@ -291,7 +291,7 @@ class BenchLine:
             model=LineModel(
                 bundle.label,
                 lambda: open_model(bundle, cfg.model),
-                station_policy(cfg.decision, bundle.manifest.thresholds),
+                station_policy(cfg.decision, bundle.manifest),
                 picture_gate(bundle),
             ),
             decision_cfg=decision,

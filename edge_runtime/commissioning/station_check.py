@@ -49,6 +49,11 @@ def remarks(cfg: EdgeConfig) -> list[str]:
     return notes
 
 
+def problems(cfg: EdgeConfig) -> list[str]:
+    """What the station file itself says that cannot work, on this box, as it is: no part would be seen."""
+    return _camera_remarks(cfg.camera) if cfg.camera.driver == "folder" else []
+
+
 def _camera_remarks(cfg: CameraConfig) -> list[str]:
     try:
         find_camera(cfg)

@@ -25,6 +25,7 @@ from edge_runtime.core.errors import ConfigError
 from edge_runtime.core.files import as_text
 
 EMBEDDED = "embedded demo station"
+DEMO = {"modelstore": {"require_signature": False}}  # it trusts no repository yet: any model may be tried on it
 COMMAND_LINE = "command line"  # who set a key with --set
 MOST_SHOWN = 120  # characters of a line
 MOST_FAULTS = 20  # told at once: what has more is another kind of file, and each costs a search for the nearest key
@@ -64,7 +65,7 @@ def load(path: Path | None, settings: Iterable[str] = ()) -> Loaded:
 
 def _load(path: Path | None, settings: Iterable[str]) -> Loaded:
     origin = str(path) if path else EMBEDDED
-    tree = _read(path) if path else {}
+    tree = _read(path) if path else {section: dict(keys) for section, keys in DEMO.items()}
     given = {key: origin for key, _ in _leaves(tree)}
     moved = move_old_keys(tree, given, winner=COMMAND_LINE)
     for setting in settings:

@@ -282,6 +282,31 @@ class ModelConfig(Section):
         return self
 
 
+class ModelStoreConfig(Section):
+    require_signature: bool = Field(
+        True,
+        description="only bundles of a signed repository, taught on this box or shipped come to work; "
+        "false: any, and those that are not signed are shown as that",
+    )
+
+
+class UpdatesConfig(Section):
+    """Signed updates of models, see UPDATES.md. Nothing is put to work by them: a release becomes the candidate."""
+
+    source: Text = Field("", description="the update repository: https://HOST/PATH or a folder; empty: none")
+    root: Text = Field(
+        "/etc/edge-runtime/updates/root.json", description="the repository's root.json that this box trusts"
+    )
+    fetch: Literal["never", "check", "download"] = Field(
+        "never", description="what `sync` does by itself: look for a release, or fetch it as well; it installs none"
+    )
+    every_h: float = Field(24.0, ge=0.05, le=720, description="hours between two looks of `sync`, give or take a tenth")
+    ca_file: Text = Field("", description="certificates of the authority that signed the server's; empty: the system's")
+    proxy: Text = Field(
+        "", description="http://HOST:PORT of a proxy; empty: what the environment says (https_proxy, no_proxy)"
+    )
+
+
 class DecisionConfig(Section):
     accept_below: Share | None = Field(
         None, description="score under which a part is accepted; empty: the bundle's own"
@@ -630,6 +655,8 @@ class EdgeConfig(Section):
     camera: CameraConfig = Field(CameraConfig(), description="where pictures come from")
     controller: ControllerConfig = Field(ControllerConfig(), description="who holds the verdicts and fires the gate")
     model: ModelConfig = Field(ModelConfig(), description="what judges the pictures")
+    modelstore: ModelStoreConfig = Field(ModelStoreConfig(), description="which models may come to work")
+    updates: UpdatesConfig = Field(UpdatesConfig(), description="where signed models come from")
     decision: DecisionConfig = Field(DecisionConfig(), description="how scores become verdicts, and by when")
     voice: VoiceConfig = Field(VoiceConfig(), description="what operators may say, and how they are heard")
     recording: RecordingConfig = Field(RecordingConfig(), description="what is kept, where and how long")

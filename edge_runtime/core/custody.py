@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,3 +91,11 @@ def custody_of(folder: Path) -> Custody:
     if os.geteuid() != ROOT:
         return Custody(None, None, mode)
     return Custody(about.st_uid, about.st_gid, mode)
+
+
+def rights_fix(folder: Path, *, to_write: bool) -> str:
+    """What lets whoever asks use `folder`, one of a state folder's. A person becomes somebody; the service cannot."""
+    with suppress(OSError):
+        if os.geteuid() == folder.parent.stat().st_uid:
+            return f"give it back to the user of the service: chown -R --reference={folder.parent} {folder}"
+    return "become root or the service's user" if to_write else "become root or join the group of the service"

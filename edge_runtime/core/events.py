@@ -20,6 +20,7 @@ class Severity(StrEnum):
 
 _INFO, _WARNING, _ERROR = Severity
 _SLOT = ("at", "name", "before", "now", "digest", "by", "why")  # of a change of a model's slot
+_UPDATE = ("model", "release", "digest", "source", "cause", "why")
 _ORDER = ("at", "command", "key", "do", "args", "result", "reason")  # of a command, as the audit has it
 _HEARD = ("model", "score", "worst", "lasted_s")
 _SHORT = ("why", "journal", "now", "first", "last", "found", "missing", "parts")  # what a journal no longer holds
@@ -73,6 +74,12 @@ class EventKind(StrEnum):
     MODEL_ROLLED_BACK = "model.rolled_back", _WARNING, "the version before was put back to work", *_SLOT
     MODEL_SET = "model.set", _INFO, "the station file names another version", *_SLOT
     MODEL_UNDONE = "model.undone", _WARNING, "a switch could not be completed, and was taken back", *_SLOT
+    MODEL_INSTALLED = "model.installed", _INFO, "a bundle came into the store; `why` says where from", *_SLOT
+    MODEL_QUARANTINED = "model.quarantined", _ERROR, "a bundle failed its own test and must not run", *_SLOT
+    MODEL_UPDATE_REFUSED = "model.update_refused", _WARNING, "a signed update was not taken", *_SLOT
+    UPDATE_AVAILABLE = "update.available", _INFO, "a newer release of a model lies in its repository", *_UPDATE
+    UPDATE_FETCHED = "update.fetched", _INFO, "a newer release was fetched and waits for `models update`", *_UPDATE
+    UPDATE_REFUSED = "update.refused", _WARNING, "the repository of updates is not to be trusted, or too old", *_UPDATE
     MODEL_CHANGED = "model.changed", _INFO, "a slot changed in a way that this version has no name for", *_SLOT
     MODEL_FELL_BACK = "model.fell_back", _ERROR, "a version could not be loaded, and the one before runs", *_SLOT
     REMOTE_ANSWERS = "remote.answers", _INFO, "an inference server is asked first about each part", "server"

@@ -111,6 +111,7 @@ class Frame:
     image: NDArray[np.uint8]  # (height, width, 3) RGB, read-only
     part: PartKey | None = None  # set by cameras that are triggered per part
     encoder: int | None = None  # u32 counts latched at exposure, where the camera has an encoder input
+    file: str = ""  # name of the file that it was read from; empty: it was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ class Decision:
     decided_ns: int
     model: str  # "scratch@1", the model in charge even when it did not speak
     origin: str = ""  # whose answer it was, as in Prediction; empty where no model spoke
+    file: str = ""  # name of the file that its picture was read from; empty: it was taken, or none came
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,16 @@ class GateReport:
     outcome: Outcome
     encoder: int
     at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A place that a person drew on a picture. In fractions of the picture, origin top left."""
+
+    x: float
+    y: float
+    w: float
+    h: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +213,8 @@ class HumanLabel:
     saw_verdict: Verdict | None = None
     undoes: int | None = None  # row of the label in the journal
     row: int | None = None  # row of the part in the journal; None: the newest part with this key
+    ref: str = ""  # the name that whoever says it gives it: said again under it, it is not written again
+    box: Box | None = None  # where the defect is
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,3 +27,17 @@ class PartView:
     height: int
     picture: str
     heat: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingView:
+    """The part that waits for a person, with what is held of it. picture: as of PartView; empty: the viewer has it."""
+
+    part: str
+    waiting: int  # parts that wait, this one with them
+    left_ms: int  # until nobody may decide it any more
+    reason: str  # why it waits
+    regions: tuple[Region, ...]
+    width: int
+    height: int
+    picture: str

@@ -15,17 +15,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.core.glance import Glance, Percentiles, VoiceGlance
+from edge_runtime.core.remote_standing import RemoteStanding
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSeat:
-    """Which model sits where. candidate, previous: versions in its slots. fault: why another one was chosen."""
+    """Which model sits where. candidate, previous: versions in its slots. fault: why another one was chosen. origin:
+    signed, shipped, made here or unsigned; empty for a model of another line, and from an older box."""
 
     label: str  # "scratch@1"
     digest: str  # of its manifest; empty where its slot does not have it
     candidate: str | None
     previous: str | None
     fault: str
+    origin: str = ""
 
 
 # -- reports of the components: what each counts and measures ----------------------------------------------------------
@@ -184,6 +187,7 @@ class RemoteReport:
     agreed: int
     disagreed: int
     answer_ms: Percentiles
+    standing: RemoteStanding | None = None
 
 
 @dataclass(frozen=True, slots=True)

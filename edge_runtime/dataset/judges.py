@@ -43,7 +43,7 @@ def open_judge(bundle: Bundle, settings: EdgeConfig) -> Judge:
     with native_noise_hidden():
         model = open_vision_model(bundle, settings.model)
     checks = settings.camera.check_pictures is not CheckPictures.OFF
-    policy = station_policy(settings.decision, bundle.manifest.thresholds)
+    policy = station_policy(settings.decision, bundle.manifest)
     return Judge(bundle.label, model, policy, picture_gate(bundle) if checks else lambda _: "")
 
 

@@ -23,6 +23,7 @@ class Row:
     trigger: Trigger
     deadline_ns: int
     captured_ns: int | None = None
+    file: str = ""
     stage: Cause = Cause.NO_FRAME  # the cause to give if the deadline passes now
     decision: Decision | None = None
     outcome: Outcome | None = None
@@ -73,14 +74,18 @@ class Ledger:
             self._last_trigger_ns = max(trigger.at_ns, self._last_trigger_ns or trigger.at_ns)
             return True
 
-    def advance(self, key: PartKey, stage: Cause, captured_ns: int | None = None) -> bool:
-        """The part moved on; `stage` is what would be to blame if it went no further. False if decided or unknown."""
+    def advance(self, key: PartKey, stage: Cause, captured_ns: int | None = None, file: str = "") -> bool:
+        """The part moved on; `stage` is what would be to blame if it went no further. False if decided or unknown.
+
+        captured_ns, file: of its picture, once that is there.
+        """
         with self._lock:
             row = self._rows.get(key)
             if row is None or row.decision is not None:
                 return False
             row.stage = stage
             row.captured_ns = captured_ns if captured_ns is not None else row.captured_ns
+            row.file = file or row.file
             return True
 
     def hold(self, key: PartKey) -> bool:

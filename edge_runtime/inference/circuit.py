@@ -32,19 +32,25 @@ class Circuit:
         self._until_ns = 0
         self._misses = 0  # in a row while up
         self._rests = 0  # in a row
+        self.failures = 0  # in a row, of trials too
 
     def answered(self) -> None:
         """A trial or a part was answered."""
-        self.phase, self._misses, self._rests = Phase.UP, 0, 0
+        self.phase, self._misses, self._rests, self.failures = Phase.UP, 0, 0, 0
 
     def missed(self, now_ns: int) -> None:
         """A trial or a part was not."""
         self._misses += 1
+        self.failures += 1
         if self.phase is not Phase.RESTING and (self.phase is Phase.TRIAL or self._misses >= MISSES):
-            self.broke(now_ns)
+            self._rest(now_ns)
 
     def broke(self, now_ns: int) -> None:
-        """The way to the server is gone, or it serves something else: no need to count."""
+        """The way to the server is gone, or it serves something else: no need to wait for more."""
+        self.failures += 0 if self._misses else 1  # those that were missed with it are counted
+        self._rest(now_ns)
+
+    def _rest(self, now_ns: int) -> None:
         self.phase, self._misses = Phase.RESTING, 0
         self._until_ns = now_ns + REST_NS[min(self._rests, len(REST_NS) - 1)]
         self._rests += 1

@@ -1,13 +1,15 @@
 """How `run` hands the tensor of a part's picture to `serve`, and what comes back: JSON lines, bytes behind them.
 
     {"do": "open"}\n                      ->  {"served": {...}, "server": "gpu.example:8000"}\n
-    {"id": 7, "within_ms": 120.5, "datatype": "INT8", "shape": [1, 360, 640, 3], "bytes": 691200}\n + the tensor
+    {"id": 7, "within_ms": 120.5, "datatype": "INT8", "shape": [1, 360, 640, 3], "bytes": 691200, "trial": false}\n
+                                              + the tensor
                                           ->  {"id": 7, "version": "1", "outputs": [{...}]}\n + the outputs, in order
                                           ->  {"id": 7, "failed": "late", "why": "..."}\n
     {"do": "health"}\n                    ->  {"state": "ok", "detail": "...", ...}\n
 
-A connection that was opened stays; answers come in any order. Datatypes, shapes and names are those of the Open
-Inference Protocol v2. Both processes speak it, so it lives with neither. Nothing here does I/O.
+No part waits for a `trial`, and it is counted apart. A connection that was opened stays; answers come in any order.
+Datatypes, shapes and names are those of the Open Inference Protocol v2. Both processes speak it, so it lives with
+neither. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -66,15 +68,16 @@ class TensorForm:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model as its server describes it."""
+    """A model as its server describes it. takes_binary: raw bytes, else tensors go to it as JSON numbers."""
 
     name: str
     versions: tuple[str, ...]
     inputs: tuple[TensorForm, ...]
     outputs: tuple[TensorForm, ...]
+    takes_binary: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """The document that `as_served` reads."""
+        """The document that `as_served` reads: what the line must know of it."""
         forms = {
             side: [{"name": form.name, "datatype": form.datatype, "shape": list(form.shape)} for form in these]
             for side, these in (("inputs", self.inputs), ("outputs", self.outputs))

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.errors import DeviceError, EdgeError, ModelError
 from edge_runtime.core.messages import Prediction
+from edge_runtime.core.remote_standing import RemoteStanding, Standing, age_s
+from edge_runtime.core.typed_json import to_json
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.handoff import Bounded
 from edge_runtime.flow.timing import Latency
@@ -57,6 +60,8 @@ class RemotePicture:
         self._trouble = ""
         self._origin = ""
         self._progress_ns = clock()
+        self._answered_ns: int | None = None
+        self._tried_ns: int | None = None
         self.answer_ms = Latency()
 
     def start(self) -> None:
@@ -76,9 +81,9 @@ class RemotePicture:
         if not self._threads:
             return Health(State.STOPPED)
         if self._session is not None:
-            return Health(State.OK, self._origin, self._progress_ns)
+            return Health(State.OK, f"{self._origin} {self._in_words()}", self._progress_ns)
         if self._trouble:
-            return Health(State.DEGRADED, f"the box's own model judges alone: {self._trouble}", self._progress_ns)
+            return Health(State.DEGRADED, f"the box's own model judges alone: {self._in_words()}", self._progress_ns)
         return Health(State.STARTING, "the server is being asked", self._progress_ns)
 
     def report(self) -> Mapping[str, Any]:
@@ -90,7 +95,32 @@ class RemotePicture:
             "trouble": self._trouble,
             **counts,
             "answer_ms": self.answer_ms.summary(),
+            "standing": to_json(self.standing()),
         }
+
+    def standing(self) -> RemoteStanding:
+        now = self._clock()
+        with self._lock:
+            phase, failures, rests_ns = self._circuit.phase, self._circuit.failures, self._circuit.rests_for_ns(now)
+        if phase is not Phase.UP and failures:
+            standing = Standing.RESTS
+        elif failures:
+            standing = Standing.FAILS
+        else:
+            standing = Standing.NOT_ASKED if self._answered_ns is None else Standing.ANSWERS
+        return RemoteStanding(
+            standing=standing,
+            allowed_ms=self._share_ns / MS,
+            last_answer_s=age_s(self._answered_ns, now),
+            tried_s=age_s(self._tried_ns, now),
+            p95_ms=round(self.answer_ms.percentile(0.95), 1) if self.answer_ms.count else None,
+            failures=failures,
+            next_try_s=round(rests_ns / SECOND, 1) if standing is Standing.RESTS else None,
+            why=self._trouble,
+        )
+
+    def _in_words(self) -> str:
+        return self.standing().words(datetime.now().astimezone())
 
     # -- for whoever has the model ------------------------------------------------------------------------------------
 
@@ -173,7 +203,7 @@ class RemotePicture:
         for picture in session.reading.trial_pictures():
             told: list[Prediction | None] = []
             due_ns = self._clock() + self._share_ns
-            question = session.take(picture, due_ns, told.append)
+            question = session.take(picture, due_ns, told.append, is_trial=True)
             if question is None:
                 raise DeviceError("the connection ended")
             session.send(question)
@@ -205,7 +235,9 @@ class RemotePicture:
         self._trouble = why
         with self._lock:
             if self._circuit.phase is Phase.TRIAL:
+                self._tried_ns = self._tried_ns if failure else self._clock()
                 return
+            self._answered_ns = self._answered_ns if failure else self._clock()
             self._counts[failure or "answered"] += 1
             if failure is None:
                 self._circuit.answered()

@@ -76,6 +76,7 @@ class Question:
     asked_ns: int
     due_ns: int
     tell: Tell
+    is_trial: bool = False  # no part waits for it
     place: Any = None  # where the tensor lies on the picture
 
 
@@ -138,13 +139,13 @@ class RemoteSession:
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
-    def take(self, image: NDArray[np.uint8], due_ns: int, tell: Tell) -> Question | None:
+    def take(self, image: NDArray[np.uint8], due_ns: int, tell: Tell, is_trial: bool = False) -> Question | None:
         """Note a question; None where as many are open as the server is asked at once, or nobody is there."""
         with self._lock:
             if self.is_over or len(self._open) >= MOST_IN_FLIGHT:
                 return None
             number = next(self._numbers)
-            question = self._open[number] = Question(number, image, self._clock(), due_ns, tell)
+            question = self._open[number] = Question(number, image, self._clock(), due_ns, tell, is_trial)
             return question
 
     def send(self, question: Question) -> None:
@@ -161,6 +162,7 @@ class RemoteSession:
                 "datatype": datatype_of(tensor.dtype),
                 "shape": list(tensor.shape),
                 "bytes": tensor.nbytes,
+                "trial": question.is_trial,
             }
             self._out.settimeout(HAND_OVER_S)
             self._out.sendall(as_line(header))

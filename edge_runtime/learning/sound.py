@@ -28,6 +28,7 @@ from edge_runtime.learning.sound_files import Recording, Recordings, load_record
 from edge_runtime.learning.sound_fit import FEWEST_WINDOWS, Progress, fit_sound, rank_auc
 from edge_runtime.learning.sound_rows import ROW_HOPS, ROW_S, rows_within
 from edge_runtime.learning.versions import first_of, next_version
+from edge_runtime.modelstore.provenance import MADE_HERE
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.predictors.sound import SoundModel, open_sound_model
 
@@ -100,7 +101,7 @@ def learn_sound(
         bundle = write_bundle(work / name, name, version, sounds, lesson, time.perf_counter() - started)
         if problem := probe(bundle.model_path, seconds=0.0).problem or check_golden_sound(bundle, cfg.model):
             raise ModelError(f"{bundle.label} was learnt but does not pass its check: {problem}")
-        installed = store.install(bundle)
+        installed = store.install(bundle, came=MADE_HERE)
         model = open_sound_model(installed, cfg.model)
     memory = lesson.memory
     log.info("sound learnt model=%s windows=%d over=%d", installed.label, lesson.windows, lesson.over)

@@ -28,6 +28,7 @@ from edge_runtime.learning.teach_bundle import Lesson, write_bundle
 from edge_runtime.learning.teach_pictures import MIRRORED, Picture, load_pictures, variants
 from edge_runtime.learning.versions import first_of, next_version
 from edge_runtime.modelstore.bundle import Bundle
+from edge_runtime.modelstore.provenance import MADE_HERE
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.predictors.golden import check_golden
 from edge_runtime.predictors.vision import FeatureModel, open_engine
@@ -100,7 +101,7 @@ def teach(
         report = check_golden(bundle, cfg.model)
         if report.problem:
             raise ModelError(f"{bundle.label} was learnt but does not pass its check: {report.problem}")
-        installed = store.install(bundle)
+        installed = store.install(bundle, came=MADE_HERE)
     log.info("model taught model=%s pictures=%d over=%d", installed.label, len(pictures.images), lesson.over)
     return TeachReport(
         model=installed.label,

@@ -55,6 +55,7 @@ class CameraWatch:
         self._progress_ns = clock()
         self._last_frame_ns = clock()
         self._parts_since_frame = 0
+        self.last_trouble = ""  # why it was lost the last time
 
     def start(self) -> None:
         """Open it. One that is not there yet is no reason to stay down: parts are rejected until it comes."""
@@ -114,6 +115,7 @@ class CameraWatch:
         if self._stop.is_set():
             return
         self._state = Health(State.FAILED, f"camera '{self._camera.name}' lost: {why}")
+        self.last_trouble = self._state.detail
         log.error("camera.lost camera=%s why=%s", self._camera.name, why)
         self._tell(Event(EventKind.CAMERA_LOST, self._clock(), {"camera": self._camera.name, "why": why}))
         attempt = 0

@@ -43,6 +43,7 @@ from edge_runtime.flow.timing import Latency
 from edge_runtime.lines.camera_watch import CameraWatch
 from edge_runtime.lines.inspector import Inspector, Job, Judged, LineModel
 from edge_runtime.lines.keeper import Keeper
+from edge_runtime.lines.not_judged import NotJudged
 from edge_runtime.lines.person_queue import Held, PersonQueue, asks_person
 from edge_runtime.lines.picture_watch import PictureWatch
 from edge_runtime.lines.remote_first import Elsewhere, RemoteFirst
@@ -150,6 +151,7 @@ class VisionLine:
         self.trigger_to_verdict = Latency()
         self.capture_to_verdict = Latency()
         self.recent: deque[Decision] = deque(maxlen=RECENT)
+        self.not_judged = NotJudged()
         self.origins: Counter[str] = Counter(local=0, remote=0)  # whose answer decided, where a model did
         self.scheduling: dict[str, str] = {}  # thread -> "fifo", or why it has to wait its turn
 
@@ -230,7 +232,7 @@ class VisionLine:
 
     def _enqueue(self, pairs: Sequence[Pair]) -> None:
         for trigger, frame in pairs:
-            if self.ledger.advance(trigger.key, Cause.OVERLOAD, frame.captured_ns):
+            if self.ledger.advance(trigger.key, Cause.OVERLOAD, frame.captured_ns, frame.file):
                 self.inspector.offer(Job(trigger, frame))
 
     # -- model: the frame becomes a verdict (worker thread) --------------------------------------------------------
@@ -267,6 +269,11 @@ class VisionLine:
     # -- a person, where the station lets one decide (voice line, control socket) -----------------------------------
 
     @property
+    def deadline_ns(self) -> int:
+        """From the photo-eye; after it nobody decides a part any more."""
+        return self._deadline_ns
+
+    @property
     def automation(self) -> Automation:
         return self._automation
 
@@ -286,22 +293,23 @@ class VisionLine:
     def _give_up(self, row: Row, cause: Cause, why: str) -> None:
         self._pairing.forget(row.trigger.key)
         if not self.people.give_up(row.trigger.key):
-            self._unsure(row.trigger, cause, why, captured_ns=row.captured_ns)
+            judged = Judged(None, Verdict.UNSURE, cause, why)
+            self._decide(row.trigger, judged, None, row.captured_ns, row.file)
 
     # -- decision: to the wire first, then to who listens ----------------------------------------------------------
 
     def _decide_job(self, job: Job, judged: Judged) -> bool:
-        return self._decide(job.trigger, judged, job.frame, job.frame.captured_ns)
+        return self._decide(job.trigger, judged, job.frame, job.frame.captured_ns, job.frame.file)
 
-    def _unsure(
-        self, trigger: Trigger, cause: Cause, reason: str, frame: Frame | None = None, captured_ns: int | None = None
-    ) -> None:
+    def _unsure(self, trigger: Trigger, cause: Cause, reason: str, frame: Frame | None = None) -> None:
         judged = Judged(None, Verdict.UNSURE, cause, reason)
-        self._decide(trigger, judged, frame, frame.captured_ns if frame else captured_ns)
+        self._decide(trigger, judged, frame, frame.captured_ns if frame else None, frame.file if frame else "")
 
-    def _decide(self, trigger: Trigger, judged: Judged, frame: Frame | None, captured_ns: int | None) -> bool:
-        """False when somebody decided it before: then nothing happens."""
-        decision = _decision(trigger, judged, captured_ns, self._clock(), self.inspector.label)
+    def _decide(
+        self, trigger: Trigger, judged: Judged, frame: Frame | None, captured_ns: int | None, file: str
+    ) -> bool:
+        """False when somebody decided it before: then nothing happens. file: that the picture was read from."""
+        decision = _decision(trigger, judged, captured_ns, self._clock(), self.inspector.label, file)
         if not self.ledger.decide(decision):
             return False
         self.people.forget(decision.key)
@@ -312,6 +320,7 @@ class VisionLine:
         if decision.origin:
             self.origins[LOCAL if decision.origin == LOCAL else "remote"] += 1
         self.recent.append(decision)
+        self.not_judged.note(decision)
         for tap in self._taps:
             tap.decided(decision, frame, judged.prediction)
         return True
@@ -359,7 +368,9 @@ class VisionLine:
         }
 
 
-def _decision(trigger: Trigger, judged: Judged, captured_ns: int | None, now_ns: int, in_charge: str) -> Decision:
+def _decision(
+    trigger: Trigger, judged: Judged, captured_ns: int | None, now_ns: int, in_charge: str, file: str
+) -> Decision:
     """in_charge: the model whose seat it is, where none spoke."""
     prediction = judged.prediction
     return Decision(
@@ -373,4 +384,5 @@ def _decision(trigger: Trigger, judged: Judged, captured_ns: int | None, now_ns:
         decided_ns=now_ns,
         model=prediction.model if prediction else in_charge,
         origin=prediction.origin if prediction else "",
+        file=file,
     )

@@ -6,7 +6,8 @@ which is silent about both, so their chunks and lengths are checked here.
 
 What a file says of how it is to be seen is followed or refused, never passed over: a picture is turned as its Exif tag
 wants it, the sixteen bits of a channel become eight, and a picture with transparent places is refused, because the
-colours under them differ from file to file and no viewer shows them.
+colours under them differ from file to file and no viewer shows them. A colour profile is not applied: a model learnt
+from the numbers in the file, which is how every training program reads them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 DEEP_FROM = 4096  # a 16-bit file whose brightest value is below holds 12 or 10 bits: which is white is not in it
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_GREY = 0  # colour type in its header
+_BMP_BITFIELDS, _BMP_MASKS_END = 3, 66
+_BMP_USUAL = {
+    16: ((0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)),
+    32: ((0xFF0000, 0xFF00, 0xFF),),
+}  # red, green, blue
 
 
 class PictureError(EdgeError):
@@ -98,8 +105,8 @@ def _decode_other(content: bytes) -> NDArray[np.uint8]:
     is_png = content.startswith(_PNG)
     if is_png:
         _check_png(content)
-    elif struct.unpack("<I", content[2:6])[0] > len(content):
-        raise PictureError("damaged BMP, it ends early")
+    else:
+        _check_bmp(content)
     # a BMP's fourth byte is padding, which most writers leave at 0: only PNG is asked for its alpha
     flags = cv2.IMREAD_UNCHANGED if is_png else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -108,7 +115,10 @@ def _decode_other(content: bytes) -> NDArray[np.uint8]:
         raise PictureError(f"damaged picture ({' '.join(str(err).split())[:200]})") from err
     if pixels is None:
         raise PictureError("damaged picture, it cannot be decoded")
-    return _as_rgb(_as_bytes(_opaque(np.asarray(pixels))))
+    pixels = np.asarray(pixels)
+    if is_png and pixels.ndim == 2:
+        _refuse_hidden_grey(content, pixels)
+    return _as_rgb(_as_bytes(_opaque(pixels)))
 
 
 def _opaque(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -116,9 +126,21 @@ def _opaque(pixels: NDArray[Any]) -> NDArray[Any]:
     if pixels.ndim < 3 or pixels.shape[2] != 4:
         return pixels
     hidden = float(np.mean(pixels[..., 3] != np.iinfo(pixels.dtype).max))
-    if hidden:
-        raise PictureError(f"{hidden:.1%} of it is transparent, and what lies under that is not seen", "save it opaque")
+    _refuse_hidden(hidden)
     return pixels[..., :3]
+
+
+def _refuse_hidden_grey(content: bytes, pixels: NDArray[Any]) -> None:
+    """One grey may stand for transparent (chunk tRNS), which cv2 passes over."""
+    at, bits, colour = content.find(b"tRNS"), content[24], content[25]
+    if colour == _GREY and 0 <= at < content.find(b"IDAT"):
+        (grey,) = struct.unpack(">H", content[at + 4 : at + 6])
+        _refuse_hidden(float(np.mean(pixels == (grey if bits >= 8 else grey * 255 // (2**bits - 1)))))
+
+
+def _refuse_hidden(share: float) -> None:
+    if share:
+        raise PictureError(f"{share:.1%} of it is transparent, and what lies under that is not seen", "save it opaque")
 
 
 def _as_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -136,6 +158,19 @@ def _as_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     code = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
     return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
+
+
+def _check_bmp(content: bytes) -> None:
+    """Whole, and its colours in an order that cv2 keeps: it takes red, green and blue from where they usually are."""
+    if struct.unpack("<I", content[2:6])[0] > len(content):
+        raise PictureError("damaged BMP, it ends early")
+    if len(content) < _BMP_MASKS_END:
+        return
+    bits, packing = struct.unpack("<HI", content[28:34])
+    masks = struct.unpack("<III", content[54:_BMP_MASKS_END])
+    if packing == _BMP_BITFIELDS and masks not in _BMP_USUAL.get(bits, ()):
+        places = ", ".join(f"{mask:x}" for mask in masks)
+        raise PictureError(f"a BMP of {bits} bits with its colours in unusual places ({places})", "save it as PNG")
 
 
 def _check_png(content: bytes) -> None:

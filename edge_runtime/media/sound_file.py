@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.core.errors import EdgeError
-from edge_runtime.media.wav_samples import sample_bytes
+from edge_runtime.media.wav_samples import chunks_after, next_chunk, sample_bytes
 
 F32 = NDArray[np.float32]
 
@@ -42,6 +42,9 @@ LIVES_AS = 0.5  # of the liveliest channel's pieces
 Heard = Callable[[F32, int], None]  # a block of the chosen channel at the file's own rate, before it is resampled
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_RIFF = (b"RIFF", b"RF64", b"BW64")  # the last two for more than 4 GiB, EBU Tech 3306 and ITU-R BS.2088
+_ELSEWHERE = 0xFFFF_FFFF  # as a length in those: it stands in the chunk `ds64`
+MOST_PEAK = 32.0  # times full scale, 30 dB: float files may go over it, but whole numbers as floats are another scale
 
 
 class SoundError(EdgeError):
@@ -100,7 +103,7 @@ def open_sound(path: str | Path, rate_hz: int, heard: Heard | None = None) -> tu
             raise SoundError("is empty")
         with path.open("rb") as file:
             mark = file.read(12)
-        if mark[:4] == b"RIFF" and mark[8:12] == b"WAVE":
+        if mark[:4] in _RIFF and mark[8:12] == b"WAVE":
             wav = _wav_header(path)
             return wav.channels, _wav_blocks(path, wav, rate_hz, heard)
         return _library_blocks(path, mark, rate_hz, heard)
@@ -157,6 +160,7 @@ def _wav_header(path: Path) -> _Wav:
     """Walk the chunks to the samples."""
     size = path.stat().st_size
     layout: tuple[int, int, int, int] | None = None
+    long_length = 0
     with path.open("rb") as file:
         at = 12
         while at + 8 <= size:
@@ -164,20 +168,27 @@ def _wav_header(path: Path) -> _Wav:
             name, length = struct.unpack("<4sI", file.read(8))
             if name == b"fmt ":
                 layout = _wav_format(file.read(min(length, 40)))
+            if name == b"ds64" and length >= 16:
+                long_length = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))[1]
             if name == b"data":
                 if layout is None:
                     raise SoundError("damaged WAV: samples before their format")
                 tag, channels, rate, bits = layout
-                frames = _sample_bytes(file, at + 8, length, size) // (channels * bits // 8)
+                told = long_length if length == _ELSEWHERE and long_length else length
+                frames = _sample_bytes(file, at + 8, told, size) // (channels * bits // 8)
                 if frames == 0:
                     raise SoundError("a WAV without samples")
                 return _Wav(rate, channels, bits, tag == _FLOAT, at + 8, frames)
-            at += 8 + length + length % 2
+            at = next_chunk(file, at + 8 + length)
     raise SoundError("damaged WAV: no samples in it")
 
 
 def _sample_bytes(file: BinaryIO, start: int, told: int, size: int) -> int:
     length = sample_bytes(file, start, told, size)
+    if length is not None and b"data" in chunks_after(file, start + length, size):
+        raise SoundError(
+            "its samples are in several chunks, of which players play the first", "save it anew with a sound editor"
+        )
     if length is None:
         raise SoundError(
             f"its header tells of {told} bytes of samples, and {size - start - told} more follow that are no part of a "
@@ -263,6 +274,9 @@ def _samples(mono: NDArray[np.uint8], wav: _Wav) -> F32:
 def _finite(pcm: F32, path: Path) -> F32:
     if not np.isfinite(pcm).all():
         raise SoundError(f"{path}: holds samples that are no numbers (NaN or infinite)")
+    peak = float(np.abs(pcm).max(initial=0.0))
+    if peak > MOST_PEAK:
+        raise SoundError(f"{path}: holds samples of up to {peak:.0f}, and full scale is 1", "save it as 16 bit PCM")
     return pcm
 
 

@@ -36,6 +36,30 @@ def sample_bytes(file: BinaryIO, start: int, told: int, size: int) -> int | None
     return None
 
 
+def next_chunk(file: BinaryIO, end: int) -> int:
+    """Where the chunk after one that ends here begins: at an even place, but some writers do not pad."""
+    if end % 2 == 0:
+        return end
+    file.seek(end)
+    here = file.read(5)
+    is_padded = len(here) < 5 or _NAME.issuperset(here[1:]) or not _NAME.issuperset(here[:4])
+    return end + 1 if is_padded else end
+
+
+def chunks_after(file: BinaryIO, at: int, size: int) -> list[bytes]:
+    """Names of the chunks that follow, as far as they are chunks."""
+    names: list[bytes] = []
+    at += at % 2
+    while size - at >= _HEAD.size:
+        file.seek(at)
+        name, length = _HEAD.unpack(file.read(_HEAD.size))
+        if not _NAME.issuperset(name) or at + _HEAD.size + length > size:
+            break
+        names.append(name)
+        at += _HEAD.size + length + length % 2
+    return names
+
+
 def _is_end(file: BinaryIO, at: int, size: int) -> bool:
     """Whether from `at` on there are chunks, tags or padding to the end, and no samples."""
     at += at % 2 if at < size else 0

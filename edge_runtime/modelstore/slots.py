@@ -2,7 +2,8 @@
 
 `active` runs; `candidate` was staged and waits; `previous` is what a rollback, or a start that fails, goes back to.
 Each names a version and the digest of its manifest, so that other files under the same version are not mistaken for it.
-What was changed, by whom and why stands in the same file until the running box has journalled it.
+What was changed, by whom and why stands in the same file until the running box has journalled it, and for ever in
+`activations.jsonl` beside it.
 
 A change is read, decided and written under one lock: without it three programs that staged at once lost one of their
 changes in 61 of 100 rounds. The file is replaced in one step and flushed: a power cut leaves the old choice or the new.
@@ -10,17 +11,22 @@ changes in 61 of 100 rounds. The file is replaced in one step and flushed: a pow
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from edge_runtime.core.errors import ModelError
+from edge_runtime.modelstore.activations import append, last_number
 from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.slots_file import Change, Held, Slot, SlotsFile, Table
 from edge_runtime.modelstore.store import ModelStore
 
+log = logging.getLogger(__name__)
+
 Verb = Literal["staged", "promoted", "rolled_back", "fell_back", "set", "undone"]
+Note = Literal["installed", "quarantined", "update_refused"]  # about a bundle, while no slot changes
 Edit = Callable[[Slot], Slot]  # what a slot becomes; raises EdgeError: nothing changes
 
 MOST_CHANGES = 200  # the oldest go first; the journal has them all
@@ -47,8 +53,9 @@ class Slots:
         return [f"{name}@{slot.candidate.version}" for name, slot in slots.items() if slot.candidate]
 
     def stage(self, reference: str, by: str = "", why: str = "") -> Slot:
-        """Put an installed bundle into `candidate`. Its digests are compared first."""
+        """Put an installed bundle into `candidate`. Its digests are compared first; see ModelStore.refuse_unfit."""
         bundle = self._store.resolve(reference)
+        self._store.refuse_unfit(bundle)
         held = held_of(bundle)
         return self.change(bundle.manifest.name, "staged", lambda slot: replace(slot, candidate=held), by, why)
 
@@ -59,8 +66,9 @@ class Slots:
             after = edit(before)
             if after != before:
                 table.slots[name] = after
-                _note(table, name, verb, before, after, by, why)
+                self._append(table, _change_of(name, verb, before, after, by, why))
                 self._file.write(table)
+                self._log(table)
         return after
 
     def amend(self, name: str, edit: Edit) -> Slot:
@@ -72,6 +80,13 @@ class Slots:
                 table.slots[name] = after
                 self._file.write(table)
         return after
+
+    def note(self, name: str, about: Note, label: str, digest: str, by: str = "", why: str = "") -> None:
+        """Something about a bundle that the journal should have, though no slot changes."""
+        with self._file.locked() as table:
+            self._append(table, Change(0, "", name, about, "", label, digest, by, why))
+            self._file.write(table)
+            self._log(table)
 
     # -- what was changed ---------------------------------------------------------------------------------------------
 
@@ -90,6 +105,20 @@ class Slots:
             if number > table.told:
                 table.told = number
                 self._file.write(table)
+
+    def _append(self, table: Table, change: Change) -> None:
+        """With its number and the time. A number is never used again, also where slots.json was removed."""
+        number = max([table.told, last_number(self._store.own), *(one.number for one in table.changes)]) + 1
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        table.changes.append(replace(change, number=number, at=at))
+        del table.changes[:-MOST_CHANGES]
+
+    def _log(self, table: Table) -> None:
+        """The choice is made and stays made: a log that cannot be written now gets the line with the next change."""
+        try:
+            append(self._store.own, table.changes)
+        except OSError as err:
+            log.error("slots.log %s: %s", self._store.own, err)
 
 
 def held_of(bundle: Bundle) -> Held:
@@ -111,11 +140,9 @@ def previous_of(name: str, slot: Slot) -> Held:
     return slot.previous
 
 
-def _note(table: Table, name: str, verb: str, before: Slot, after: Slot, by: str, why: str) -> None:
-    number = max([table.told, *(change.number for change in table.changes)]) + 1
-    seen = (before.candidate, after.candidate) if verb == "staged" else (before.active, after.active)
+def _change_of(name: str, verb: str, before: Slot, after: Slot, by: str, why: str) -> Change:
+    gone = before.active or (after.previous if verb == "promoted" else None)  # what ran before any slot was written
+    seen = (before.candidate, after.candidate) if verb == "staged" else (gone, after.active)
     labels = [f"{name}@{held.version}" if held else "" for held in seen]
     digest = seen[1].digest if seen[1] else ""
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    table.changes.append(Change(number, at, name, verb, labels[0], labels[1], digest, by, why))
-    del table.changes[:-MOST_CHANGES]
+    return Change(0, "", name, verb, labels[0], labels[1], digest, by, why)

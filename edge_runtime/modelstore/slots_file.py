@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.core.custody import custody_of
+from edge_runtime.core.custody import custody_of, rights_fix
 from edge_runtime.core.errors import StorageError
 from edge_runtime.core.files import sync, write_atomic
 from edge_runtime.core.strict_json import parse_json
@@ -110,7 +110,7 @@ class SlotsFile:
         except FileNotFoundError:
             return Table()
         except PermissionError as err:
-            raise StorageError(f"may not read {self.path}", _ownership_fix(self._folder)) from err
+            raise StorageError(f"may not read {self.path}", rights_fix(self._folder, to_write=False)) from err
         except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as err:
             raise StorageError(
                 f"cannot read {self.path}: {err}", "remove it, and the model that ran last is kept"
@@ -171,12 +171,8 @@ class SlotsFile:
                 raise self._cannot_write(err) from err
 
     def _cannot_write(self, err: OSError) -> StorageError:
-        fix = _ownership_fix(self._folder) if isinstance(err, PermissionError) else ""
+        fix = rights_fix(self._folder, to_write=True) if isinstance(err, PermissionError) else ""
         return StorageError(f"cannot write {self.path}: {err.strerror or err}", fix)
-
-
-def _ownership_fix(folder: Path) -> str:
-    return f"give it back to the user of the service: chown -R --reference={folder.parent} {folder}"
 
 
 def _row(slot: Slot) -> dict[str, Any]:

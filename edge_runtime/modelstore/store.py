@@ -19,7 +19,7 @@ from pathlib import Path
 import edge_runtime
 from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig
-from edge_runtime.core.custody import custody_of
+from edge_runtime.core.custody import custody_of, rights_fix
 from edge_runtime.core.errors import ModelError, StorageError
 from edge_runtime.core.files import sync
 from edge_runtime.modelstore.bundle import (
@@ -30,6 +30,7 @@ from edge_runtime.modelstore.bundle import (
     unpack_bundle,
     version_key,
 )
+from edge_runtime.modelstore.provenance import SHIPPED, UNSIGNED, Origin, Provenance, ProvenanceNotes
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +65,16 @@ class ModelStore:
     """Bundles by name.
 
     own: the folder that can be written, made when something is installed. shipped: read-only folders, looked at after
-    it; a bundle of the same name and version in `own` wins.
+    it; a bundle of the same name and version in `own` wins. require_signature: bundles that somebody brought as a file
+    are neither installed nor staged.
     """
 
-    def __init__(self, own: str | Path, shipped: Sequence[str | Path] | None = None) -> None:
+    def __init__(
+        self, own: str | Path, shipped: Sequence[str | Path] | None = None, *, require_signature: bool = False
+    ) -> None:
         self.own = Path(own)
+        self.notes = ProvenanceNotes(self.own)
+        self._require_signature = require_signature
         if shipped is None:
             found = shipped_models()
             shipped = [found] if found else []
@@ -113,6 +119,38 @@ class ModelStore:
     def is_shipped(self, bundle: Bundle) -> bool:
         return not bundle.folder.is_relative_to(self.own)
 
+    def provenance(self, bundle: Bundle | Stored) -> Provenance:
+        """Where a bundle of this store came from."""
+        if not bundle.folder.is_relative_to(self.own):
+            return SHIPPED
+        digest = bundle.digest if isinstance(bundle, Bundle) else file_digest(bundle.folder / MANIFEST)
+        return self.notes.of(digest)
+
+    def refuse_unfit(self, bundle: Bundle) -> None:
+        """Raises ModelError for what must not come to work here: in quarantine, or unsigned where that is refused."""
+        if why := self.notes.quarantined(bundle.digest):
+            raise ModelError(
+                f"{bundle.label} is in quarantine: {why}",
+                f"take another version; `edge-runtime models verify {bundle.label}` tries it again",
+            )
+        self._refuse_unsigned(bundle.label, self.provenance(bundle))
+
+    def release(self, digest: str) -> bool:
+        """Out of quarantine, because it passed its test. False where it was not in it. Raises StorageError."""
+        try:
+            return self.notes.release(digest)
+        except OSError as err:
+            raise StorageError(
+                f"cannot take {digest[:12]} out of quarantine: {err.strerror or err}", "become root"
+            ) from err
+
+    def _refuse_unsigned(self, label: str, came: Provenance) -> None:
+        if self._require_signature and came.origin is Origin.UNSIGNED:
+            raise ModelError(
+                f"{label} is not signed, and modelstore.require_signature is true",
+                "bring it with `edge-runtime models update`, or set modelstore.require_signature = false",
+            )
+
     def _all(self) -> Iterator[Stored]:
         """In order of folders, the own one first; the same label may come twice."""
         for folder in self._folders:
@@ -147,11 +185,19 @@ class ModelStore:
             )
         return bundle
 
-    def install(self, source: Bundle | str | Path, replace: bool = False) -> Bundle:
+    def install(
+        self,
+        source: Bundle | str | Path,
+        replace: bool = False,
+        came: Provenance = UNSIGNED,
+        expect: tuple[str, str] | None = None,
+    ) -> Bundle:
         """Copy a bundle (opened, a folder, or a .tar) into the box's own folder. Atomic and durable.
 
         replace: take the place of a bundle of the same name and version; otherwise that is refused, unless it is the
-        very same bundle. Raises ModelError, or StorageError when the folder cannot be written.
+        very same bundle. came: where it is from; noted before it is there, so that no power cut leaves a signed bundle
+        that counts as unsigned. expect: label and digest that it must have. Raises ModelError, or StorageError when the
+        folder cannot be written.
         """
         partial = self.own / f"{_PARTIAL}{os.getpid()}"
         try:
@@ -159,7 +205,13 @@ class ModelStore:
             custody.make_folder(self.own)
             self._sweep()
             bundle = _copy(source, partial)
+            if expect and (bundle.label, bundle.digest) != expect:
+                raise ModelError(f"{bundle.label} is another bundle than {expect[0]}, which was expected")
+            known = self.notes.of(bundle.digest)
+            self._refuse_unsigned(bundle.label, known if came.origin is Origin.UNSIGNED else came)
             custody.take_tree(partial)
+            if came != UNSIGNED:
+                self.notes.note(bundle.digest, came)
             target = self.own / bundle.manifest.name / bundle.manifest.version
             if (target / MANIFEST).exists() and not replace:
                 return self._same_or_refuse(bundle, target)
@@ -252,10 +304,7 @@ def _has_manifest(folder: Path, is_own: bool) -> bool:
 
 
 def _unreadable(folder: Path) -> StorageError:
-    return StorageError(
-        f"may not read the models in {folder}",
-        f"become root, join the group of the service, or mend its owner: chown -R --reference={folder.parent} {folder}",
-    )
+    return StorageError(f"may not read the models in {folder}", rights_fix(folder, to_write=False))
 
 
 def open_bundle(reference: str, store: ModelStore) -> Bundle:
@@ -297,4 +346,5 @@ def _nearest(wanted: str, known: Sequence[str]) -> str:
 
 def open_store(cfg: EdgeConfig) -> ModelStore:
     """The models of this box: its own folder first, then the shipped ones."""
-    return ModelStore(Path(cfg.model.store).expanduser() if cfg.model.store else state_dir(cfg) / "models")
+    own = Path(cfg.model.store).expanduser() if cfg.model.store else state_dir(cfg) / "models"
+    return ModelStore(own, require_signature=cfg.modelstore.require_signature)

@@ -54,7 +54,6 @@ class Facts:
     output_operators: tuple[str, ...]
     seen: tuple[Seen, ...]  # one for each output; empty where it was not run
     notes: FileNotes
-    invoke_ms: float
 
 
 def look(path: Path, *, signature: str = "", input_shape: tuple[int, ...] = (), runtime: str = "auto") -> Facts:
@@ -86,7 +85,6 @@ def _facts(said: Mapping[str, Any]) -> Facts:
         output_operators=tuple(said["output_operators"]),
         seen=tuple(_seen(about) for about in said["seen"]),
         notes=FileNotes(**notes),
-        invoke_ms=float(said["invoke_ms"]),
     )
 
 

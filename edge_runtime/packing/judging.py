@@ -33,30 +33,32 @@ class Judged:
     regions: tuple[Region, ...] = ()
     heat: NDArray[np.float32] | None = None
     fault: str = ""
-    invoke_ms: float = 0.0
+    took_ms: float = 0.0  # from pixels to score
 
 
-def judge_samples(bundle: Bundle, samples: Sequence[Sample], cfg: ModelConfig, told: Told) -> list[Judged]:
-    """Each sample judged. Raises ModelError when the model itself cannot be used as the bundle says; without samples
-    it is asked test pictures, so that this is found out."""
+def judge_samples(
+    bundle: Bundle, samples: Sequence[Sample], cfg: ModelConfig, told: Told
+) -> tuple[list[Judged], list[float]]:
+    """Each sample judged; and how long a few test pictures took, in ms, which are asked first to find out whether the
+    model can be used as the bundle says. Raises ModelError when it cannot."""
     request = {"folder": str(bundle.folder.absolute()), "cfg": cfg.model_dump()}
     judged = []
     with Child(CHILD, LIMITS) as child:
-        child.ask(request)
+        trial_ms = [float(took) for took in child.ask(request)["took_ms"]]
         for number, sample in enumerate(samples):
             told("judging", number, len(samples))
             try:
                 judged.append(_judged(sample, child.ask({**request, "picture": str(sample.path.absolute())})))
             except ModelError as err:
                 raise ModelError(f"{sample.path}: {err.what}", err.fix) from err
-    return judged
+    return judged, trial_ms
 
 
 def _judged(sample: Sample, said: Mapping[str, Any]) -> Judged:
     if "fault" in said:
         return Judged(sample, fault=str(said["fault"]))
     regions = tuple(_region(region) for region in said["regions"])
-    return Judged(sample, float(said["score"]), regions, _heat(said.get("heat")), "", float(said["invoke_ms"]))
+    return Judged(sample, float(said["score"]), regions, _heat(said.get("heat")), "", float(said["took_ms"]))
 
 
 def _region(said: Mapping[str, Any]) -> Region:

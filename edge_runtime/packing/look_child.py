@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +30,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     )
     content = path.read_bytes()
     is_open = not request["input_shape"] and any(-1 in sizes[1:] for sizes in engine.input_sizes)
-    seen, invoke_ms = _seen(engine) if _is_runnable(engine.inputs) and not is_open else ([], 0.0)
+    seen = _seen(engine) if _is_runnable(engine.inputs) and not is_open else []
     return {
         "sha256": hashlib.sha256(content).hexdigest(),
         "runtime": engine.runtime.label,
@@ -42,7 +41,6 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
         "output_operators": list(engine.output_operators()),
         "seen": seen,
         "notes": asdict(read_notes(content)),
-        "invoke_ms": round(invoke_ms, 3),
     }
 
 
@@ -53,17 +51,13 @@ def _is_runnable(inputs: Sequence[Tensor]) -> bool:
     )
 
 
-def _seen(engine: Engine) -> tuple[list[dict[str, Any]], float]:
-    """One entry for each output, and how long the last of the runs took."""
+def _seen(engine: Engine) -> list[dict[str, Any]]:
+    """One entry for each output."""
     kept: list[list[NDArray[Any]]] = [[] for _ in engine.outputs]
-    took = 0.0
     for inputs in _different(engine.inputs):
-        started = time.perf_counter()
-        outputs = engine.invoke(*inputs)
-        took = (time.perf_counter() - started) * 1e3
-        for values, output in zip(kept, outputs, strict=True):
+        for values, output in zip(kept, engine.invoke(*inputs), strict=True):
             values.append(output)
-    return [_summary(tensor, values) for tensor, values in zip(engine.outputs, kept, strict=True)], took
+    return [_summary(tensor, values) for tensor, values in zip(engine.outputs, kept, strict=True)]
 
 
 def _different(inputs: Sequence[Tensor]) -> list[list[NDArray[Any]]]:

@@ -10,7 +10,6 @@ import contextlib
 import re
 import shutil
 import stat
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +33,7 @@ from edge_runtime.packing.samples import find_samples
 from edge_runtime.packing.sheet import draw_sheets
 from edge_runtime.packing.tables import first_table, measured_table
 from edge_runtime.packing.thresholds import count_of, remarks_on, settle_thresholds
+from edge_runtime.packing.time_check import measured_pace
 from edge_runtime.predictors.golden import add_golden, check_golden
 
 TRUTHS = ("good", "bad", "")
@@ -46,7 +46,8 @@ Agree = Callable[[Sequence[Path], Sequence[str]], bool]  # shown these sheets an
 
 @dataclass(frozen=True, slots=True)
 class PackReport:
-    """What was made. previews: contact sheets of the samples. remarks: what whoever uses it should know."""
+    """What was made. previews: contact sheets of the samples. picture_ms: median time of one on this box; fits: within
+    what the station allows. remarks: what whoever uses it should know."""
 
     model: str
     folder: str
@@ -59,7 +60,9 @@ class PackReport:
     limit: dict[str, Any] | None
     previews: tuple[str, ...]
     golden: int
-    invoke_ms: float
+    picture_ms: float
+    deadline_ms: float
+    fits: bool
     remarks: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -100,10 +103,11 @@ def pack(
         facts, plan = _settle(work / MODEL, file, told, cfg, desk)
         draft = seal_bundle(work, first_table(name, version, told, facts, plan, desk))
         found = find_samples(samples, plan.output) if samples else []
-        judged = judge_samples(draft, found, cfg.model, say)
+        judged, trial_ms = judge_samples(draft, found, cfg.model, say)
+        pace = measured_pace(judged, trial_ms, cfg.decision)
         limit, thresholds = settle_thresholds(judged, told, over_reject, desk)
         table = draft.manifest.model_dump(exclude_none=True) | measured_table(plan, told, judged, limit, thresholds)
-        remarks = remarks_on(judged, limit, told)
+        remarks = [*pace.remarks(), *remarks_on(judged, limit, told)]
         sheets = _sheets(judged, thresholds, preview or out.with_name(f"{out.name}-samples")) if samples else []
         if agree is not None and not agree(sheets, remarks):
             raise UsageError("not sealed, as was answered", "pack it again with other options")
@@ -129,7 +133,9 @@ def pack(
         limit=_limit_json(limit),
         previews=tuple(str(sheet) for sheet in sheets),
         golden=golden.pictures,
-        invoke_ms=_invoke_ms(judged, facts),
+        picture_ms=pace.picture_ms,
+        deadline_ms=pace.deadline_ms,
+        fits=pace.fits,
         remarks=(*remarks, *filter(None, [golden.remark and f"golden pictures: {golden.remark}"])),
     )
 
@@ -188,11 +194,6 @@ def _limit_json(limit: Limit | None) -> dict[str, Any] | None:
         "is_shown": limit.is_shown,
         "good_needed": limit.good_needed,
     }
-
-
-def _invoke_ms(judged: Sequence[Judged], facts: Facts) -> float:
-    times = [one.invoke_ms for one in judged if not one.fault]
-    return round(statistics.median(times) if times else facts.invoke_ms, 3)
 
 
 def _name_of(file: Path) -> str:

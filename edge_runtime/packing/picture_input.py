@@ -11,6 +11,9 @@ from edge_runtime.packing.facts import Facts
 
 DTYPES = ("uint8", "int8", "int16", "float32")
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
+SMALLEST_GREY = 16  # 10 to 13 numbers a row are MFCC features of sound
+MOST_STEPS = 16.0  # real values that a normalised picture spans: 0..1 to (0..255 - mean) / deviation of dark pictures
+PIXELS = 255.0  # real values that a picture spans whose pixels go in as they are
 OPEN = -1
 
 
@@ -59,7 +62,25 @@ def picture_input(facts: Facts) -> PictureInput:
         )
     if sizes[0] not in (1, OPEN):
         raise ModelError(f"the model takes {sizes[0]} pictures at once", "convert it with a batch of 1")
-    return _in_form(tensor, sizes)
+    found = _in_form(tensor, sizes)
+    _refuse_features(found)
+    return found
+
+
+def _refuse_features(picture: PictureInput) -> None:
+    """Spectrograms have the form of grey pictures; what their bytes mean tells them from one."""
+    tensor = picture.tensor
+    if picture.channels != 1 or not tensor.is_byte or not tensor.is_quantised:
+        return
+    real = tensor.byte_values()
+    low, high = float(real.min()), float(real.max())
+    if high - low > MOST_STEPS and abs(high - low - PIXELS) > 1.0:
+        raise ModelError(
+            f"input {tensor.name} means {low:.3g} to {high:.3g}, which neither pixels nor normalised ones do: it takes "
+            "features, such as those of sound",
+            "sound models are learnt on the box: edge-runtime data learn-sound; for a picture convert it again with "
+            "inputs normalised",
+        )
 
 
 def _in_form(tensor: Tensor, sizes: tuple[int, ...]) -> PictureInput:
@@ -72,11 +93,12 @@ def _in_form(tensor: Tensor, sizes: tuple[int, ...]) -> PictureInput:
         found = PictureInput(tensor, sizes[2], sizes[1], 1, "nhwc")
     if found is None:
         raise ModelError(f"input {tensor.name} is {_shape(sizes)}, which is no grey or colour picture")
+    least = SMALLEST_GREY if found.channels == 1 else SMALLEST_SIDE
     for side in (found.width, found.height):
-        if side != OPEN and not SMALLEST_SIDE <= side <= LARGEST_SIDE:
+        if side != OPEN and not least <= side <= LARGEST_SIDE:
             raise ModelError(
-                f"input {tensor.name} is {_shape(sizes)}: a picture has sides of {SMALLEST_SIDE} to {LARGEST_SIDE} "
-                "pixels; sound, features and single numbers are not packed"
+                f"input {tensor.name} is {_shape(sizes)}: a {'grey' if found.channels == 1 else 'colour'} picture has "
+                f"sides of {least} to {LARGEST_SIDE} pixels; sound, features (MFCC) and single numbers are not packed"
             )
     return found
 

@@ -5,22 +5,23 @@ Each function settles one thing at the desk: told, known from the file, asked, o
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.core.errors import UsageError
 from edge_runtime.core.manifest import InputSpec, Kind, OutputSpec
+from edge_runtime.inference.findings import BACKGROUND
 from edge_runtime.inference.segments import is_label_map
 from edge_runtime.packing.answers import Desk, Question, Told
 from edge_runtime.packing.facts import Facts
-from edge_runtime.packing.labels import label_names
+from edge_runtime.packing.labels import label_names, nearest, short, shown, split_names
 from edge_runtime.packing.normalisation import NAMED, Numbers, from_bytes, from_mean, normalisation
 from edge_runtime.packing.picture_input import PictureInput
 from edge_runtime.packing.readings import Reading, are_shares, is_in_pixels, readings
 
 ALL = "all"
 MOST_PIECES = 10  # between the commas of one label; ImageNet's have at most eight
+EXCLUSIVE = (Kind.CLASSIFICATION, Kind.SEGMENTATION)  # something is always one of the labels
 GOOD_WORDS = {"good", "ok", "okay", "clean", "normal", "pass", "background", "none", "no_defect", "no defect", "fine"}
 YOLO_BOXES = ("yolov5", "yolov8", "nms")
 PIXELS_OF_DEFECT = 2000  # one of so many cells makes a defect, unless told
@@ -56,10 +57,10 @@ def make_plan(facts: Facts, picture: PictureInput, size: tuple[int, int], told: 
 
 def _labels(facts: Facts, found: list[Reading], told: Told, desk: Desk) -> tuple[str, ...]:
     if told.labels:
-        desk.note("labels", _short(told.labels), f"told by --labels, {told.labels_from}")
+        desk.note("labels", short(told.labels), f"told by --labels, {told.labels_from}")
         return told.labels
     if facts.notes.labels:
-        desk.note("labels", _short(facts.notes.labels), facts.notes.labels_from)
+        desk.note("labels", short(facts.notes.labels), facts.notes.labels_from)
         return facts.notes.labels
     counts = list(dict.fromkeys(str(one.labels or "some") for one in found))
     question = Question(
@@ -82,7 +83,7 @@ def _reading(facts: Facts, found: list[Reading], labels: tuple[str, ...], told: 
     if not fitting:
         counts = " or ".join(dict.fromkeys(str(one.labels) for one in wanted))
         raise UsageError(
-            f"{len(labels)} labels were given ({_short(labels)}), the model has {counts}: {_read_as(wanted)}",
+            f"{len(labels)} labels were given ({short(labels)}), the model has {counts}: {_read_as(wanted)}",
             "give a label file with one line for each, background included",
         )
     first = fitting[0]
@@ -194,34 +195,41 @@ def _defects(reading: Reading, labels: tuple[str, ...], told: Told, desk: Desk) 
     if told.good:
         _refuse_unknown(told.good, labels, "--good")
         chosen = tuple(dict.fromkeys(label for label in labels if label not in told.good))
-        desk.note("defects", _short(chosen), "all that --good does not name")
+        desk.note("defects", short(chosen), "all that --good does not name")
     elif len(labels) == 1 and not told.defects:
         desk.note("defects", labels[0], "the only label")
         chosen = labels
     else:
         guess = [label for label in labels if label.lower() not in GOOD_WORDS]
         question = Question(
-            "--defect", "labels that are defects", f"labels are {_short(labels)}; '{ALL}' for each of them",
-            ",".join(guess) if len(guess) < len(labels) else ALL,
+            "--defect", "labels that are defects", f"labels are {short(labels)}; '{ALL}' for each of them",
+            ",".join(map(shown, guess)) if len(guess) < len(labels) else ALL,
             check=lambda text: _refuse_unknown(_defects_of(text, labels), labels, "--defect"),
         )  # fmt: skip
-        text = desk.settle(question, ",".join(told.defects))
+        text = desk.settle(question, ",".join(map(shown, told.defects)))
         if question in desk.missing:
             return labels
         chosen = _every(told.defects, labels) if told.defects else _defects_of(text, labels)
     _refuse_unknown(chosen, labels, "--defect")
     if not chosen:
         raise UsageError("no label is a defect: such a model accepts every part", "name one with --defect")
-    if reading.kind is Kind.CLASSIFICATION and len(labels) > 1 and set(chosen) == set(labels):
+    if reading.kind in EXCLUSIVE and len(labels) > 1 and set(chosen) == set(labels):
         raise UsageError(
             "every label is a defect: such a model rejects every part", "name them with --defect or --good"
+        )
+    ground = [label for label in chosen if label.lower() == BACKGROUND]
+    if reading.kind is Kind.SEGMENTATION and ground:
+        raise UsageError(
+            f"label {ground[0]!r} is no defect: every part that shows some of it would be rejected",
+            f"leave it out of --defect, or name it with --good {ground[0]}",
         )
     return chosen
 
 
 def _defects_of(text: str, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """An answer in one line, with commas between labels; a label may have commas of its own ("tench, Tinca tinca")."""
-    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+    """An answer in one line, with commas between labels; those of a label's own ("tench, Tinca tinca") need no quotes
+    where they are as in its name."""
+    pieces = [piece for piece in split_names(text) if piece]
     names: list[str] = []
     while pieces:
         lengths = range(min(len(pieces), MOST_PIECES), 0, -1)
@@ -244,10 +252,10 @@ def _pixels(text: str) -> int:
 def _refuse_unknown(names: tuple[str, ...], labels: tuple[str, ...], option: str) -> None:
     for name in names:
         if name not in labels:
-            near = difflib.get_close_matches(name, labels, n=1)
+            near = " or ".join(map(repr, nearest(name, labels)))
             raise UsageError(
-                f"{option} {name!r} is none of its {len(labels)} labels ({_short(labels)})",
-                f"did you mean {near[0]!r}?" if near else "name one of them",
+                f"{option} {name!r} is none of its {len(labels)} labels ({short(labels)})",
+                f"did you mean {near}?" if near else "name one of them",
             )
 
 
@@ -255,7 +263,7 @@ def _activation(facts: Facts, reading: Reading, told: Told, desk: Desk) -> str:
     """Shares need none; other numbers are logits."""
     if is_label_map(facts.outputs[0]):
         return desk.note("activation", "none", "numbers of labels")
-    is_exclusive = reading.kind in (Kind.CLASSIFICATION, Kind.SEGMENTATION) and reading.labels != 1
+    is_exclusive = reading.kind in EXCLUSIVE and reading.labels != 1
     question = Question(
         "--activation", "activation", "its outputs are no shares of 0..1, so they are logits",
         "softmax" if is_exclusive else "sigmoid", ("none", "sigmoid", "softmax"), is_convention=True,
@@ -322,10 +330,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise UsageError(f"size {text!r} is none", "give WIDTHxHEIGHT in pixels, such as 320x320")
     return int(width), int(height)
-
-
-def _short(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _row(numbers: tuple[float, ...]) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import ModelError, UsageError
 from edge_runtime.core.manifest import Manifest
-from edge_runtime.modelstore.bundle import CARD, MANIFEST, Bundle, load_bundle
+from edge_runtime.modelstore.bundle import CARD, MANIFEST, Bundle, file_digest, load_bundle
 from edge_runtime.modelstore.manifest_toml import read_manifest
 from edge_runtime.modelstore.slots import Slots
 from edge_runtime.modelstore.slots_file import Slot
 from edge_runtime.modelstore.store import ModelStore, Stored, open_bundle
 from edge_runtime.predictors.model_choice import would_run
+
+log = logging.getLogger(__name__)
 
 
 def list_models(cfg: EdgeConfig, store: ModelStore) -> list[dict[str, Any]]:
@@ -41,7 +44,11 @@ def verify_models(reference: str, cfg: EdgeConfig, store: ModelStore) -> list[di
         folders = [reference if "/" in reference else str(_find(reference, store).folder)]
     else:
         folders = [str(stored.folder) for stored in store.list()]
-    return [_verify(folder, cfg) for folder in folders]
+    rows = [_verify(folder, cfg) for folder in folders]
+    for row in rows:
+        if row["ok"] and store.release(row["digest"]):
+            log.info("model.released %s passed its test and is out of quarantine", row["model"])
+    return rows
 
 
 def find(reference: str, store: ModelStore) -> Bundle:
@@ -65,6 +72,7 @@ def _row(stored: Stored, cfg: EdgeConfig, store: ModelStore, slot: Slot) -> dict
         "model": stored.label,
         "folder": str(stored.folder),
         "shipped": stored.is_shipped,
+        "origin": str(store.provenance(stored).origin),
         "station": stored.name == cfg.model.name.partition("@")[0] and _would_run(cfg, store) == stored,
         "slot": next((key for key, version in slot.versions().items() if version == stored.version), None),
     }
@@ -80,7 +88,7 @@ def _row(stored: Stored, cfg: EdgeConfig, store: ModelStore, slot: Slot) -> dict
         "bytes": sum(
             (stored.folder / name).stat().st_size for name in manifest.files if (stored.folder / name).exists()
         ),
-        "problem": _mismatch(manifest, stored),
+        "problem": _mismatch(manifest, stored) or _quarantine(stored, store),
     }
 
 
@@ -89,6 +97,11 @@ def _would_run(cfg: EdgeConfig, store: ModelStore) -> Stored | None:
         return would_run(cfg.model.name, store)
     except ModelError:
         return None  # it names what is not there
+
+
+def _quarantine(stored: Stored, store: ModelStore) -> str:
+    why = "" if stored.is_shipped else store.notes.quarantined(file_digest(stored.folder / MANIFEST))
+    return f"in quarantine: {why}" if why else ""
 
 
 def _mismatch(manifest: Manifest, stored: Stored) -> str:

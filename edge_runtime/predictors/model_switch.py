@@ -28,7 +28,8 @@ from edge_runtime.modelstore.bundle import Bundle
 from edge_runtime.modelstore.slots import Slots, Verb, candidate_of, previous_of
 from edge_runtime.modelstore.slots_file import Held, Slot
 from edge_runtime.modelstore.store import ModelStore
-from edge_runtime.predictors.model_choice import proof_of, put_to_work, refuse_untested
+from edge_runtime.predictors.model_choice import proof_of, put_to_work
+from edge_runtime.predictors.quarantine import try_or_quarantine
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def switch(cfg: EdgeConfig, store: ModelStore, request: Request, running: Held |
     slots = Slots(store)
     held = agreed(slots.of(request.name), request, running)
     bundle = store.open_exactly(request.name, held.version, held.digest)
-    refuse_untested(bundle, cfg.model)
+    try_or_quarantine(bundle, store, cfg, request.by)
     proof = proof_of(bundle, cfg.model)
     done: list[Slot] = []
 

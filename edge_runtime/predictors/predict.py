@@ -16,7 +16,7 @@ from edge_runtime.config.schema import CheckPictures, EdgeConfig, ModelConfig
 from edge_runtime.core.errors import ModelError, UsageError
 from edge_runtime.core.manifest import Kind
 from edge_runtime.core.messages import Cause, Prediction, Region, Verdict
-from edge_runtime.decision.policy import Policy, station_policy
+from edge_runtime.decision.policy import bundle_policy, station_policy
 from edge_runtime.inference.native_noise import native_noise_hidden
 from edge_runtime.inference.probe import probe
 from edge_runtime.media.picture import PictureError, decode_picture
@@ -53,13 +53,8 @@ class Predictor:
         except ModelError as err:
             raise UsageError(f"model {wanted!r} cannot be used: {err}") from err
         self.label = bundle.label
-        thresholds = bundle.manifest.thresholds
         is_stations = bundle.manifest.name == cfg.model.name.partition("@")[0]
-        self.policy = (
-            station_policy(cfg.decision, thresholds)
-            if is_stations
-            else Policy(thresholds.accept_below, thresholds.reject_at)
-        )
+        self.policy = station_policy(cfg.decision, bundle.manifest) if is_stations else bundle_policy(bundle.manifest)
 
     def file(self, path: str | Path) -> dict[str, Any]:
         """One entry of `predict --json`. A file that cannot be judged gives `verdict` null and `error`."""

@@ -18,7 +18,7 @@ from edge_runtime.core.errors import StorageError
 from edge_runtime.core.messages import Cause, Label, Outcome, PartKey, Region, Verdict
 from edge_runtime.recording.database import open_for_reading, version_of
 from edge_runtime.recording.going_back import say_shortfall
-from edge_runtime.recording.labels import Saying, history_of, label_of, saying
+from edge_runtime.recording.labels import Saying, history_of, label_of, saying, saying_named
 from edge_runtime.recording.schema import SEEN_AS_PRESENT, VERSION
 
 PERCENTILES = (50, 95, 99)
@@ -31,7 +31,8 @@ class PartRow:
 
     verdict, cause and reason are None only while the part is on its way. Times named `*_ns` are monotonic within `run`.
     label: the last word of anybody; `JournalReader.history` has all of them. origin: whose answer it was, "local" or
-    "remote:NAME/VERSION@HOST:PORT"; None where no model spoke, and in rows from before it was noted.
+    "remote:NAME/VERSION@HOST:PORT"; None where no model spoke, and in rows from before it was noted. file: name of the
+    file that the picture was read from, where the camera is a folder.
     """
 
     id: int
@@ -62,6 +63,7 @@ class PartRow:
     evidence: str | None
     label: str | None
     origin: str | None
+    file: str | None
 
     @property
     def part(self) -> str:
@@ -361,6 +363,11 @@ class JournalReader:
         """One label. Raises StorageError when there is none of this number."""
         with self._told():
             return saying(self._db, number)
+
+    def saying_named(self, ref: str) -> Saying | None:
+        """The label that whoever said it named so."""
+        with self._told():
+            return saying_named(self._db, ref)
 
     def label_of(self, key: PartKey) -> Label | None:
         """The last word of anybody about a part of this name."""

@@ -321,7 +321,7 @@ class RecordWriter:
             row = self._row(decision.key, in_this_run=True)
         self._db.execute(
             "UPDATE part SET verdict = ?, cause = ?, reason = ?, score = ?, captured_ns = ?, decided_ns = ?, model = ?,"
-            " origin = ?, timings_ms = ?, regions = ?, recovered = 0"
+            " origin = ?, file = ?, timings_ms = ?, regions = ?, recovered = 0"
             " WHERE id = ? AND (verdict IS NULL OR recovered = 1)",
             (
                 decision.verdict.value,
@@ -332,6 +332,7 @@ class RecordWriter:
                 decision.decided_ns,
                 self._model(decision.model),
                 decision.origin or None,
+                decision.file or None,
                 _timings(record.timings_ms),
                 _regions(record.regions),
                 row,

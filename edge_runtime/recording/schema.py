@@ -20,12 +20,17 @@ _SAYINGS_OF_2 = """
            0 AS is_undone
     FROM part WHERE label IN ('accept', 'reject')"""
 
-_LEDGER_WITHOUT_ORIGIN = "CREATE TEMP VIEW ledger AS SELECT *, NULL AS origin FROM main.ledger;"
+_LEDGER_WITHOUT_ORIGIN = "CREATE TEMP VIEW ledger AS SELECT *, NULL AS origin, NULL AS file FROM main.ledger;"
+
+_NO_BOX = ", NULL AS ref, NULL AS box"
+_SAYING_WITHOUT_BOX = f"CREATE TEMP VIEW saying AS SELECT *{_NO_BOX} FROM main.saying;"
 
 # What a reader adds for itself, and no file has, to see a file of an earlier version as one of the present.
 SEEN_AS_PRESENT = {
-    2: f"CREATE TEMP VIEW saying AS {_SAYINGS_OF_2}; {_LEDGER_WITHOUT_ORIGIN}",
-    3: _LEDGER_WITHOUT_ORIGIN,
+    2: f"CREATE TEMP VIEW saying AS SELECT *{_NO_BOX} FROM ({_SAYINGS_OF_2}); {_LEDGER_WITHOUT_ORIGIN}",
+    3: f"{_SAYING_WITHOUT_BOX} {_LEDGER_WITHOUT_ORIGIN}",
+    4: f"{_SAYING_WITHOUT_BOX} CREATE TEMP VIEW ledger AS SELECT *, NULL AS file FROM main.ledger;",
+    5: _SAYING_WITHOUT_BOX,
 }
 
 # One script per version; a file at version n gets scripts n, n+1, ... Never edit one that was released.
@@ -201,6 +206,33 @@ MIGRATIONS = (
                (SELECT saying.label FROM saying WHERE saying.part = part.id AND saying.label IS NOT NULL
                 AND NOT saying.is_undone ORDER BY saying.id DESC LIMIT 1) AS label, part.origin
         FROM part JOIN run ON run.id = part.run LEFT JOIN model ON model.id = part.model;
+    """,
+    """
+    ALTER TABLE part ADD COLUMN file TEXT;    -- name of the file that the picture was read from; NULL: it was taken
+    DROP VIEW ledger;
+    CREATE VIEW ledger AS
+        SELECT part.id, part.run, part.boot_id, part.part_id, part.encoder,
+               part.trigger_ns, part.trigger_utc_ns, part.time_quality, part.captured_ns, part.decided_ns,
+               part.verdict, part.cause, part.reason, part.score, model.label AS model, model.digest AS model_digest,
+               run.config_digest, part.recovered, part.outcome, part.outcome_encoder, part.outcome_ns,
+               (part.decided_ns - part.trigger_ns) / 1e6 AS trigger_to_verdict_ms,
+               (part.decided_ns - part.captured_ns) / 1e6 AS capture_to_verdict_ms,
+               part.timings_ms, part.regions, part.evidence,
+               (SELECT saying.label FROM saying WHERE saying.part = part.id AND saying.label IS NOT NULL
+                AND NOT saying.is_undone ORDER BY saying.id DESC LIMIT 1) AS label, part.origin, part.file
+        FROM part JOIN run ON run.id = part.run LEFT JOIN model ON model.id = part.model;
+    """,
+    """
+    ALTER TABLE label ADD COLUMN ref TEXT;    -- the name that whoever said it gave it: a repeat is not written again
+    ALTER TABLE label ADD COLUMN box TEXT;    -- JSON: [x, y, w, h] in fractions of the picture; NULL: none was drawn
+    CREATE UNIQUE INDEX label_by_ref ON label (ref) WHERE ref IS NOT NULL;
+    DROP VIEW saying;
+    CREATE VIEW saying AS
+        SELECT label.id, label.run, label.part, label.boot_id, label.part_id, label.label, label.undoes, label.defect,
+               label.comment, label."by", label."where", label.at_ns, label.at_utc_ns, label.time_quality,
+               model.label AS saw_model, model.digest AS saw_digest, label.saw_verdict,
+               EXISTS (SELECT 1 FROM label AS undo WHERE undo.undoes = label.id) AS is_undone, label.ref, label.box
+        FROM label LEFT JOIN model ON model.id = label.saw_model;
     """,
 )
 VERSION = len(MIGRATIONS)

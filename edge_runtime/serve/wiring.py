@@ -29,7 +29,7 @@ def serve_components(cfg: EdgeConfig, told: Callable[[str], None] = lambda url: 
     beside = socket_path(cfg)
     components: list[Component] = [
         SpeechRelay(cfg.voice.remote, beside.with_name(speech_wire.SOCKET)),
-        PictureRelay(cfg.model, beside.with_name(picture_wire.SOCKET)),
+        PictureRelay(cfg, beside.with_name(picture_wire.SOCKET)),
     ]
 
     def healths() -> Mapping[str, Health]:

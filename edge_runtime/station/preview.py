@@ -103,6 +103,12 @@ def _view(shown: _Shown) -> PartView:
     )
 
 
+def encode_view(image: NDArray[np.uint8]) -> bytes:
+    """A JPEG for a screen, made on this thread, which steps back for it and ends with its answer."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    return _jpeg(image)
+
+
 def _jpeg(image: NDArray[np.uint8]) -> bytes:
     height, width = image.shape[:2]
     if width > WIDEST:

@@ -20,6 +20,7 @@ from edge_runtime.modelstore.slots_file import Held
 from edge_runtime.predictors.model_switch import Request
 from edge_runtime.process.control import Handler
 from edge_runtime.recording import say_label
+from edge_runtime.station.person_requests import decide_waiting, waiting_part
 from edge_runtime.station.wiring import Box
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ def box_requests(box: Box) -> Mapping[str, Handler]:
         say_label.REQUEST: lambda words: _label(box, words),
         "rescan": lambda words: _rescan(box, words),
         "preview": box.preview.answer,
+        "waiting": lambda words: waiting_part(box.line, words),
+        "decide": lambda words: decide_waiting(box.line, words),
         "resume": lambda words: {"resumed": box.desk.resume(_word(words, "by", "cli"))},
         "listen": lambda _: {"says": _voice(box).push()},
         "cancel": lambda _: {"says": _voice(box).cancel()},

@@ -25,6 +25,7 @@ from edge_runtime.inference.remote_picture import RemotePicture
 from edge_runtime.lines.inspector import LineModel
 from edge_runtime.lines.vision_line import VisionLine
 from edge_runtime.modelstore.bundle import Bundle
+from edge_runtime.modelstore.provenance import Origin
 from edge_runtime.modelstore.slots import Slots
 from edge_runtime.modelstore.slots_file import Change, Slot
 from edge_runtime.modelstore.store import ModelStore
@@ -57,6 +58,7 @@ class RunningModel:
         self._store = store
         self._chooser = chooser
         self._chosen = chosen
+        self._origin = store.provenance(chosen.bundle).origin
         self._line = line
         self._journal = journal
         self._remote = remote
@@ -79,11 +81,13 @@ class RunningModel:
         health = self._line.inspector.health()
         if self._chosen.fault and health.state is State.OK:
             return Health(State.DEGRADED, self._chosen.fault, health.progress_ns)
+        if self._origin is Origin.UNSIGNED:  # allowed by modelstore.require_signature = false, and never hidden
+            return replace(health, detail="; ".join(filter(None, [health.detail, f"{self.label} is not signed"])))
         return health
 
     def seat(self) -> ModelSeat:
         """What the line runs, and what waits in its slots."""
-        return self.seat_of(self.label, self.bundle.digest, self._chosen.fault)
+        return replace(self.seat_of(self.label, self.bundle.digest, self._chosen.fault), origin=str(self._origin))
 
     def seat_of(self, label: str, digest: str = "", fault: str = "") -> ModelSeat:
         """The same for a model of another line of this box. label: NAME@VERSION."""
@@ -133,6 +137,7 @@ class RunningModel:
         self._journal.learn_model(bundle.label, bundle.digest)
         self._line.swap_model(line_model(bundle, self._cfg, self._remote), commit)
         self._chosen = Chosen(bundle)
+        self._origin = self._store.provenance(bundle).origin
 
     def _tell_if_apart(self) -> None:
         """A choice that could not be taken back is told until the next start, which runs what the slots say."""
@@ -160,7 +165,7 @@ class RunningModel:
 
 def line_model(bundle: Bundle, cfg: EdgeConfig, remote: RemotePicture | None = None) -> LineModel:
     """What a line needs of a bundle; nothing is loaded yet. remote: who else is asked about its pictures."""
-    thresholds = station_policy(cfg.decision, bundle.manifest.thresholds)
+    thresholds = station_policy(cfg.decision, bundle.manifest)
     reading = RemoteReading(bundle) if remote else None
 
     def open_model() -> VisionModel:

@@ -115,6 +115,8 @@ def summary(
         "model": model,
         "config_digest": config_digest,
     }
+    if why := line.not_judged.reasons(line.camera.last_trouble):
+        document["why"] = dict(why)
     if line.remote is not None:
         document["origins"] = dict(line.origins)
         document["remote"] = dict(line.remote.report())

@@ -1,4 +1,4 @@
-"""The uplink put together: records, live tags and commands, each with a connection and a thread of its own.
+"""The uplink put together: records, live tags, commands and updates, each with a connection and thread of its own.
 
     journal --> Delivery --------- records link ---\\
     control socket --> RunWatch --> tags link -------> broker
@@ -37,6 +37,7 @@ from edge_runtime.sync.sparkplug.link import SparkplugLink
 from edge_runtime.sync.sparkplug.metrics import AUTOMATION, ROLLBACK, StatusReader, device_tags, node_tags
 from edge_runtime.sync.sparkplug.node import NodeIdentity, SparkplugNode
 from edge_runtime.sync.sparkplug.runner import BdSeqFile, NotYet, SparkplugRunner
+from edge_runtime.sync.update_watch import UpdateWatch
 
 if TYPE_CHECKING:  # signatures cost 8 MB: not for a box that takes no commands
     from edge_runtime.sync.commands.allowed import Proof
@@ -64,6 +65,7 @@ class Uplink:
         self.commands = self._make_commands(link_settings(cfg.sync, cfg.station.name, env))
         self.tags = self._make_tags(link_settings(cfg.sync, cfg.station.name, env, "-tags"))
         self._unsigned = self._make_unsigned()
+        self.updates = UpdateWatch(cfg, self._post) if cfg.updates.fetch != "never" else None
         self.control = ControlServer(
             sync_socket(cfg),
             {
@@ -107,12 +109,15 @@ class Uplink:
             log.debug("control.closed %s", err)  # said at the start; tried again in a second
 
     def _others(self) -> list[Component]:
-        return [part for part in (self.tags, self.commands, self._unsigned) if part]
+        return [part for part in (self.tags, self.commands, self._unsigned, self.updates) if part]
 
     # -- how it is ----------------------------------------------------------------------------------------------------
 
     def healths(self) -> dict[str, Health]:
-        named = {"records": self.records, "tags": self.tags, "commands": self.commands or self._unsigned}
+        named: dict[str, Component | None] = {
+            "records": self.records, "tags": self.tags, "commands": self.commands or self._unsigned,
+            "updates": self.updates,
+        }  # fmt: skip
         return {name: part.health() for name, part in named.items() if part}
 
     def stuck(self) -> list[str]:
@@ -141,6 +146,7 @@ class Uplink:
             "records": dict(self.records.report()),
             "tags": dict(self.tags.report()) if self.tags else None,
             "commands": dict(part.report()) if (part := self.commands or self._unsigned) else None,
+            "updates": dict(self.updates.report()) if self.updates else None,
             "rss_mb": rss_mb(),
             "cpu_s": round(used.ru_utime + used.ru_stime, 3),
         }

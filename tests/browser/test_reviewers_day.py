@@ -65,3 +65,26 @@ def test_what_others_said_is_told_after_ones_own_answer(rig: Rig, look: Look) ->
         assert row in [one["row"] for one in waiting["queue"]]
         assert {key for one in waiting["queue"] for key in one} == {"row", "part", "at_ms", "day", "kind"}
         assert row not in [one["row"] for one in rig.server.get("/api/review?by=Ben").json()["queue"]]
+
+
+def test_a_box_is_kept_in_fractions_of_the_picture(rig: Rig, look: Look) -> None:
+    with look(rig.url + "/review", "1280") as page:
+        row = begin(page, "Dora")
+        becomes(page, "document.querySelector('#shot').naturalWidth > 0")
+        room = page.locator("#shot").bounding_box()
+        wide = min(room["width"], room["height"] * 16 / 9)  # the picture in its frame
+        left, top = room["x"] + (room["width"] - wide) / 2, room["y"] + (room["height"] - wide * 9 / 16) / 2
+        page.keyboard.press("b")
+        page.mouse.move(left + wide * 0.25, top + wide * 9 / 16 * 0.25)
+        page.mouse.down()
+        page.mouse.move(left + wide * 0.5, top + wide * 9 / 16 * 0.75, steps=3)
+        page.mouse.up()
+        shoot(page, "review-box")
+        assert page.locator("#box rect").count() == 1 and not page.is_visible("#zoom")
+        page.keyboard.press("r")
+        until(lambda: ("Dora", "reject") in [one[:2] for one in sayings(rig, row)])
+        with JournalReader(rig.line.state / "journal.db") as reader:
+            box = reader.history(row)[-1].box
+        assert box is not None
+        assert [box.x, box.y, box.w, box.h] == pytest.approx([0.25, 0.25, 0.25, 0.5], abs=0.01)
+        assert page.locator("#box rect").count() == 0  # the next part has none

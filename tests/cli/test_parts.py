@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_runtime.cli import parts_cmds
 from edge_runtime.cli.main import main
 from edge_runtime.cli.parts_cmds import ON_BELT_NS, SHOWN_DIFFERENCES, how_it_ended, parse_since
 from edge_runtime.config.schema import EdgeConfig, RecordingConfig
@@ -120,6 +121,14 @@ def test_list_is_a_table_with_the_newest_last(run: Any) -> None:
 def test_list_finds_what_was_asked_for(run: Any, options: list[str], ids: list[int]) -> None:
     code, out, _ = run("list", "--json", *options)
     assert code == 0 and [row["id"] for row in json.loads(out)] == ids
+
+
+def test_the_table_fits_a_console_and_names_what_it_left_out(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts_cmds, "room", lambda: 80)
+    _, out, _ = run("list")
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert "VERDICT" in out and "REASON" in out and "300 ms passed" in out
+    assert "PICTURE" not in out.splitlines()[0] and "no room for" in out and "PICTURE" in out.splitlines()[-1]
 
 
 def test_show_joins_everything_about_a_part(run: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_runtime.config import paths
 from edge_runtime.config.load import MOST_FAULTS, leaves, load
 from edge_runtime.config.paths import config_file, locate_socket, locate_state, socket_path, state_dir
-from edge_runtime.config.schema import EdgeConfig
+from edge_runtime.config.schema import EdgeConfig, ModelStoreConfig
 from edge_runtime.core.errors import ConfigError
 from edge_runtime.process.credentials import credential
 
@@ -23,10 +23,11 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_without_a_file_every_value_is_the_default():
+def test_without_a_file_every_value_is_the_default_but_that_the_demo_takes_unsigned_models():
     loaded = load(None)
-    assert loaded.config == EdgeConfig()
-    assert loaded.given == {}
+    assert loaded.config == EdgeConfig(modelstore=ModelStoreConfig(require_signature=False))
+    assert loaded.given == {"modelstore.require_signature": "embedded demo station"}
+    assert EdgeConfig().modelstore.require_signature
 
 
 def test_file_and_command_line_are_named_as_origin(tmp_path):
@@ -98,7 +99,8 @@ def test_every_key_is_described():
 
 
 def test_equal_stations_have_equal_digests(tmp_path):
-    assert load(write(tmp_path, "[camera]\nfps = 30.0\n")).digest == load(None).digest
+    demo = "[modelstore]\nrequire_signature = false\n"
+    assert load(write(tmp_path, f"{demo}[camera]\nfps = 30.0\n")).digest == load(None).digest
     assert load(None, ["camera.fps=31"]).digest != load(None).digest
 
 

@@ -136,6 +136,34 @@ def test_policy_has_three_bands_and_says_why():
     assert (verdict, reason) == (Verdict.REJECT, "scratch 0.93 >= 0.80")
 
 
+@pytest.mark.parametrize(
+    ("score", "scores", "places", "expected"),
+    [
+        (0.0, {"tv": 0.9}, {"tv": 0.9}, "score 0.00 < 0.30"),  # no defect was found, and a tv is none
+        (0.2, {"tv": 0.9, "cat": 0.2}, {"tv": 0.9}, "score 0.20 < 0.30"),  # the cat was too faint to be a place
+        (0.6, {"tv": 0.9, "cat": 0.6}, {"tv": 0.9, "cat": 0.6}, "cat 0.60 between 0.30 and 0.80"),
+        (0.9, {"tv": 0.9, "cat": 0.9}, {"tv": 0.9, "cat": 0.9}, "cat 0.90 >= 0.80"),  # scores of 8 bits are often equal
+        (0.9, {"cat": 0.8, "dog": 0.9}, {"cat": 0.99, "dog": 0.7}, "dog 0.90 >= 0.80"),  # maps: a cell is not the score
+    ],
+)
+def test_the_reason_names_the_finding_that_decided_or_none(score, scores, places, expected):
+    regions = tuple(Region(0, 0, 1, 1, place, label) for label, place in places.items())
+    assert Policy(0.3, 0.8, ("cat", "dog")).judge(Prediction("m@1", score, scores, regions))[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("score", "low", "high", "expected"),
+    [
+        (0.0039, 0.002, 0.002, "score 0.004 >= 0.002"), (0.0, 0.002, 0.002, "score 0.000 < 0.002"),
+        (0.4996, 0.5, 0.5, "score 0.4996 < 0.5000"), (0.0004, 0.41, 0.96, "score 0.00 < 0.41"),
+        (0.5, 0.5, 0.5, "score 0.50 >= 0.50"), (0.957, 0.41, 0.96, "score 0.957 between 0.410 and 0.960"),
+        (0.0, 0.0, 0.0, "score 0.00 >= 0.00"), (0.49999999, 0.5, 0.5, "score 0.5000 < 0.5000"),
+    ],
+)  # fmt: skip
+def test_the_figures_of_a_reason_show_which_is_larger(score, low, high, expected):
+    assert Policy(low, high).judge(predict(score))[1] == expected
+
+
 @given(st.floats())
 def test_policy_never_accepts_what_is_not_below_the_threshold(score):
     verdict, _ = Policy(0.3, 0.8).judge(predict(score))

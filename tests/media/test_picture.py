@@ -157,6 +157,56 @@ def test_palette_with_transparent_entries_is_refused():
         decode_picture(made_png(3, rows, palette, chunk(b"tRNS", b"\x00")))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_grey_that_stands_for_transparent_is_refused_where_it_is_used(bits):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0))
+    row = b"".join(struct.pack(">H", 257 * n) for n in range(30, 38)) if bits == 16 else bytes(range(0xA0, 0xA0 + bits))
+    rest = chunk(b"IDAT", zlib.compress(b"\x00" + row)) + chunk(b"IEND", b"")
+    used, unused = (257 * 33, 77) if bits == 16 else (0xA0, 1) if bits == 8 else (0xA >> (4 - bits), None)
+    with pytest.raises(PictureError, match="is transparent"):
+        decode_picture(b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", struct.pack(">H", used)) + rest)
+    if unused is not None:
+        decode_picture(b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", struct.pack(">H", unused)) + rest)
+
+
+def bmp(bits: int, pixels: np.ndarray, masks: tuple[int, int, int] | None = None) -> bytes:
+    """pixels: rows from the top, as stored."""
+    body, extra = pixels.tobytes(), struct.pack("<III", *masks) if masks else b""
+    height, width = pixels.shape[:2]
+    head = struct.pack("<IiiHHIIiiII", 40, width, -height, 1, bits, 3 if masks else 0, len(body), 0, 0, 0, 0)
+    start = 14 + len(head) + len(extra)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + head + extra + body
+
+
+def packed(*places: int) -> np.ndarray:
+    """IMAGE with five or six bits a colour, red, green and blue shifted to these places; or with eight, from 255 on."""
+    return sum((IMAGE[..., n].astype(np.uint32) >> (3, 2 if places[0] == 11 else 3, 3)[n]) << at for n, at in
+               enumerate(places)).astype("<u2")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "within"),
+    [
+        (bmp(16, packed(10, 5, 0)), 5),
+        (bmp(16, packed(11, 5, 0), (0xF800, 0x7E0, 0x1F)), 5),
+        (bmp(32, np.dstack([IMAGE[..., ::-1], np.zeros(IMAGE.shape[:2], np.uint8)])), 0.01),
+        (
+            bmp(32, np.dstack([IMAGE[..., ::-1], np.zeros(IMAGE.shape[:2], np.uint8)]), (0xFF0000, 0xFF00, 0xFF)),
+            0.01,
+        ),
+    ],
+    ids=["16 bits", "16 bits, 565", "32 bits", "32 bits, with masks"],
+)
+def test_bitmaps_of_every_depth_show_their_colours(content, within):
+    assert np.abs(decode_picture(content).astype(int) - IMAGE).mean() < within
+
+
+@pytest.mark.parametrize("masks", [(0xFF, 0xFF00, 0xFF0000), (0xFF000000, 0xFF0000, 0xFF00)])
+def test_a_bitmap_with_its_colours_elsewhere_is_refused_not_seen_in_others(masks):
+    with pytest.raises(PictureError, match="unusual places"):
+        decode_picture(bmp(32, np.dstack([IMAGE, np.zeros(IMAGE.shape[:2], np.uint8)]), masks))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sixteen_bits_become_eight(channels):
     deep = np.linspace(0, 65535, 48 * 64 * channels).astype(np.uint16).reshape(48, 64, channels)

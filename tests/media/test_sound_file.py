@@ -222,3 +222,54 @@ def test_a_recording_past_four_gigabytes_is_counted_whole(tmp_path, over, after,
     size = path.stat().st_size
     with path.open("rb") as file:
         assert sample_bytes(file, start, over, size) == turns * 2**32 + over
+
+
+# -- forms of other recorders -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [b"RF64", b"BW64"])
+@pytest.mark.parametrize("after", [b"", LIST])
+def test_a_long_wav_says_its_length_elsewhere(tmp_path, mark, after):
+    content = wav(tone(RATE))
+    body = struct.pack("<QQQI", 0, 2 * RATE, RATE, 0)
+    ds64 = b"ds64" + struct.pack("<I", len(body)) + body
+    at = content.index(b"data") + 4
+    content = content[:at] + b"\xff\xff\xff\xff" + content[at + 4 :]
+    (tmp_path / "a.wav").write_bytes(mark + b"\xff\xff\xff\xffWAVE" + ds64 + content[12:] + after)
+    sound = read_sound(tmp_path / "a.wav", RATE)
+    assert sound.seconds == 1.0 and np.abs(sound.pcm - tone(RATE)).max() < 1e-4
+
+
+@pytest.mark.parametrize("text", [b"hello", b"hi1", b"x"])
+def test_an_odd_chunk_that_was_not_padded_costs_nothing(tmp_path, text):
+    content = wav(tone(RATE))
+    at, end = content.index(b"LIST"), content.index(b"data")
+    content = content[:at] + b"LIST" + struct.pack("<I", len(text)) + text + content[end:]
+    (tmp_path / "a.wav").write_bytes(content)
+    assert np.abs(read_sound(tmp_path / "a.wav", RATE).pcm - tone(RATE)).max() < 1e-4
+
+
+def test_samples_in_several_chunks_are_not_taken_for_those_of_the_first(tmp_path):
+    content = wav(tone(RATE))
+    (tmp_path / "a.wav").write_bytes(content + b"data" + struct.pack("<I", 2 * RATE) + bytes(2 * RATE))
+    with pytest.raises(SoundError, match="in several chunks"):
+        read_sound(tmp_path / "a.wav", RATE)
+
+
+@pytest.mark.parametrize(("scale", "is_read"), [(1, True), (8, True), (127, False), (32767, False), (2**31, False)])
+def test_floats_of_another_scale_are_told(tmp_path, scale, is_read):
+    (tmp_path / "a.wav").write_bytes(wav(tone(RATE) * np.float32(scale), bits=32, is_float=True))
+    if is_read:
+        assert read_sound(tmp_path / "a.wav", RATE).seconds == 1.0
+    else:
+        with pytest.raises(SoundError, match="full scale is 1"):
+            read_sound(tmp_path / "a.wav", RATE)
+
+
+@pytest.mark.parametrize(("tag", "bits"), [(3, 64), (7, 8), (6, 8), (0x11, 4), (0x55, 0), (1, 12), (2, 4)])
+def test_coded_samples_are_refused_by_their_number_and_with_the_fix(tmp_path, tag, bits):
+    content = bytearray(wav(tone(RATE)))
+    content[20:22], content[34:36] = struct.pack("<H", tag), struct.pack("<H", bits)
+    (tmp_path / "a.wav").write_bytes(bytes(content))
+    with pytest.raises(SoundError, match=f"format {tag} with {bits} bits; save it as 16 bit PCM"):
+        read_sound(tmp_path / "a.wav", RATE)

@@ -156,7 +156,7 @@ def test_a_disk_that_refuses_changes_nothing_and_says_so(store, monkeypatch, fai
         slots.stage("a@2")
     monkeypatch.undo()
     assert (store.own / FILE).read_bytes() == before
-    assert sorted(path.name for path in store.own.iterdir()) == ["a", "b", "c", FILE, LOCK]
+    assert sorted(path.name for path in store.own.iterdir()) == ["a", "activations.jsonl", "b", "c", FILE, LOCK]
 
 
 # -- whoever writes ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,6 +26,7 @@ from edge_runtime.modelstore.bundle import load_bundle
 from edge_runtime.modelstore.store import ModelStore
 from edge_runtime.packing.answers import Told
 from edge_runtime.packing.pack import pack
+from edge_runtime.packing.time_check import Pace
 from edge_runtime.predictors.golden import ask_golden, check_golden
 from edge_runtime.predictors.vision import open_engine
 from tests.support import spot_models
@@ -141,6 +143,16 @@ def test_an_activation_that_the_network_does_itself_is_refused(file, tmp_path, p
         pack(file(spot_models.classifier()), told, EdgeConfig(), out=tmp_path / "made", samples=parts)
 
 
+@pytest.mark.parametrize(
+    ("picture_ms", "fits", "said"),
+    [(20.0, True, ""), (151.0, False, "for hung"), (301.0, False, "no verdict would be in time")],
+)
+def test_a_pace_is_held_to_the_deadline_and_to_the_budget_of_a_stage(picture_ms, fits, said):
+    pace = Pace(picture_ms, 5, deadline_ms=300.0, budget_ms=150.0)
+    assert pace.fits is fits and said in " ".join(pace.remarks()) and bool(pace.remarks()) is bool(said)
+    assert "leaves 100 of decision.deadline_ms" in Pace(200.0, 5, 300.0, 250.0).remarks()[0]
+
+
 def test_a_bundle_is_never_written_over_another(file, tmp_path):
     (tmp_path / "made").mkdir()
     with pytest.raises(UsageError, match="is there already; give another --out or --version"):
@@ -156,9 +168,13 @@ def test_scripts_get_one_document_and_people_every_missing_option_at_once(file, 
     assert ended.value.code == 2
     assert "--labels, --normalise 0..1|-1..1|0..255|imagenet, --defect" in json.loads(said.out)["fix"]
     told = ["--labels", "clean,spot", "--defect", "spot", "--normalise", "0..1", "--reject-at", "0.7", "--json"]
-    done = CliRunner().invoke(pack_command, [str(path), *told], obj=Session(None, []))
+    done = CliRunner().invoke(pack_command, [str(path), *told], obj=Session(None, ["decision.deadline_ms=0.001"]))
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
+    assert not report["fits"] and report["picture_ms"] > report["deadline_ms"] == 0.001
+    assert re.match(
+        r"does not fit this station: takes \S+ ms .*decision\.deadline_ms = 0\.001: no verdict", report["remarks"][0]
+    )
     assert report["model"] == "surface-check@1" and report["reject_at"] == 0.7 and report["previews"] == []
     assert load_bundle(tmp_path / "surface-check-1").manifest.thresholds.reject_at == 0.7
 

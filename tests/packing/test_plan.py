@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from edge_runtime.core.errors import EdgeError, ModelError, UsageError
 from edge_runtime.core.manifest import Kind, OutputSpec
 from edge_runtime.packing.answers import Desk, Told
 from edge_runtime.packing.facts import Seen
+from edge_runtime.packing.labels import label_names, nearest, short
 from edge_runtime.packing.normalisation import normalisation
 from edge_runtime.packing.picture_input import picture_input
 from edge_runtime.packing.plan import Plan, make_plan, settle_signature, settle_size
@@ -130,6 +132,42 @@ def test_a_label_may_have_commas_in_its_name(file):
         assert plan.output.defect_labels == expected
 
 
+def test_names_with_commas_are_told_in_quotes_and_shown_in_them(tmp_path):
+    assert label_names('clean, "spot, dark",crack') == ("clean", "spot, dark", "crack")
+    assert short(("clean", "spot, dark")) == 'clean, "spot, dark"'
+    (tmp_path / "labels.txt").write_text("clean\nspot, dark\n")
+    assert label_names(str(tmp_path / "labels.txt")) == ("clean", "spot, dark")
+    for text in ("", "clean,,spot", 'clean,"spot'):
+        with pytest.raises(UsageError, match=r"labels '.*(has no name|cannot be told apart)"):
+            label_names(text)
+
+
+def test_an_unknown_label_is_answered_with_those_that_have_the_word():
+    labels = ("tray", "tabby, tabby cat", "tiger cat", "Egyptian cat")
+    assert nearest("tabby", labels) == ["tabby, tabby cat"]
+    assert nearest("Cat", labels) == ["tabby, tabby cat", "tiger cat", "Egyptian cat"]
+    assert nearest("trai", labels) == ["tray"] and nearest("xyz", labels) == []
+
+
+@pytest.mark.parametrize("as_map", [False, True])
+@pytest.mark.parametrize(
+    ("defects", "sentence"), [(("all",), "rejects every part"), (("background",), "'background' is no defect")]
+)
+def test_a_segmentation_whose_every_pixel_would_be_a_defect_is_refused(file, as_map, defects, sentence):
+    told = replace(GROUND, defects=defects, kind=Kind.SEGMENTATION)
+    with pytest.raises(UsageError, match=sentence):
+        planned(file(spot_models.segments(as_map=as_map)), told)
+
+
+def test_bytes_that_mean_no_pixels_are_features_and_refused(file):
+    """A mel spectrogram has the form of a grey picture."""
+    model = Model()
+    graph = model.graph()
+    graph.outputs(graph.input("mel", (1, 96, 64, 1), "int8", scale=0.58, zero=83))
+    with pytest.raises(ModelError, match=r"input mel means -122 to 25\.5, .* features, such as those of sound"):
+        planned(file(model.bytes()))
+
+
 def test_which_numbers_were_assumed_can_be_told_apart(file):
     desk = Desk()
     planned(file(spot_models.classifier()), SPOT, desk)
@@ -208,7 +246,7 @@ REFUSED = {
     "batch of 4": (inputs_of(((4, 64, 64, 3), "float32")), "takes 4 pictures at once"),
     "five channels": (inputs_of(((1, 64, 64, 5), "float32")), "1x64x64x5, which is no grey or colour picture"),
     "a row": (inputs_of(((1, 640), "float32")), "1x640, which is no grey or colour picture"),
-    "features of sound": (inputs_of(((1, 3, 40), "float32")), "a picture has sides of 8 to 4096"),
+    "features of sound": (inputs_of(((1, 3, 40), "float32")), "a grey picture has sides of 16 to 4096"),
     "anchors left out": (spot_models.ssd(raw=True), "16 anchors.* cannot be decoded with certainty"),
     "raw maps": (outputs_of((1, 8, 8, 21), (1, 4, 4, 21)), "raw maps of a detector"),
     "masks": (outputs_of((1, 38, 84), (1, 16, 16, 32)), "boxes with masks"),

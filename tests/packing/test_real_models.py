@@ -26,9 +26,11 @@ USED = {
 REFUSED = {
     "anomaly/ad01_fp32": "no grey or colour picture",
     "anomaly/ad01_int8": "no grey or colour picture",
-    "audio/kws_ref_model": "names of its 12 labels",  # 49x10 features might be a picture: nobody says so
+    "audio/kws_ref_model": "49x10.*: a grey picture has sides of 16 to 4096 pixels; sound, features",
+    "audio/kws_ref_model_float32": "49x10.*: a grey picture has sides of 16 to 4096 pixels; sound, features",
     "audio/micro_speech_quantized": "no grey or colour picture",
-    "audio/mww_v2_hey_jarvis": "a picture has sides of 8 to 4096",
+    "audio/mww_v2_hey_jarvis": "a grey picture has sides of 16 to 4096",
+    "audio/mww_v2_vad": "a grey picture has sides of 16 to 4096",
     "classify/mobilenet_v2_035_96_embedder_float_io": "names of its 1280 labels",
     "misc/hello_world_float": "no grey or colour picture",
     "misc/hello_world_int8": "no grey or colour picture",

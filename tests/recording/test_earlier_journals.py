@@ -117,3 +117,22 @@ def test_a_journal_from_before_origins_is_read_as_it_is_and_brought_up(tmp_path:
         assert not reader.is_present and [row.origin for row in reader.parts()] == [None]
     with closing(open_for_writing(path)) as db:
         assert db.execute("SELECT part_id, origin FROM ledger").fetchall() == [(1, None)]
+
+
+def test_a_journal_from_before_files_were_named_is_read_as_it_is_and_brought_up(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        migrate(db, MIGRATIONS[:4])
+        db.execute(
+            "INSERT INTO part (run, boot_id, part_id, trigger_ns, trigger_utc_ns, time_quality, origin)"
+            " VALUES (1, 1, 1, 1, 1, 'x', 'local')"
+        )
+        db.execute("INSERT INTO run VALUES (1, 1, 1, 'synced', 'b', NULL, 'clean', '{}', 'c', 'scratch@1', 'd', '{}')")
+    with JournalReader(path) as reader:
+        assert not reader.is_present and [(row.origin, row.file) for row in reader.parts()] == [("local", None)]
+    journal = Journal(path, RunInfo())
+    journal.start()
+    assert journal.flush(10)
+    journal.stop()
+    with JournalReader(path) as reader:
+        assert reader.is_present and [(row.origin, row.file) for row in reader.parts()] == [("local", None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.config.schema import ModelConfig, RemoteModelConfig
+from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.clock import MS, SECOND, monotonic_ns
 from edge_runtime.core.errors import ConfigError, DeviceError, EdgeError, ModelError
 from edge_runtime.flow.components import State
@@ -40,7 +41,7 @@ ENDS = {
     **dict.fromkeys(["error_500", "error_404", "redirect"], Failure.REFUSED),
     **dict.fromkeys(["reset", "hang_up"], Failure.UNREACHABLE),
 }  # what every other fault is: WRONG
-GOOD = {"in_json"}
+GOOD = {"in_json", "http_10", "closes_after", "answers_twice"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,8 @@ def peer(server):
 
 @contextlib.contextmanager
 def relaying(folder: Path, url: str, **remote):
-    cfg = ModelConfig(predictor="remote", remote=RemoteModelConfig(**{"url": url, "may_leave": True, **remote}))
+    told = {"predictor": "remote", "remote": {"url": url, "may_leave": True, **remote}}
+    cfg = EdgeConfig.model_validate({"model": told})
     relay = PictureRelay(cfg, folder / "picture.sock")
     relay.start()
     try:
@@ -180,6 +182,15 @@ def test_real_numbers_instead_of_8_bit_ones_are_the_same_network(tmp_path, readi
         asker.session.close()
 
 
+@pytest.mark.parametrize("as_float", [[], ["--float"]], ids=["8 bits", "float"])
+def test_a_server_that_offers_no_binary_tensors_is_asked_in_json(tmp_path, reading, model, part, as_float):
+    model_file = BUNDLE / "model.tflite"
+    with serving(model_file, "scratch", "--json", *as_float) as peer, relaying(tmp_path, peer.url) as relay:
+        asker = Asker(relay, reading)
+        assert asker.ask(part, LONG_S).score == pytest.approx(model(part).score, abs=0.02 if as_float else 0.0)
+        asker.session.close()
+
+
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
 def test_another_boxs_prediction_api_is_such_a_server(tmp_path, reading, model, part, is_tls):
     """With its certificate for authority and its token in a file; without the certificate it is not believed."""
@@ -240,6 +251,20 @@ def test_a_server_that_activates_its_outputs_is_noticed_in_the_trial(reading):
         fitted.prediction((shares,), fitted.prepare(picture)[1], "remote:m", 1.0)
     with pytest.raises(ModelError, match="as after sigmoid"):
         fitted.prediction((shares,), fitted.prepare(pictures[-1])[1], "remote:m", 1.0)
+
+
+def test_what_leaves_is_the_models_input_and_nothing_else(asker, model, part, peer):
+    """No frame in its own size, no name of the station, the model of the box, the part or its time."""
+    asker.ask(part, LONG_S)
+    last = peer.last
+    assert bytes.fromhex(last["tensor"]) == model.prepare(part)[0].tobytes()
+    assert {name.lower() for name in last["headers"]} == {
+        "host", "accept-encoding", "content-length", "content-type", "inference-header-content-length",
+    }  # fmt: skip
+    assert last["path"] == "/v2/models/scratch/infer"
+    asked = json.loads(last["asked"])
+    assert set(asked) == {"id", "inputs", "outputs"} and re.fullmatch(r"part-\d+", asked["id"])
+    assert set(asked["inputs"][0]) == {"name", "datatype", "shape", "parameters"}
 
 
 def test_nothing_leaves_where_pictures_may_not(tmp_path, peer, reading):

@@ -97,7 +97,8 @@ def test_every_datatype_and_shape_makes_the_way_there_and_back(datatype, shape, 
     served = ServedModel(
         "m", (), (TensorForm("in", datatype, tuple(shape)),), (TensorForm("in", datatype, (-1,) * len(shape)),)
     )
-    body, header = question(served, datatype, shape, content, "part-2")
+    body, headers = question(served, datatype, shape, content, "part-2")
+    header = int(headers[HEADER_LENGTH])
     asked = json.loads(body[:header])
     assert body[header:] == content and asked["inputs"][0]["parameters"]["binary_data_size"] == len(content)
     echo = {"id": asked["id"], "model_name": "m", "outputs": asked["inputs"]}

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,6 +80,8 @@ class Handler(BaseHTTPRequestHandler):
     model: Served
     fault = ""
     token = ""
+    is_binary = True
+    last: Mapping[str, Any] = {}  # the last question, as it came over the wire
     seen = 0  # requests of the protocol, of any kind
 
     def log_message(self, format: str, *args: Any) -> None: ...
@@ -90,11 +93,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/seen":
             return self.answer(200, str(self.seen).encode())
+        if self.path == "/last":
+            return self.answer(200, json.dumps(self.last).encode())
         type(self).seen += 1
         if self.fault.startswith("describe_"):
             return self.misbehave(FAULTS[self.fault])
         if self.token and self.headers.get("Authorization") != f"Bearer {self.token}":
             return self.answer(401, b'{"error": "no token"}')
+        if self.path == "/v2":
+            extensions = ["binary_tensor_data"] if self.is_binary else []
+            return self.answer(200, json.dumps({"name": "peer", "version": "1", "extensions": extensions}).encode())
         known = f"/v2/models/{self.model.name}"
         if self.path not in (known, f"{known}/versions/7"):
             return self.answer(404, json.dumps({"error": f"no model at {self.path}"}).encode())
@@ -103,6 +111,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         type(self).seen += 1
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        header = int(self.headers.get(LENGTH, len(body)))
+        type(self).last = {
+            "path": self.path, "headers": list(self.headers), "asked": body[:header].decode(),
+            "tensor": body[header:].hex(),
+        }  # fmt: skip
         try:
             asked, tensor = self.question(body)
         except (AssertionError, KeyError, ValueError) as err:
@@ -110,11 +123,16 @@ class Handler(BaseHTTPRequestHandler):
         if self.fault and not self.fault.startswith("describe_"):
             self.asked, self.tensor = asked, tensor
             return self.misbehave(FAULTS[self.fault])
+        if not self.is_binary:
+            self.asked, self.tensor = asked, tensor
+            return in_json(self)
         return self.answer(200, *self.prediction(asked, tensor))
 
     def question(self, body: bytes) -> tuple[dict[str, Any], bytes]:
         assert self.path.startswith(f"/v2/models/{self.model.name}") and self.path.endswith("/infer"), self.path
         assert not self.token or self.headers.get("Authorization") == f"Bearer {self.token}", "no token"
+        if not self.is_binary:
+            return self.json_question(body)
         length = int(self.headers[LENGTH])
         asked = json.loads(body[:length])
         (tensor,), told = asked["inputs"], self.model.describe()
@@ -124,6 +142,16 @@ class Handler(BaseHTTPRequestHandler):
         assert [one["name"] for one in asked["outputs"]] == [one["name"] for one in told["outputs"]], "outputs"
         assert all(one["parameters"]["binary_data"] for one in asked["outputs"])
         return asked, body[length:]
+
+    def json_question(self, body: bytes) -> tuple[dict[str, Any], bytes]:
+        """As a server without the binary extension takes it; what it says back is JSON too."""
+        assert LENGTH not in self.headers and self.headers["Content-Type"] == "application/json", "headers"
+        asked = json.loads(body)
+        (tensor,), told = asked["inputs"], self.model.describe()["inputs"][0]
+        assert {key: tensor[key] for key in ("name", "datatype", "shape")} == told and "parameters" not in tensor
+        assert not any("parameters" in one for one in asked["outputs"]), "no extension was offered"
+        dtype = next(name for name, datatype in TYPES.items() if datatype == tensor["datatype"])
+        return asked, np.array(tensor["data"], dtype).tobytes()
 
     def prediction(
         self, asked: Mapping[str, Any], tensor: bytes, change: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -255,6 +283,52 @@ def huge_chunks(to: Handler) -> None:
         to.wfile.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
 
 
+def endless(to: Handler) -> None:
+    to.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+    while not is_gone(to):
+        to.wfile.write(bytes(1 << 16))
+
+
+def short_length(to: Handler) -> None:
+    """The rest of the body lies in wait for the next question."""
+    body, headers = to.prediction(to.asked, to.tensor)
+    to.answer(200, body, {**headers, "Content-Length": str(len(body) - 100)})
+
+
+def answers_twice(to: Handler) -> None:
+    """An answer, and another one that nobody asked for."""
+    body, headers = to.prediction(to.asked, to.tensor)
+    to.answer(200, body, {**headers, "Content-Length": str(len(body))})
+    to.answer(200, body, headers)
+
+
+def http_10(to: Handler) -> None:
+    """No fault: an old server, that says no length and closes the connection behind the body."""
+    body, headers = to.prediction(to.asked, to.tensor)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    to.raw(f"HTTP/1.0 200 OK\r\n{lines}\r\n".encode() + body)
+    to.close_connection = True
+
+
+def http_10_cut(to: Handler) -> None:
+    body, headers = to.prediction(to.asked, to.tensor)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    to.raw(f"HTTP/1.0 200 OK\r\n{lines}\r\n".encode() + body[:-7])
+    to.close_connection = True
+
+
+def closes_after(to: Handler) -> None:
+    """No fault: the connection is kept, as HTTP/1.1 has it, and then it is not."""
+    to.answer(200, *to.prediction(to.asked, to.tensor))
+    to.close_connection = True
+
+
+def gzip_bomb(to: Handler) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()
+    to.answer(200, bomb, {"Content-Encoding": "gzip"})
+
+
 def sends(content: bytes) -> Fault:
     def send(to: Handler) -> None:
         to.wfile.write(content)
@@ -306,6 +380,13 @@ FAULTS: Mapping[str, Fault] = {
     "truncated": truncated,
     "huge": huge,
     "huge_chunks": huge_chunks,
+    "endless": endless,
+    "short_length": short_length,
+    "answers_twice": answers_twice,
+    "http_10": http_10,
+    "http_10_cut": http_10_cut,
+    "closes_after": closes_after,
+    "gzip_bomb": gzip_bomb,
     "no_json": body_of(b"<html>hello</html>"),
     "json_list": body_of(b"[1, 2, 3]"),
     "deep_json": body_of(b"[" * 200_000),
@@ -351,6 +432,12 @@ class Peer:
         with urllib.request.urlopen(f"{self.url}/seen", timeout=START_S) as answer:
             return int(answer.read())
 
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last question as it came: path, names of headers, JSON, tensor in hex digits."""
+        with urllib.request.urlopen(f"{self.url}/last", timeout=START_S) as answer:
+            return dict(json.load(answer))
+
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """The whole process hangs, with its connections open."""
@@ -389,10 +476,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("name")
+    parser.add_argument("--json", action="store_false", dest="is_binary")
     parser.add_argument("--float", action="store_true", dest="as_float")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--token", default="")
     given = parser.parse_args()
+    Handler.is_binary = given.is_binary
     Handler.model, Handler.token = Served(given.model, given.name, given.as_float), given.token
     server = ThreadingHTTPServer(("127.0.0.1", given.port), Handler)
     server.daemon_threads = True

@@ -106,3 +106,9 @@ def test_rollout_keeps_its_promises_with_a_look_after_every_part():
     assert {row["kept"] for row in rows} == {True, None}
     for row in rows:
         assert row["passed"] + row["failed"] + row["inconclusive"] == pytest.approx(1.0)
+
+
+def test_updates_and_switches_killed_at_any_instant_leave_one_model_that_runs_and_lose_no_release():
+    (row,) = run(ROOT / "tools/bench/update_kill", "--kills", "4", "--json")
+    assert row["kills"] >= 4
+    assert (row["faults"], row["lost"]) == ([], 0)

@@ -28,7 +28,7 @@ from edge_runtime.config.schema import CameraConfig
 from edge_runtime.core.clock import MS, SECOND, Clock
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.core.messages import Frame, PartKey, Trigger
-from edge_runtime.core.wording import counted
+from edge_runtime.core.wording import counted, printable
 from edge_runtime.flow.components import Health, State
 from edge_runtime.media.picture import KINDS, PictureError, decode_picture, pictures_in
 
@@ -38,6 +38,13 @@ END_WITHIN_S = 1.0
 AHEAD = 3  # pictures decoded ahead
 WAITING_TRIGGERS = 64  # more than may be under way; past it the oldest part goes without a picture
 MAX_FILE_BYTES = 400_000_000  # a BMP of the largest size that is decoded is half of it
+
+
+class _Picture(NamedTuple):
+    """A file that was read, and what it shows; None: it could not be decoded."""
+
+    file: str
+    image: NDArray[np.uint8] | None
 
 
 class _Shot(NamedTuple):
@@ -67,7 +74,7 @@ class FolderCamera:
         self._delay_ns = round(cfg.delay_ms * MS)
         self._changed = threading.Condition()
         self._files: list[Path] = []
-        self._ready: deque[NDArray[np.uint8] | None] = deque()  # None: that file could not be decoded
+        self._ready: deque[_Picture] = deque()
         self._shots: deque[_Shot] = deque(maxlen=WAITING_TRIGGERS)
         self._is_running = self._is_at_end = False
         self._thread: threading.Thread | None = None
@@ -111,10 +118,10 @@ class FolderCamera:
     def health(self) -> Health:
         if not self._is_running:
             return Health(State.STOPPED)
-        if self._bad:
-            return Health(
-                State.DEGRADED, f"{counted(len(self._bad), 'unreadable picture')} in {self._folder}", self._progress_ns
-            )
+        bad = list(self._bad)  # a copy in one go: the decoding thread changes it
+        if bad:
+            detail = f"{counted(len(bad), 'unreadable picture')} in {self._folder}: {printable(bad[-1].name)}"
+            return Health(State.DEGRADED, detail, self._progress_ns)
         return Health(State.OK, f"{counted(len(self._files), 'picture')} in {self._folder}", self._progress_ns)
 
     def report(self) -> Mapping[str, Any]:
@@ -152,12 +159,15 @@ class FolderCamera:
                 else:
                     self._changed.wait((give_up_ns - now_ns) / SECOND)
 
-    def _show(self, shot: _Shot, image: NDArray[np.uint8] | None) -> Frame | None:
+    def _show(self, shot: _Shot, picture: _Picture) -> Frame | None:
         self._seq += 1
-        if image is None:
+        if picture.image is None:
             return None
         self._delivered += 1
-        return Frame(self.name, self._seq, shot.exposed_ns, self._cfg.exposure_us, image, part=shot.key)
+        exposure_us = self._cfg.exposure_us
+        return Frame(
+            self.name, self._seq, shot.exposed_ns, exposure_us, picture.image, part=shot.key, file=picture.file
+        )
 
     def _decode_ahead(self) -> None:
         """Outermost loop of the decoding thread."""
@@ -181,12 +191,12 @@ class FolderCamera:
                 path = self._files[self._next_file % len(self._files)]
                 self._next_file += 1
                 self._is_decoding = True
-            image = self._decode(path)
+            picture = _Picture(printable(path.name), self._decode(path))
             with self._changed:
                 if self._thread is not me:  # left behind: a successor reads from here on
                     return
                 self._is_decoding = False
-                self._ready.append(image)
+                self._ready.append(picture)
                 self._changed.notify_all()
 
     def _look_again(self) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 
 from edge_runtime.core.clock import monotonic_ns
 from edge_runtime.core.errors import StorageError, UsageError
-from edge_runtime.core.messages import OPERATOR, HumanLabel, Label, PartKey, Verdict, Where
-from edge_runtime.recording.labels import Saying
+from edge_runtime.core.messages import OPERATOR, Box, HumanLabel, Label, PartKey, Verdict, Where
 from edge_runtime.recording.reader import JournalReader, PartRow
-from edge_runtime.recording.say_label import say, take_back
+from edge_runtime.recording.say_label import box_of, say, take_back
 
 MOST_PART_NAME = 16  # "ffff-4294967295"
 MODEL_SPOKE = "model"  # the cause of a verdict that the model gave
@@ -38,8 +37,9 @@ class Labels:
         self.journal, self._socket = journal, socket
 
     def say(self, words: Mapping[str, Any], by: str) -> Said:
-        """words: `part` (its name) or `row`; `label`; `defect`, `comment`, `saw` (whether they saw what the model
-        said) where they are given. Raises UsageError, StorageError, DeviceError."""
+        """words: `part` (its name) or `row`; `label`; `defect`, `comment`, `box`, `saw` (whether they saw what the
+        model said) and `ref` (a name of the label's own, so that it may be said again) where they are given. Raises
+        UsageError, StorageError, DeviceError."""
         row = self.row(words)
         saw = row.cause == MODEL_SPOKE and _flag(words, "saw")
         label = HumanLabel(
@@ -53,13 +53,15 @@ class Labels:
             row.model or "" if saw else "",
             Verdict(row.verdict) if saw and row.verdict else None,
             row=row.id,
+            ref=text(words, "ref", 64),
+            box=_box(words),
         )
-        say(self.journal, self._socket, label)
-        return Said(self._newest(row, label).id, row.part, str(label.label))
+        return Said(say(self.journal, self._socket, label).id, row.part, str(label.label))
 
     def take_back(self, words: Mapping[str, Any], by: str) -> None:
-        """words: `number` of the label. Raises as `say` does."""
-        take_back(self.journal, self._socket, whole(words, "number"), by or OPERATOR, Where.PAGE)
+        """words: `number` of the label, `ref` as of `say`. Raises as that does."""
+        number, ref = whole(words, "number"), text(words, "ref", 64)
+        take_back(self.journal, self._socket, number, by or OPERATOR, Where.PAGE, ref=ref)
 
     def row(self, words: Mapping[str, Any]) -> PartRow:
         """The part that is meant. Raises UsageError for no name of one, StorageError where there is none."""
@@ -71,13 +73,6 @@ class Labels:
         if found is None:
             raise StorageError(f"there is no part {words.get('row', words.get('part'))} in the journal")
         return found
-
-    def _newest(self, row: PartRow, label: HumanLabel) -> Saying:
-        with JournalReader(self.journal) as reader:
-            mine = [one for one in reader.history(row.id) if (one.by, one.label) == (label.by, label.label)]
-        if not mine:
-            raise StorageError("the label was taken and cannot be found: look at `edge-runtime parts show`")
-        return mine[-1]
 
 
 def key_of(name: str) -> PartKey:
@@ -99,6 +94,13 @@ def _label(words: Mapping[str, Any]) -> Label:
     if said not in list(Label):
         raise UsageError(f"label {said!r} is none of {', '.join(Label)}")
     return Label(str(said))
+
+
+def _box(words: Mapping[str, Any]) -> Box | None:
+    try:
+        return box_of(words.get("box"))
+    except (TypeError, KeyError) as err:
+        raise UsageError(str(err)) from err
 
 
 def text(words: Mapping[str, Any], name: str, most: int, default: str = "") -> str:

@@ -90,6 +90,21 @@ class PartLook:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingLook:
+    """Event `waiting`: the part that a person may decide now; `part` is empty where none waits. Its picture is at
+    api/view/PART.jpg."""
+
+    part: str
+    waiting: int
+    until_ms: int  # UTC of the box
+    left_ms: int
+    reason: str
+    regions: tuple[Region, ...]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A part in the journal, as the strip of rejects and the review have it. `row` is its number there."""
 

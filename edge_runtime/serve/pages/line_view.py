@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.core.errors import DeviceError, EdgeError, ProtocolError
-from edge_runtime.core.part_view import PartView
+from edge_runtime.core.part_view import PartView, WaitingView
 from edge_runtime.core.typed_json import from_json, to_json
 from edge_runtime.process.ask_status import ask_status, silence_of
 from edge_runtime.process.control import ask
-from edge_runtime.serve.pages.documents import LineLook, PartLook
+from edge_runtime.serve.pages.documents import LineLook, PartLook, WaitingLook
 from edge_runtime.serve.pages.hub import Hub
 from edge_runtime.serve.pages.looks import AboutStation, look_of, look_of_silence, part_look
 from edge_runtime.serve.pages.names import Names
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 PART_EVERY_S, STATUS_EVERY_S, SHIFT_EVERY_S = 0.2, 1.0, 1.0
 ANSWER_S = 2.0  # a box that takes longer is told as one that does not answer
+PEOPLE_DECIDE = ("human_only", "partial")  # degrees with which parts wait for a person
+NOBODY_WAITS = WaitingLook("", 0, 0, 0, "", (), 0, 0)
 VIEWS_KEPT = 40  # pictures of the last 8 s: a tab may ask for one after the next has come
 
 
@@ -47,6 +49,8 @@ class LineView:
         self._names = Names(state, journal)
         self._views: OrderedDict[str, tuple[Picture | None, Picture | None]] = OrderedDict()
         self._after = 0
+        self._waiting = ""  # the part that waits for a person
+        self._people_decide = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._asking = ThreadPoolExecutor(2, "page-ask")
@@ -74,6 +78,7 @@ class LineView:
         if is_watched:
             looks = (
                 (PART_EVERY_S, self._look_at_part),
+                (PART_EVERY_S, self._look_who_waits),
                 (STATUS_EVERY_S, self._look_at_status),
                 (SHIFT_EVERY_S, self._look_at_shift),
             )
@@ -90,6 +95,12 @@ class LineView:
             if view is not None:
                 self.hub.publish("part", to_json(view))
 
+    async def _look_who_waits(self) -> None:
+        if not self._people_decide and not self._waiting:
+            return
+        with suppress(EdgeError):
+            self.hub.publish("waiting", to_json(await self._run(self._asking, self._ask_waiting)))
+
     async def _look_at_status(self) -> None:
         self.hub.publish("line", to_json(await self.look()))
 
@@ -103,6 +114,7 @@ class LineView:
         except (DeviceError, ProtocolError) as err:
             return look_of_silence(silence_of(err), err.what, self._about)
         look: LineLook = await self._run(self._reading, lambda: look_of(status, self._names, self._about))
+        self._people_decide = look.automation in PEOPLE_DECIDE
         return look
 
     async def work(self, what: Callable[[], Any]) -> Any:
@@ -132,10 +144,28 @@ class LineView:
         from edge_runtime.serve.pages.painting import painted_heat  # 30 MB that nobody needs who shows no picture
 
         heat: Picture | None = ("image/png", painted_heat(b64decode(view.heat))) if view.heat else None
-        self._views[view.part] = (picture, heat)
+        self._keep_view(view.part, picture, heat)
+        return part_look(view)
+
+    def _ask_waiting(self) -> WaitingLook:
+        shown = self._waiting if self._waiting in self._views else ""
+        told = ask(self._socket, "waiting", ANSWER_S, shown=shown)
+        if not told:
+            self._waiting = ""
+            return NOBODY_WAITS
+        view = from_json(WaitingView, told, "waiting")
+        if view.picture:
+            self._keep_view(view.part, ("image/jpeg", b64decode(view.picture)), None)
+        self._waiting = view.part
+        until_ms = round(time.time() * 1e3) + view.left_ms
+        return WaitingLook(
+            view.part, view.waiting, until_ms, view.left_ms, view.reason, view.regions, view.width, view.height
+        )
+
+    def _keep_view(self, part: str, picture: Picture | None, heat: Picture | None) -> None:
+        self._views[part] = (picture, heat)
         while len(self._views) > VIEWS_KEPT:
             self._views.popitem(last=False)
-        return part_look(view)
 
     def view(self, part: str, *, is_heat: bool) -> Picture | None:
         """The picture of a part that was looked at lately, or its heat map; None where there is none any more."""

@@ -25,7 +25,7 @@ from edge_runtime.serve.access.refusal import Refusal
 from edge_runtime.serve.access.role_tokens import role_of
 from edge_runtime.serve.access.roles import Caller, Role
 from edge_runtime.serve.access.sessions import COOKIE, Session, Sessions, logged_in
-from edge_runtime.serve.pages.acts import Labels, text, whole
+from edge_runtime.serve.pages.acts import MOST_PART_NAME, Labels, key_of, text, whole
 from edge_runtime.serve.pages.answers import told
 from edge_runtime.serve.pages.line_view import LineView
 from edge_runtime.serve.pages.messages import choose, languages
@@ -215,6 +215,11 @@ def _writes(parts: PageParts) -> list[BaseRoute]:
     async def choice(request: Request, words: Mapping[str, Any], by: str) -> Any:
         return await line.ask("choose", code=text(words, "code", 64))
 
+    async def decide(request: Request, words: Mapping[str, Any], by: str) -> Any:
+        key = key_of(text(words, "part", MOST_PART_NAME))
+        verdict = text(words, "verdict", 10)
+        return await line.ask("decide", boot_id=key.boot_id, part_id=key.part_id, verdict=verdict, by=by)
+
     def plain(do: str) -> Answer:
         async def answer(request: Request, words: Mapping[str, Any], by: str) -> Any:
             return await line.ask(do, by=by)
@@ -222,7 +227,7 @@ def _writes(parts: PageParts) -> list[BaseRoute]:
         return answer
 
     doors: Mapping[str, Answer] = {
-        "label": label, "undo": undo, "search": search, "choose": choice, "hold": plain("hold"),
+        "label": label, "undo": undo, "decide": decide, "search": search, "choose": choice, "hold": plain("hold"),
         "resume": plain("resume"), "rescan": plain("rescan"), "listen": plain("listen"), "cancel": plain("cancel"),
     }  # fmt: skip
     return [door(f"/api/{name}", _write(parts, answer), Role.OPERATE, ["POST"]) for name, answer in doors.items()]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import select
 import socket
 import ssl
 from collections.abc import Mapping
@@ -68,6 +69,9 @@ class HttpConnection:
         connection, self._open = self._open, None
         if connection is not None:
             connection.close()
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.end()
 
     def _exchange(
         self, verb: str, path: str, headers: Mapping[str, str], content: bytes, most: int, until: Deadline
@@ -84,6 +88,8 @@ class HttpConnection:
         return HttpAnswer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body)
 
     def _connected(self, until: Deadline) -> http.client.HTTPConnection:
+        if self._sock is not None and self._sock.is_spoilt:
+            self.close()
         if self._open is None or self._sock is None:
             self._sock = BoundedSocket(self._dial(until))
             self._open = http.client.HTTPConnection(self._host, self._port)
@@ -120,17 +126,42 @@ class BoundedSocket:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._readers = 0
+        self._is_closed = False
         self.until = Deadline(0.0)
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Between two exchanges something is there to be read: the end, or what nobody asked for."""
+        watch = select.poll()
+        watch.register(self._sock, select.POLLIN)
+        return bool(watch.poll(0))
 
     def sendall(self, content: Any) -> None:
         self._sock.settimeout(self.until.left_s())
         self._sock.sendall(content)  # its timeout is for the whole
 
     def makefile(self, _mode: str) -> io.BufferedReader:
+        self._readers += 1
         return io.BufferedReader(_Reads(self, self._sock), READ_BUFFER)
 
     def close(self) -> None:
+        """http.client closes it before it has read an answer behind which the server hangs up: the last reader ends it,
+        as with a real socket."""
+        self._is_closed = True
+        self._end_unread()
+
+    def release(self) -> None:
+        """A reader is done."""
+        self._readers -= 1
+        self._end_unread()
+
+    def end(self) -> None:
         self._sock.close()
+
+    def _end_unread(self) -> None:
+        if self._is_closed and self._readers <= 0:
+            self.end()
 
 
 class _Reads(io.RawIOBase):
@@ -142,6 +173,11 @@ class _Reads(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        if not self.closed:
+            self._bounded.release()
+        super().close()
 
     def readinto(self, buffer: Any) -> int:
         self._sock.settimeout(self._bounded.until.left_s())

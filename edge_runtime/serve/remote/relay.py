@@ -16,13 +16,16 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge_runtime.config.schema import ModelConfig
-from edge_runtime.core.clock import SECOND, Clock, monotonic_ns
+from edge_runtime.config.schema import EdgeConfig
+from edge_runtime.core.clock import MS, SECOND, Clock, monotonic_ns
 from edge_runtime.core.errors import DeviceError, EdgeError, ProtocolError
+from edge_runtime.core.remote_standing import RemoteStanding, Standing, age_s
+from edge_runtime.core.typed_json import to_json
 from edge_runtime.flow.components import Health, State
 from edge_runtime.flow.timing import Latency
 from edge_runtime.inference.picture_wire import (
@@ -53,13 +56,14 @@ QUIET_NS = 10 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One part's tensor, and by when its answer is of use."""
+    """One part's tensor, or that of a trial, and by when its answer is of use."""
 
     number: int
     datatype: str
     shape: tuple[int, ...]
     content: bytes
     until: Deadline
+    is_trial: bool
 
 
 class PictureRelay:
@@ -67,18 +71,23 @@ class PictureRelay:
 
     name = "pictures"
 
-    def __init__(self, cfg: ModelConfig, path: Path, clock: Clock = monotonic_ns) -> None:
+    def __init__(self, cfg: EdgeConfig, path: Path, clock: Clock = monotonic_ns) -> None:
         self.path = path
-        self._remote = cfg.remote
-        self._is_wanted = cfg.predictor == "remote"
-        self._model = cfg.remote.model or cfg.name.partition("@")[0]
-        self.server = urlsplit(cfg.remote.url).netloc
+        self._remote = cfg.model.remote
+        self._allowed_ms = self._remote.share * cfg.decision.deadline_ms
+        self._is_wanted = cfg.model.predictor == "remote"
+        self._model = self._remote.model or cfg.model.name.partition("@")[0]
+        self.server = urlsplit(self._remote.url).netloc
+        self._whom = f"{self._model} at {self.server}"
         self._clock = clock
         self._socket = UnixServer(
             path, "pictures", self._reply, most_clients=MOST_CLIENTS, send_s=HAND_OVER_S, clock=clock
         )
         self._counts: Counter[str] = Counter()
         self._trouble = ""
+        self._failures = 0  # in a row
+        self._answered_ns: int | None = None
+        self._tried_ns: int | None = None
         self._quiet_until_ns = 0
         self._lines: set[Session] = set()
         self.answered_in = Latency()
@@ -98,9 +107,28 @@ class PictureRelay:
     def health(self) -> Health:
         if not self._socket.is_open:
             return Health(State.STOPPED)
-        if self._trouble:
-            return Health(State.DEGRADED, self._trouble, self._socket.progress_ns)
-        return Health(State.OK, self.shut() or f"{self._model} at {self.server}", self._socket.progress_ns)
+        if shut := self.shut():
+            return Health(State.OK, shut, self._socket.progress_ns)
+        standing = self.standing()
+        state = (
+            State.DEGRADED if standing.standing is Standing.FAILS else State.OK
+        )  # not asked yet: it waits for a line
+        words = standing.words(datetime.now().astimezone())
+        return Health(state, f"{self._whom} {words}", self._socket.progress_ns)
+
+    def standing(self) -> RemoteStanding:
+        """As seen from here; whether it rests is the line's to say."""
+        now = self._clock()
+        known = Standing.NOT_ASKED if self._answered_ns is None else Standing.ANSWERS
+        return RemoteStanding(
+            standing=Standing.FAILS if self._failures else known,
+            allowed_ms=self._allowed_ms,
+            last_answer_s=age_s(self._answered_ns, now),
+            tried_s=age_s(self._tried_ns, now),
+            p95_ms=round(self.answered_in.percentile(0.95), 1) if self.answered_in.count else None,
+            failures=self._failures,
+            why=self._trouble,
+        )
 
     def report(self) -> Mapping[str, Any]:
         waits = {"busy": self._socket.busy, "gone": self._socket.gone, "lines": len(self._lines)}
@@ -120,7 +148,21 @@ class PictureRelay:
     def count(self, what: str) -> None:
         self._counts[what] += 1
 
-    def note(self, trouble: str) -> None:
+    def failed(self, why: str) -> None:
+        self._failures += 1
+        self._note(why)
+
+    def answered(self, is_trial: bool, took_ms: float) -> None:
+        self._failures = 0
+        self._note("")
+        if is_trial:
+            self._tried_ns = self._clock()
+            return
+        self._answered_ns = self._clock()
+        self.answered_in.add(took_ms)
+        self.count("answered")
+
+    def _note(self, trouble: str) -> None:
         """The newest word about the server; a server that comes and goes part by part does not fill the log."""
         if trouble != self._trouble and self._clock() >= self._quiet_until_ns:
             self._quiet_until_ns = self._clock() + QUIET_NS
@@ -149,8 +191,15 @@ class PictureRelay:
                 self._lines.discard(session)
 
     def _about(self) -> Mapping[str, Any]:
+        """A server that was never asked is not called well."""
         health = self.health()
-        return {"state": health.state, "detail": health.detail, "pictures": dict(self.report())}
+        told: dict[str, Any] = {"detail": health.detail, "pictures": dict(self.report())}
+        if self.shut():
+            return {"state": health.state, **told}
+        standing = self.standing()
+        is_proven = standing.standing is not Standing.NOT_ASKED or standing.tried_s is not None
+        state = health.state if is_proven else State.STARTING
+        return {"state": state, "server": self._whom, "standing": to_json(standing), **told}
 
 
 class Session:
@@ -199,10 +248,10 @@ class Session:
         try:
             return server.describe(Deadline(DESCRIBE_S))
         except TimeoutError as err:
-            self._relay.note(f"the server {server.netloc} does not answer in time")
+            self._relay.failed(f"the server {server.netloc} does not answer in time")
             raise DeviceError(f"the server {server.netloc} does not answer in time") from err
         except EdgeError as err:
-            self._relay.note(str(err))
+            self._relay.failed(str(err))
             raise
         finally:
             server.close()
@@ -241,7 +290,7 @@ class Session:
             server.close()
 
     def _ask(self, server: V2Server, served: ServedModel, question: Question) -> None:
-        self._relay.count("asked")
+        self._relay.count("trials" if question.is_trial else "asked")
         began_ns = monotonic_ns()
         try:
             answer = server.infer(
@@ -259,14 +308,13 @@ class Session:
             log.exception("pictures.asker failed")
             self._fail(question, Failure.WRONG, f"{type(err).__name__} while its answer was read")
         else:
-            self._relay.note("")
-            self._relay.count("answered")
-            self._relay.answered_in.add((monotonic_ns() - began_ns) * 1000 / SECOND)
+            self._relay.answered(question.is_trial, (monotonic_ns() - began_ns) / MS)
             self._send(_told(question, served, answer))
 
     def _fail(self, question: Question, failure: Failure, why: str) -> None:
-        self._relay.note(why)
-        self._relay.count(failure)
+        self._relay.failed(why)
+        if not question.is_trial:
+            self._relay.count(failure)
         self._send(as_line({"id": question.number, "failed": failure, "why": as_text(why)}))
 
     def _send(self, content: bytes) -> None:
@@ -284,7 +332,7 @@ def _question(request: Mapping[str, Any], lines: Lines) -> Question:
     if size != size_of(datatype, shape):
         raise ProtocolError(f"{str(size)[:20]} bytes for a tensor {datatype} {'x'.join(map(str, shape))}")
     until = Deadline(within_ms / 1000.0)
-    return Question(number, datatype, shape, lines.block(size), until)
+    return Question(number, datatype, shape, lines.block(size), until, request.get("trial") is True)
 
 
 def _told(question: Question, served: ServedModel, answer: Answer) -> bytes:

@@ -1,8 +1,9 @@
 """Messages of the Open Inference Protocol v2 with its binary tensor extension: one picture's tensor to one answer.
 
-The tensor travels as raw bytes behind a small JSON header, and so should the outputs; a server that answers in JSON
-numbers is understood too. Whatever is not exactly an answer to the question (other id, model, outputs, shapes, sizes,
-values that are no numbers) raises ProtocolError: nothing of it may look like a prediction. Pure functions.
+The tensor travels as raw bytes behind a small JSON header, and so should the outputs; where a server takes none, it
+travels as JSON numbers, and a server that answers in them is understood. Whatever is not exactly an answer to the
+question (other id, model, outputs, shapes, sizes, values that are no numbers) raises ProtocolError: nothing of it may
+look like a prediction. Pure functions.
 
 Protocol: github.com/kserve/open-inference-protocol; binary tensors: triton-inference-server, extension_binary_data.
 """
@@ -33,24 +34,28 @@ from edge_runtime.process.json_lines import as_object
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MOST_DIGITS = 12  # of it
+BINARY = "binary_tensor_data"  # the extension's name, as Triton and others list it
 
 
-def question(served: ServedModel, datatype: str, shape: Sequence[int], content: bytes, name: str) -> tuple[bytes, int]:
-    """The body that asks for all outputs, and how much of it is its JSON header. name: the request's id."""
-    asked = {
-        "id": name,
-        "inputs": [
-            {
-                "name": served.inputs[0].name,
-                "shape": list(shape),
-                "datatype": datatype,
-                "parameters": {"binary_data_size": len(content)},
-            }
-        ],
-        "outputs": [{"name": form.name, "parameters": {"binary_data": True}} for form in served.outputs],
-    }
-    header = json.dumps(asked, separators=(",", ":")).encode()
-    return header + content, len(header)
+def question(
+    served: ServedModel, datatype: str, shape: Sequence[int], content: bytes, name: str
+) -> tuple[bytes, dict[str, str]]:
+    """The body that asks for all outputs, and its headers. name: the request's id."""
+    tensor: dict[str, Any] = {"name": served.inputs[0].name, "shape": list(shape), "datatype": datatype}
+    if not served.takes_binary:
+        tensor["data"] = np.frombuffer(content, dtype_of(datatype)).tolist()
+        asked = {"id": name, "inputs": [tensor], "outputs": [{"name": form.name} for form in served.outputs]}
+        return json.dumps(asked, separators=(",", ":")).encode(), {"Content-Type": "application/json"}
+    tensor["parameters"] = {"binary_data_size": len(content)}
+    outputs = [{"name": form.name, "parameters": {"binary_data": True}} for form in served.outputs]
+    header = json.dumps({"id": name, "inputs": [tensor], "outputs": outputs}, separators=(",", ":")).encode()
+    return header + content, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
+
+
+def takes_binary(server: Mapping[str, Any]) -> bool:
+    """server: its own description (`GET v2`). One that lists its extensions and not this one takes JSON alone."""
+    extensions = server.get("extensions")
+    return not isinstance(extensions, list) or BINARY in extensions
 
 
 def answer(served: ServedModel, headers: Mapping[str, str], body: bytes, name: str) -> Answer:

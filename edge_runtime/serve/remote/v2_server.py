@@ -7,6 +7,7 @@ says no (Refused), what it says is no answer (ProtocolError).
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +17,7 @@ from edge_runtime.inference.picture_wire import MOST_BYTES, Answer, ServedModel,
 from edge_runtime.process.json_lines import as_object
 from edge_runtime.serve.deadline import Deadline
 from edge_runtime.serve.remote.http_connection import HttpAnswer, HttpConnection
-from edge_runtime.serve.remote.v2_messages import HEADER_LENGTH, answer, question, reason
+from edge_runtime.serve.remote.v2_messages import answer, question, reason, takes_binary
 
 MOST_ANSWER = MOST_BYTES + (1 << 20)  # raw outputs and their header; as JSON numbers a quarter of that
 MOST_DESCRIPTION = 256 * 1024
@@ -35,27 +36,39 @@ class V2Server:
         url = urlsplit(cfg.url)
         self.netloc = url.netloc
         version = f"/versions/{quote(cfg.version, safe='')}" if cfg.version else ""
-        self._path = f"{url.path.rstrip('/')}/v2/models/{quote(model, safe='')}{version}"
+        self._root = f"{url.path.rstrip('/')}/v2"
+        self._path = f"{self._root}/models/{quote(model, safe='')}{version}"
         self._model = model
         self._token_file = cfg.token_file
         self._http = HttpConnection(url, _tls(cfg) if url.scheme == "https" else None)
 
     def describe(self, until: Deadline) -> ServedModel:
-        """What the server says of the model."""
+        """What the server says of the model, and of how it takes tensors."""
         said = self._ask("GET", self._path, {}, b"", MOST_DESCRIPTION, until)
         served = as_served(as_object(said.body))
         if served.name != self._model:
             raise ProtocolError(f"asked for model {self._model!r}, the server describes {served.name!r}")
-        return served
+        return replace(served, takes_binary=self._takes_binary(until))
+
+    def _takes_binary(self, until: Deadline) -> bool:
+        """Servers that say nothing of themselves are taken for such that do."""
+        try:
+            said = self._ask("GET", self._root, {}, b"", MOST_DESCRIPTION, until)
+            return takes_binary(as_object(said.body))
+        except (Refused, ProtocolError):
+            return True
 
     def infer(
         self, served: ServedModel, datatype: str, shape: tuple[int, ...], content: bytes, name: str, until: Deadline
     ) -> Answer:
         """What the model makes of a tensor. name: of the request, which the answer must repeat."""
-        body, header = question(served, datatype, shape, content, name)
-        headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(header)}
+        body, headers = question(served, datatype, shape, content, name)
         said = self._ask("POST", f"{self._path}/infer", headers, body, MOST_ANSWER, until)
-        return answer(served, said.headers, said.body, name)
+        try:
+            return answer(served, said.headers, said.body, name)
+        except ProtocolError:
+            self.close()  # whatever else it may have sent must not be read as the next answer
+            raise
 
     def close(self) -> None:
         self._http.close()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
-from edge_runtime.config.paths import state_dir
 from edge_runtime.config.schema import EdgeConfig
 from edge_runtime.core.errors import DeviceError
 from edge_runtime.modelstore.slots import Slots
-from edge_runtime.modelstore.store import ModelStore
+from edge_runtime.modelstore.store import open_store
 from edge_runtime.process.control import ask
 from edge_runtime.sync.box import RunWatch
 from edge_runtime.sync.commands.allowed import Handler
@@ -56,8 +54,5 @@ def _rebirth(uplink: Asked) -> dict[str, Any]:
 
 
 def _stage(cfg: EdgeConfig, model: str) -> dict[str, Any]:
-    own = cfg.model.store
-    slot = Slots(ModelStore(Path(own).expanduser() if own else state_dir(cfg) / "models")).stage(
-        model, by="cloud", why="a command from afar"
-    )
+    slot = Slots(open_store(cfg)).stage(model, by="cloud", why="a command from afar")
     return dict(slot.versions())

@@ -132,6 +132,7 @@ def decision_record(row: Row, revision: int, lane: int) -> Draft:
         "reason": row["reason"],
         "score": row["score"],
         "origin": row.get("origin"),
+        "file": row.get("file"),
         "encoder": row["encoder"],
         "trigger_ns": row["trigger_ns"],
         "captured_ns": row["captured_ns"],
@@ -241,6 +242,7 @@ def label_record(row: Row, wall: WallClock, lane: int) -> Draft:
         "by": row["by"],
         "where": row["where"],
         "saw_verdict": row["saw_verdict"],
+        "box": dict(zip("xywh", _json(row["box"], []), strict=True)) if row["box"] else None,
     }
     at_ns = wall.monotonic() if row["at_ns"] is None else row["at_ns"]
     saw = row["saw_model"], row["saw_digest"]

@@ -40,6 +40,21 @@ export async function post(path, words = {}) {
   }
 }
 
+const TRIES = 5;
+
+// A label. It has a name of its own, so that it may be said until an answer comes: the box keeps one of that name.
+export async function say(path, words) {
+  const ref = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  for (let tried = 1; ; tried += 1) {
+    try {
+      return await post(path, { ...words, ref });
+    } catch (err) {
+      if (err instanceof Refused || tried === TRIES) throw err;
+      await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** tried));
+    }
+  }
+}
+
 const send = async (path, words) =>
   answer(
     await fetch(path, {

@@ -1,6 +1,6 @@
 // The operator's screen: the last part, what was decided and why, what the line does, and the few things to do about it.
 
-import { may, post, whoAmI } from "./api.js";
+import { may, post, say, whoAmI } from "./api.js";
 import { faceOf } from "./faces.js";
 import { drawHour } from "./hour.js";
 import { PictureView } from "./picture.js";
@@ -15,7 +15,7 @@ const WRONG_MS = 5000;
 
 const view = new PictureView({ shot: $("shot"), heat: $("heat"), marks: $("marks") });
 const zoomed = new PictureView({ shot: $("zoom-shot"), heat: $("zoom-heat"), marks: $("zoom-marks") });
-const now = { line: null, part: null, shift: null, pinned: null, heldUntil: 0, isOffline: false };
+const now = { line: null, part: null, person: null, shift: null, pinned: null, heldUntil: 0, isOffline: false };
 
 const setText = (id, text) => {
   if ($(id).textContent !== text) $(id).textContent = text;
@@ -49,8 +49,9 @@ function showFact(id, value) {
 }
 
 function showFace(face, about, line) {
-  $("face").hidden = about.isQuiet;
-  if (about.isQuiet) return;
+  const isQuiet = about.isQuiet || (face === "waits_for_person" && now.person); // the card asks for itself
+  $("face").hidden = isQuiet;
+  if (isQuiet) return;
   const held = { safe: t(`safe.${line?.safe_action || "reject"}`), who: line?.held_by ? word("who", line.held_by) : t("somebody"), since: line?.held_since_ms ? timeOf(line.held_since_ms) : "–" };
   $("face").dataset.tone = about.tone;
   setSign($("face-sign"), about.sign);
@@ -103,7 +104,7 @@ function showActs(line, face) {
   const can = may("operate") && !now.isOffline;
   $("hold").disabled = !can || !line?.automation;
   $("redo").disabled = !can || !line?.automation || isHeld;
-  $("wrong").disabled = !can || !(now.pinned || now.part);
+  $("wrong").disabled = !can || Boolean(now.person) || !(now.pinned || now.part);
   $("talk").disabled = !can;
   setText("hold-word", t(isHeld ? "act.go_on" : "act.hold"));
   $("hold").classList.toggle("person", isHeld);
@@ -118,20 +119,44 @@ function partCame(part) {
   now.heldUntil = part.verdict === "accept" ? 0 : performance.now() + HELD_MS;
   if (part.verdict !== "accept") announce(`${word("verdict", part.verdict)}: ${reasonOf(part.reason)}`, 5000);
   if (!now.pinned) showPart();
-  $("wrong").disabled = !may("operate");
+  $("wrong").disabled = Boolean(now.person) || !may("operate");
+}
+
+// What the picture shows: a part that waits for an answer before all others, it is on its way to the gate.
+const shown = () => now.person ?? now.pinned ?? now.part;
+
+// A part waits for a person. Its picture stays until it is answered, or its time is over.
+function personAsked(told) {
+  if (!may("operate") || told.part === (now.person?.part ?? "")) return;
+  now.person = told.part ? { ...told, verdict: "asks", cause: "model", score: null, ms: null, label: "", has_picture: true, has_heat: false } : null;
+  if (now.person) announce(`${t("verdict.asks")}: ${t("part.name", { part: told.part })}`);
+  showPart();
+  if (now.line) showLine();
+}
+
+// One answer a part. The buttons are gone with the first touch; a second person, or a late one, is told so by the box.
+function answer(verdict) {
+  const part = now.person;
+  if (!part || $(`person-${verdict}`).disabled) return;
+  for (const id of ["person-accept", "person-reject"]) $(id).disabled = true;
+  act(() => post("api/decide", { part: part.part, verdict }), () => toast(t("person.done", { part: part.part, label: word("label", verdict) })));
 }
 
 function showPart() {
-  const part = now.pinned ?? now.part;
-  $("back").hidden = !now.pinned;
+  const part = shown();
+  const asks = part === now.person && Boolean(part);
+  $("back").hidden = asks || !now.pinned;
+  if ($("person").dataset.part !== (asks ? part.part : "")) for (const id of ["person-accept", "person-reject"]) $(id).disabled = false;
+  $("person").dataset.part = asks ? part.part : "";
+  $("person").hidden = !asks;
   $("verdict").dataset.verdict = part?.verdict ?? "";
-  setSign($("sign"), part?.verdict || "wait");
+  setSign($("sign"), asks ? "person" : part?.verdict || "wait");
   setText("word", part ? word("verdict", part.verdict) : t("verdict.none"));
   setText("cause", part ? (part.cause === "model" ? reasonOf(part.reason) : `${word("cause", part.cause)}${part.reason ? ` · ${reasonOf(part.reason)}` : ""}`) : "");
-  setText("about", part ? aboutPart(part) : "");
+  setText("about", asks ? t("face.waits_for_person.belt", { safe: t(`safe.${now.line?.safe_action || "reject"}`) }) : part ? aboutPart(part) : "");
   $("said").hidden = !part?.label;
   setText("said", part?.label ? t("said", { label: word("label", part.label) }) : "");
-  setText("caption", part ? t(now.pinned ? "picture.kept" : "picture.last", { part: part.part }) : "");
+  setText("caption", part ? t(asks ? "picture.asks" : now.pinned ? "picture.kept" : "picture.last", { part: part.part }) : "");
   showPicture(part);
 }
 
@@ -154,7 +179,7 @@ function pictureOf(part, width) {
 async function showPicture(part) {
   const picture = pictureOf(part, 0);
   const isThere = picture ? await view.show(picture) : false;
-  if (part !== (now.pinned ?? now.part)) return;
+  if (part !== shown()) return;
   if (!isThere) view.clear();
   $("zoom-open").hidden = !isThere;
   $("no-picture").hidden = isThere;
@@ -297,10 +322,10 @@ function sayLabel(label) {
   if (!part) return;
   const about = part.row ? { row: part.row } : { part: part.part };
   act(
-    () => post("api/label", { ...about, label, saw: true }),
+    () => say("api/label", { ...about, label, saw: true }),
     (said) => {
       const text = t("wrong.done", { part: part.part, label: word("label", label) });
-      toast(text, { undo: () => act(() => post("api/undo", { number: said.number }), () => toast(t("undone"))) });
+      toast(text, { undo: () => act(() => say("api/undo", { number: said.number }), () => toast(t("undone"))) });
     },
   );
 }
@@ -330,7 +355,7 @@ function switchHeat() {
 }
 
 async function openZoom() {
-  const picture = pictureOf(now.pinned ?? now.part, 0);
+  const picture = pictureOf(shown(), 0);
   if (!picture) return;
   zoomed.showsHeat = heatIsOn;
   $("zoom").showModal();
@@ -364,7 +389,7 @@ function tick() {
   $("clock").title = `${fullTime(at)}${now.line?.is_clock_sure === false ? ` · ${t("clock.unsure")}` : ""}`;
 }
 
-const KEYS = {
+const KEYS = { g: () => answer("accept"), b: () => answer("reject"),
   h: switchHeat, w: askWrong, r: redo, p: askHold, t: talk, z: undoLast,
   arrowright: () => walkStrip(1), arrowleft: () => walkStrip(-1), escape: () => pin(null),
 };
@@ -383,6 +408,8 @@ function pressed(event) {
 function wire() {
   const on = (id, what, kind = "click") => $(id).addEventListener(kind, what);
   on("wrong", askWrong);
+  on("person-accept", () => answer("accept"));
+  on("person-reject", () => answer("reject"));
   on("was-good", () => sayLabel("accept"));
   on("was-bad", () => sayLabel("reject"));
   on("wrong-cancel", () => $("wrong-choice").close());
@@ -424,6 +451,7 @@ async function begin() {
     {
       line: (line) => ((now.line = line), showLine()),
       part: partCame,
+      waiting: personAsked,
       shift: (shift) => ((now.shift = shift), showShift()),
     },
     (isOffline) => {

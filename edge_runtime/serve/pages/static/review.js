@@ -1,6 +1,7 @@
 // The reviewer's page: one key judges and shows the next. What the model and others said comes after one's own answer.
 
-import { get, may, post, whoAmI } from "./api.js";
+import { get, may, say, whoAmI } from "./api.js";
+import { BoxTool } from "./box.js";
 import { PictureView } from "./picture.js";
 import { loadSigns } from "./signs.js";
 import { toast } from "./toast.js";
@@ -12,6 +13,7 @@ const AHEAD = 3; // pictures that are there before they are asked for
 const MORE_BELOW = 5; // of the queue: the next ones are fetched
 
 const view = new PictureView({ shot: $("shot"), heat: $("heat"), marks: $("marks") });
+const boxes = new BoxTool({ frame: $("zoom-open"), shot: $("shot"), marks: $("box"), changed: () => switchBox() });
 const now = { queue: [], toGo: 0, kinds: {}, days: {}, day: "", good: null, defects: [], defect: "", part: null, last: null, heatIsOn: false, sawHeat: false, done: new Set() };
 
 const setText = (id, text) => ($(id).textContent = text);
@@ -48,6 +50,8 @@ function show() {
   $("shot").alt = part ? t("part.name", { part: part.part }) : "";
   for (const id of ["accept", "reject", "cannot_tell", "skip"]) $(id).disabled = !part || !may("operate");
   $("undo").disabled = !now.last;
+  if (boxes.part !== part?.row) switchBox(false);
+  boxes.part = part?.row;
   if (part) view.show({ url: urlOf(part.row), heatUrl: `api/parts/${part.row}/heat`, width: 0, height: 0, regions: [], verdict: "accept" });
   else view.clear();
   showGood();
@@ -112,13 +116,13 @@ async function act(what) {
 async function judge(label) {
   const part = now.part;
   if (!part || $(label).disabled) return;
-  const words = { row: part.row, label, by: me(), comment: $("comment").value.trim(), defect: label === "reject" ? now.defect : "", saw: now.sawHeat };
+  const words = { row: part.row, label, by: me(), comment: $("comment").value.trim(), box: label === "reject" ? boxes.box : null, defect: label === "reject" ? now.defect : "", saw: now.sawHeat };
   now.done.add(part.row);
   now.queue.shift();
   now.toGo -= 1;
   now.kinds[part.kind] -= 1;
   next();
-  const said = await act(() => post("api/label", words));
+  const said = await act(() => say("api/label", words));
   if (!said) {
     now.done.delete(part.row);
     now.queue.unshift(part);
@@ -160,7 +164,7 @@ async function undo() {
   const last = now.last;
   if (!last) return;
   now.last = null;
-  if ((await act(() => post("api/undo", { number: last.number, by: me() }))) === null) return;
+  if ((await act(() => say("api/undo", { number: last.number, by: me() }))) === null) return;
   now.done.delete(last.part.row);
   now.queue.unshift(last.part);
   now.toGo += 1;
@@ -181,15 +185,25 @@ function switchHeat() {
   view.switchHeat(now.heatIsOn);
 }
 
-function openZoom() {
-  if (!now.part) return;
+// Drawing ends with one box. Switched on again, it begins anew; the next part begins without one.
+function switchBox(isOn = null) {
+  if (isOn === null) boxes.turn(false);
+  else {
+    boxes.clear();
+    boxes.turn(isOn && Boolean(now.part));
+  }
+  $("box-switch").setAttribute("aria-pressed", String(boxes.isOn || Boolean(boxes.box)));
+}
+
+function openZoom(event) {
+  if (!now.part || boxes.isOn || event?.target.closest(".draws") || performance.now() - boxes.endedAt < 300) return;
   $("zoom-shot").src = urlOf(now.part.row);
   $("zoom").showModal();
 }
 
 // -- keys and words -----------------------------------------------------------------------------------------------------
 
-const KEYS = { a: () => judge("accept"), r: () => judge("reject"), c: () => judge("cannot_tell"), z: undo, h: switchHeat, arrowright: skip };
+const KEYS = { a: () => judge("accept"), r: () => judge("reject"), c: () => judge("cannot_tell"), z: undo, h: switchHeat, b: () => switchBox(!boxes.isOn), arrowright: skip };
 
 function pressed(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
@@ -219,6 +233,7 @@ function wire() {
   on("undo", undo);
   on("skip", skip);
   on("heat-switch", switchHeat);
+  on("box-switch", () => switchBox(!boxes.isOn));
   on("zoom-open", openZoom);
   on("zoom-close", () => $("zoom").close());
   on("who", async () => {

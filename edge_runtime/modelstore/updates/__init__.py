@@ -1,0 +1,1 @@
+"""Signed updates: models that come from a repository whose signatures this box checks."""

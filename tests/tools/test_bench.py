@@ -101,6 +101,13 @@ def test_the_belt_carries_the_schedule():
     assert not belt.has_part(10)
 
 
+def test_rollout_keeps_its_promises_with_a_look_after_every_part():
+    rows = run(ROOT / "tools/bench/rollout", "--quick", "--json")
+    assert {row["kept"] for row in rows} == {True, None}
+    for row in rows:
+        assert row["passed"] + row["failed"] + row["inconclusive"] == pytest.approx(1.0)
+
+
 def test_updates_and_switches_killed_at_any_instant_leave_one_model_that_runs_and_lose_no_release():
     (row,) = run(ROOT / "tools/bench/update_kill", "--kills", "4", "--json")
     assert row["kills"] >= 4

@@ -153,9 +153,11 @@ def _kept_key(path: Path) -> EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (ValueError, TypeError) as err:
-        raise StorageError(f"the key {path} cannot be read: {err}", "delete it and its certificate for new ones") from err
+        raise StorageError(
+            f"the key {path} cannot be read: {err}", "delete it and the certificate for new ones"
+        ) from err
     if not isinstance(key, EllipticCurvePrivateKey):
-        raise StorageError(f"the key {path} is none of this box's own", "delete it and its certificate for new ones")
+        raise StorageError(f"the key {path} is none of this box's own", "delete it and the certificate for new ones")
     return key
 
 

@@ -25,11 +25,19 @@ from edge_runtime.cli.main import cli, main
 
 COLUMNS, LINES = 80, 24
 PACKAGES = ("cli", "core", "config", "process", "recording", "modelstore", "catalogue", "predictors", "dataset", "sync")
-ALSO = ("decimal", "importlib.metadata", "jsonschema", "rich.progress", "textwrap")  # imported when they are needed
+ALSO = (
+    "decimal",
+    "gzip",
+    "importlib.metadata",
+    "jsonschema",
+    "rich.progress",
+    "textwrap",
+)  # imported when they are needed
 WAITS = {  # daemons, what goes on until it is stopped, and what computes for seconds
     "run", "sync", "serve", "demo", "top", "bench", "listen", "io plc", "io capture", "doctor", "parts replay",
 }  # fmt: skip
 ARGUMENTS = {
+    "bundle": ["--out", "/proc/nothing.tar.gz"],
     "sync key": ["/proc/nothing"], "sync sign": ["line.hold", "--key", "/proc/nothing", "--box", "b"],
     "io capture": ["--out", "/proc/nothing.png"], "parts show": ["last"], "models install": ["/proc/nothing"],
     "models pack": ["/proc/nothing.tflite"], "models probe": ["/proc/nothing.tflite"], "models show": ["scratch"],
@@ -54,6 +62,7 @@ def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[t
 def run(words: list[str], who: str) -> tuple[int, str]:
     pid, terminal = pty.fork()
     if pid == 0:
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))  # before a word is said
         if who != "self":
             user, group, *others = who.replace(",", ":").split(":")
             os.setgroups([int(group), *map(int, others)])
@@ -66,7 +75,6 @@ def run(words: list[str], who: str) -> tuple[int, str]:
             os._exit(int(end.code or 0))
         finally:
             os._exit(99)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     said = b""
     with contextlib.suppress(OSError):  # the terminal's other end is closed
         while piece := os.read(terminal, 65536):

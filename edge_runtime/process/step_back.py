@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def step_back(line_pid: int = 0) -> None:
     with contextlib.suppress(OSError):
         (PROC / "self" / "oom_score_adj").write_text(str(OOM_SCORE_ADJ))
     _lower_session(line_pid, SESSION_NICE)
+
+
+def run_last() -> None:
+    """This thread alone, from now on: a core when nobody else wants it. Does what the system allows."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
 
 
 def one_thread_each() -> None:

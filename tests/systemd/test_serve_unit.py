@@ -126,6 +126,10 @@ def test_it_answers_and_asks_models_inside_its_walls(server):
     question = {"inputs": [{"name": about["name"], "datatype": "INT8", "shape": [1, 32, 32, 3], "data": data}]}
     assert asked(server, "/v2/models/tiny/infer", question)["outputs"][0]["shape"] == [1, 4, 4, 1]
     assert "http ok" in shown(server, "StatusText")["StatusText"]
+    threads = server.good(
+        "ps", "-L", "-o", "cls=", "-p", server.show("MainPID", unit=server.serve_unit)["MainPID"]
+    ).split()
+    assert "IDL" in threads and "TS" in threads  # the model's own, and what answers
     token = server.good("edge-runtime", "serve", "--token").strip()
     owner = server.good("stat", "-c", "%U %a", "/var/lib/edge-runtime/serve.token").split()
     assert owner == ["edge-runtime", "600"] and len(token) >= 43

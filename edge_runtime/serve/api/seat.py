@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from edge_runtime.core.clock import Clock, monotonic_ns
+from edge_runtime.process.step_back import run_last
 from edge_runtime.serve.access.refusal import Refusal
 
 T = TypeVar("T")
@@ -97,6 +98,7 @@ class Seat:
         self.close(last)
 
     def _run(self) -> None:
+        run_last()
         while (job := self._jobs.get()) is not None:
             if self._is_abandoned or job.future.cancelled():
                 continue

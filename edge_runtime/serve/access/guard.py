@@ -74,6 +74,8 @@ def door(
     async def opened(request: Request) -> Response:
         if role is not None:
             admit(caller_of(request), role)
+        if writes and request.headers.get("sec-fetch-site", "none") not in OWN_FETCHES:  # a picture's address, say
+            raise Refusal(403, "a page of another site may not ask this box to do something")
         return await endpoint(request)
 
     async def noted(request: Request) -> Response:

@@ -51,4 +51,5 @@ class HealthWatch:
             self._trouble, self._findings, self._at_ms = "", found, time.time_ns() // 10**6
             now = {(one["name"], one["state"]) for one in found}
             self._since = {key: self._since.get(key, self._at_ms) for key in now}
-        self._done_s = time.monotonic()
+        finally:  # else what nobody foresaw is tried again at each question
+            self._done_s = time.monotonic()

@@ -79,6 +79,12 @@ def test_a_page_of_another_site_cannot_make_a_browser_hold_the_line(
     assert rig.line.look().held_by == ""
 
 
+def test_a_picture_on_another_site_cannot_make_the_box_pack_a_bundle(browser: Browser, rig: Rig) -> None:
+    answer = rig.server.ask("GET", "/api/bundle", "", {**browser.headers, "Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 403
+    assert (audited(rig)[-1]["path"], audited(rig)[-1]["status"]) == ("/api/bundle", 403)
+
+
 def test_a_form_of_another_site_is_not_taken_for_a_page(browser: Browser, rig: Rig) -> None:
     answer = rig.server.ask("POST", "/api/hold", "by=x", {**browser.headers, "Content-Type": "text/plain"})
     assert answer.status == 415

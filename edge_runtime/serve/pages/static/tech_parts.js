@@ -169,7 +169,7 @@ function again(part) {
     return card;
   }
   const choice = make("select", { id: "again-model", "aria-label": t("tech.again.title") }, make("option", { value: "" }, t("tech.again.same")));
-  get("api/models").then(({ models }) => choice.append(...models.filter((one) => !one.problem && ["scratch", "vision", "anomaly"].some((kind) => String(one.kind).includes(kind)) || one.thresholds).map((one) => make("option", { value: one.model }, one.model)))).catch(() => {});
+  get("api/models").then(({ models }) => choice.append(...models.filter((one) => !one.problem && (["scratch", "vision", "anomaly"].some((kind) => String(one.kind).includes(kind)) || one.thresholds)).map((one) => make("option", { value: one.model }, one.model)))).catch(() => {});
   const result = make("p", { id: "again-result", role: "status" });
   const judge = async (event) => {
     event.currentTarget.disabled = true;
